@@ -1,0 +1,248 @@
+"""Networks from raw pixels (0..255) to a feature vector.
+
+Every backbone is a functional `keras.Model` for any image size, float or uint8 pixels in, shape
+`(n, features)` out. To add one, write a function with the arguments of `resnet30` and name it in
+`BACKBONES`.
+"""
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from dah_tf.layers import CBAM, PACKAGE, BatchNorm, SeparableBottleneck
+
+
+def resnet30(channels=3, attention=True):
+    """DAH's network: three stages of three separable bottleneck blocks, CBAM after each.
+
+    Args:
+        channels: int, 1 or 3.
+        attention: bool; False is the paper's NoneA-DAH.
+
+    Returns:
+        `keras.Model`, 1,024 features.
+
+    References:
+        DAH (IEEE Access 2020), Table 1.
+    """
+    # === Functional Model ===
+    inputs = keras.Input((None, None, channels), name="pixels")
+    x = layers.Rescaling(1 / 127.5, offset=-1.0, name="rescale")(inputs)
+    x = layers.Conv2D(64, 3, padding="same", use_bias=False, name="stem")(x)
+    x = layers.ReLU(name="stem_relu")(BatchNorm(name="stem_norm")(x))
+    for stage, (width, stride) in enumerate([(64, 1), (128, 2), (256, 2)], start=1):
+        for block in (1, 2, 3):
+            first = block == 1
+            x = SeparableBottleneck(
+                width, stride if first else 1, project=first, name=f"stage{stage}_block{block}"
+            )(x)
+        if attention:
+            x = CBAM(name=f"stage{stage}_cbam")(x)
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    return keras.Model(inputs, x, name="resnet30")
+
+
+def compact(channels=3, attention=False, widths=(64, 256, 256)):
+    """A plain 3x3 network for CPUs: a frozen whitening stem and three stages.
+
+    The stem's filters are the whitened principal directions of 2x2 patches, and their negatives;
+    `whiten` sets them from images. A stage is convolution, 2x2 max-pooling, BN, ReLU,
+    convolution, BN, ReLU; a global max-pooling follows. Each convolution starts as the identity
+    on as many channels as it can.
+
+    Args:
+        channels: int, 1 or 3.
+        attention: bool, CBAM after each stage.
+        widths: ints, channels of the stages.
+
+    Returns:
+        `keras.Model`, `widths[-1]` features.
+    """
+    # === Functional Model ===
+    inputs = keras.Input((None, None, channels), name="pixels")
+    x = layers.Rescaling(1 / 127.5, offset=-1.0, name="rescale")(inputs)
+    x = layers.Conv2D(8 * channels, 2, use_bias=False, trainable=False, name="whiten")(x)
+    x = layers.ReLU(name="whiten_relu")(x)
+    for stage, width in enumerate(widths, start=1):
+        for part in (1, 2):
+            name = f"stage{stage}_{part}"
+            x = layers.Conv2D(
+                width,
+                3,
+                padding="same",
+                use_bias=False,
+                kernel_initializer=PartialIdentity(),
+                name=f"{name}_conv",
+            )(x)
+            if part == 1:
+                x = layers.MaxPooling2D(name=f"{name}_pool")(x)
+            x = BatchNorm(momentum=0.6, name=f"{name}_norm")(x)
+            x = layers.ReLU(name=f"{name}_relu")(x)
+        if attention:
+            x = CBAM(name=f"stage{stage}_cbam")(x)
+    x = layers.GlobalMaxPooling2D(name="pool")(x)
+    # Keeps the features' norm, and with it the first hash logits, near 1.
+    x = layers.Rescaling(1 / np.sqrt(widths[-1]), name="scale")(x)
+    return keras.Model(inputs, x, name="compact")
+
+
+def application(name, channels=3, weights=None):
+    """A Keras Applications network with average pooling and its own pixel preprocessing.
+
+    Args:
+        name: str, a constructor of `keras.applications`, such as "ResNet50".
+        channels: int; one channel is repeated three times.
+        weights: None, "imagenet" or the path of a weights file.
+
+    Returns:
+        `keras.Model`.
+    """
+    import importlib
+
+    constructor = getattr(keras.applications, name)
+    network = constructor(
+        include_top=False, weights=weights, input_shape=(None, None, 3), pooling="avg"
+    )
+    preprocess = importlib.import_module(constructor.__module__).preprocess_input
+
+    # === Functional Model ===
+    inputs = keras.Input((None, None, channels), name="pixels")
+    x = layers.Concatenate(name="grey_to_rgb")([inputs] * 3) if channels == 1 else inputs
+    x = PixelTransform.like(preprocess, name="preprocess")(x)
+    return keras.Model(inputs, network(x), name=name.lower())
+
+
+BACKBONES = {"resnet30": resnet30, "compact": compact}
+
+
+def names():
+    """Names `get` knows, ours first."""
+    return [*BACKBONES, "resnet50", *_application_names()]
+
+
+def get(name, *, channels=3, attention=True, weights=None):
+    """Builds a backbone by name.
+
+    Args:
+        name: str, a key of `BACKBONES`, "resnet50", or a constructor of `keras.applications`.
+        channels: int, 1 or 3.
+        attention: bool, CBAM in the backbones that have it.
+        weights: None, "imagenet" (Applications only) or the path of a `.weights.h5` file.
+
+    Returns:
+        `keras.Model`.
+
+    Raises:
+        ValueError: unknown name, or weights that do not fit.
+    """
+    if channels not in (1, 3):
+        raise ValueError(f"`channels` must be 1 or 3. Received: channels={channels}")
+    if name in BACKBONES:
+        if weights == "imagenet":
+            raise ValueError(f"There are no ImageNet weights for {name}; pass a file or none.")
+        backbone = BACKBONES[name](channels=channels, attention=attention)
+        if weights:
+            backbone.load_weights(weights)
+        return backbone
+    known = {each.lower(): each for each in _application_names()}
+    if name.lower() not in known:
+        raise ValueError(f"Unknown backbone. Received: {name!r}. Known: {', '.join(names())}")
+    return application(known[name.lower()], channels=channels, weights=weights)
+
+
+def _application_names():
+    return sorted(
+        name
+        for name, value in vars(keras.applications).items()
+        if callable(value) and name[:1].isupper()
+    )
+
+
+def whiten(backbone, images, epsilon=5e-4):
+    """Sets the frozen stem of `compact` from images; other backbones are left alone.
+
+    Args:
+        backbone: `keras.Model` from `compact`.
+        images: uint8 or float array of shape `(n, h, w, channels)`, 0..255; some thousands do.
+        epsilon: float, added to the eigenvalues of the patches' covariance.
+    """
+    if "whiten" not in {layer.name for layer in backbone.layers}:
+        return
+    x = np.asarray(images, np.float32) / 127.5 - 1.0
+    patches = np.lib.stride_tricks.sliding_window_view(x, (2, 2), axis=(1, 2))
+    patches = patches.transpose(0, 1, 2, 4, 5, 3).reshape(-1, 4 * x.shape[-1])
+    covariance = patches.T.astype(np.float64) @ patches / len(patches)
+    values, vectors = np.linalg.eigh(covariance)
+    filters = vectors / np.sqrt(np.maximum(values, 0.0) + epsilon)
+    kernel = np.concatenate([filters, -filters], axis=1).reshape(2, 2, x.shape[-1], -1)
+    backbone.get_layer("whiten").kernel.assign(kernel)
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class PartialIdentity(keras.initializers.Initializer):
+    """3x3 kernel: the identity on the first `min(in, out)` channels, He-uniform elsewhere.
+
+    References:
+        Dirac initialisation in Jordan, "94% on CIFAR-10 in 3.29 seconds" (arXiv 2404.00498).
+    """
+
+    def __init__(self, seed=None):
+        self.seed = seed
+
+    def __call__(self, shape, dtype=None):
+        height, width, channels_in, channels_out = shape
+        # PyTorch's default: uniform in +-1/sqrt(fan in).
+        bound = (height * width * channels_in) ** -0.5
+        kernel = keras.random.uniform(shape, -bound, bound, dtype="float32", seed=self.seed)
+        identity = np.zeros(shape, np.float32)
+        keep = np.ones(shape, np.float32)
+        n = min(channels_in, channels_out)
+        keep[..., :n] = 0.0
+        identity[height // 2, width // 2, np.arange(n), np.arange(n)] = 1.0
+        return ops.cast(kernel * keep + identity, dtype or "float32")
+
+    def get_config(self):
+        return {"seed": self.seed}
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class PixelTransform(keras.layers.Layer):
+    """`scale * x + offset` for each channel, after an optional swap of RGB to BGR.
+
+    Args:
+        scale: three floats.
+        offset: three floats.
+        reverse: bool, whether the channels' order is reversed first.
+
+    Call arguments:
+        inputs: tensor of shape `(n, h, w, 3)`, 0..255.
+    """
+
+    def __init__(self, scale, offset, reverse=False, **kwargs):
+        super().__init__(**kwargs)
+        self.scale, self.offset, self.reverse = list(scale), list(offset), reverse
+
+    @classmethod
+    def like(cls, preprocess, **kwargs):
+        """The transform that equals a Keras Applications `preprocess_input` function."""
+
+        def at(pixel):
+            return np.asarray(preprocess(np.array(pixel, np.float32).reshape(1, 1, 1, 3))).ravel()
+
+        black, white, red = at([0, 0, 0]), at([255, 255, 255]), at([255, 0, 0])
+        reverse = not np.isclose(red[0], white[0])
+        return cls(
+            [float(v) for v in (white - black) / 255.0], [float(v) for v in black], reverse, **kwargs
+        )
+
+    def call(self, inputs):
+        x = ops.cast(inputs, "float32")
+        x = ops.flip(x, axis=-1) if self.reverse else x
+        return ops.cast(x * np.float32(self.scale) + np.float32(self.offset), self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        config = {"scale": self.scale, "offset": self.offset, "reverse": self.reverse}
+        return {**super().get_config(), **config}
