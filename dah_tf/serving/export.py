@@ -1,0 +1,254 @@
+"""`HashModel` to a SavedModel that turns image bytes into packed codes, with `dah.json` beside it.
+
+Two signatures, each for n >= 0 images:
+
+- `serving_default` takes `image_bytes`, string `(n,)`, encoded images of any mix of formats and
+  sizes, and returns `codes`, `probabilities` and `valid`;
+- `pixels` takes `pixels`, uint8 `(n, h, w, channels)`, 0..255 and of any one size, and returns
+  `codes`, `probabilities` and `hash`.
+
+`codes` is uint8 `(n, ceil(bits / 8))` in the bit order of `dah_tf.codes`; `probabilities` float32
+`(n, classes)`, softmax, or sigmoid for multi-label models; `hash` float32 `(n, bits)`, the hash
+layer's values in [1/4, 3/4]; `valid` bool `(n,)`. An image that cannot be decoded spoils only
+itself: its `valid` is false, its codes and probabilities are 0.
+"""
+
+import hashlib
+import json
+import math
+import os
+import tempfile
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from dah_tf import __version__, pixels
+from dah_tf.errors import UserError
+from dah_tf.model import mirrored
+
+BIT_ORDER = (
+    "bit i is in byte i // 8, most significant bit first; unused low bits of the last byte are 0"
+)
+
+DECODERS = 16  # images decoded at a time; AUTOTUNE has no time to find a number in one request
+
+
+def save(model, output, *, class_names=None, mirror=False, flags=None, metrics=None, extra=None):
+    """Writes a SavedModel and its `dah.json`: the whole folder at once, or nothing.
+
+    TensorFlow Serving wants the folder's name to be a version number, as in `MODELS/dah/1`, and
+    ignores the hidden sibling that the files are written to first.
+
+    Args:
+        model: `HashModel`, outside any distribution strategy's scope.
+        output: path of the folder to make.
+        class_names: list of str, one a class, or None for the numbers from 0.
+        mirror: bool; averages the logits of each image and of its left-right mirror image.
+        flags: dict, the settings of the run that trained the model.
+        metrics: dict, what the model reached.
+        extra: dict of further entries for `dah.json`.
+
+    Returns:
+        Dict, the contents of `dah.json`: `bits`, `bytes_per_code`, `bit_order`, `classes`,
+        `class_names`, `multi_label`, `image_size`, `channels`, `mirror`, `fingerprint` (of the
+        weights), `flags`, `metrics`, `versions` and what `extra` adds.
+
+    Raises:
+        UserError: the folder exists or cannot be written; Keras runs on another back end.
+        ValueError: wrong number of class names; an entry of `extra` hides one of the above.
+    """
+    output = Path(output)
+    if keras.backend.backend() != "tensorflow":
+        raise UserError(
+            f"export needs TensorFlow, Keras runs on {keras.backend.backend()}: "
+            "repeat the command with KERAS_BACKEND=tensorflow"
+        )
+    if os.path.lexists(output):
+        raise UserError(f"{output} exists already: name a new version folder or remove it")
+    description = _describe(model, class_names, mirror, flags, metrics, extra)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as hidden:
+            # A folder inside: a temporary folder itself can be read by its owner only.
+            staging = Path(hidden, output.name)
+            _archive(model, mirror).write_out(staging, verbose=False)
+            Path(staging, "dah.json").write_text(json.dumps(description, indent=2) + "\n")
+            for folder, _, names in os.walk(staging):
+                for name in (*names, "."):
+                    _sync(Path(folder, name))
+            os.rename(staging, output)
+            _sync(output.parent)
+    except (OSError, tf.errors.OpError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"cannot write the model to {output}: {reason}") from error
+    return description
+
+
+def fingerprint(model):
+    """SHA-256 over name, dtype, shape and little-endian bytes of every weight, in order.
+
+    Args:
+        model: `keras.Model`.
+
+    Returns:
+        str of 64 hexadecimal digits, the same after saving and loading the model.
+    """
+    digest = hashlib.sha256()
+    for weight in model.weights:
+        value = np.asarray(keras.ops.convert_to_numpy(weight))
+        value = np.ascontiguousarray(value, value.dtype.newbyteorder("<"))
+        digest.update(f"{weight.name} {value.dtype.name} {value.shape}\n".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()
+
+
+def _describe(model, class_names, mirror, flags, metrics, extra):
+    if class_names is None:
+        class_names = range(model.num_classes)
+    class_names = [str(name) for name in class_names]
+    if len(class_names) != model.num_classes:
+        raise ValueError(
+            f"The model has {model.num_classes} classes. Received: class_names={class_names}"
+        )
+    description = {
+        "bits": model.bits,
+        "bytes_per_code": math.ceil(model.bits / 8),
+        "bit_order": BIT_ORDER,
+        "classes": model.num_classes,
+        "class_names": class_names,
+        "multi_label": model.multi_label,
+        "image_size": model.image_size,
+        "channels": model.channels,
+        "mirror": mirror,
+        "fingerprint": fingerprint(model),
+        "flags": flags or {},
+        "metrics": metrics or {},
+        "versions": {
+            "dah_tf": __version__,
+            "keras": keras.__version__,
+            "tensorflow": tf.__version__,
+        },
+    }
+    hidden = description.keys() & (extra or {}).keys()
+    if hidden:
+        raise ValueError(f"Entries that `extra` may not replace. Received: {sorted(hidden)}")
+    return _plain({**description, **(extra or {})})
+
+
+def _plain(value):
+    """`value` as JSON can hold it: NumPy values become Python's, NaN and infinity become None."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    return str(value)
+
+
+def _sync(path):
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _archive(model, mirror):
+    """`keras.export.ExportArchive` with both signatures.
+
+    `tf.saved_model.save` on a `tf.Module` that holds the model would load in Python, but not in
+    the C++ loader that TensorFlow Serving uses: it misses the variables.
+    """
+    size, channels = model.image_size, model.channels
+
+    def serve_bytes(image_bytes):
+        images, valid = _decoded(image_bytes, size, channels)
+        outputs = _outputs(model, images, mirror, valid)
+        return {name: outputs[name] for name in ("codes", "probabilities", "valid")}
+
+    def serve_pixels(images):
+        images = _resized(images, size)
+        outputs = _outputs(model, images, mirror, tf.ones([tf.shape(images)[0]], tf.bool))
+        return {name: outputs[name] for name in ("codes", "probabilities", "hash")}
+
+    archive = keras.export.ExportArchive()
+    archive.add_endpoint(
+        "serving_default", serve_bytes, [tf.TensorSpec([None], tf.string, "image_bytes")]
+    )
+    archive.add_endpoint(
+        "pixels", serve_pixels, [tf.TensorSpec([None, None, None, channels], tf.uint8, "pixels")]
+    )
+    return archive
+
+
+def _decoded(image_bytes, size, channels):
+    """Images of the model's size, and which of them could be decoded.
+
+    A data set is the one way to go on after an error inside a graph. It drops the broken images,
+    so each carries its row; a blank image in a last row keeps the data set from being empty.
+
+    Args:
+        image_bytes: string tensor of shape `(n,)`.
+        size: int, side of the images.
+        channels: int, 1 or 3.
+
+    Returns:
+        Pair of uint8 `(n, size, size, channels)`, 0 where broken, and bool `(n,)`.
+    """
+    shape = [size, size, channels]
+    n = tf.size(image_bytes, out_type=tf.int64)
+
+    def image(row):
+        decoded = pixels.resize(pixels.decode(image_bytes[row], channels), size)
+        return row, tf.ensure_shape(decoded, shape)
+
+    rows = tf.data.Dataset.range(n).map(image, num_parallel_calls=DECODERS)
+    blank = tf.data.Dataset.from_tensors((n, tf.zeros(shape, tf.uint8)))
+    rows = rows.ignore_errors().concatenate(blank).batch(n + 1)
+    row, images = rows.get_single_element()
+    images = tf.scatter_nd(row[:, None], images, tf.stack([n + 1, *shape]))
+    valid = tf.scatter_nd(row[:, None], tf.ones_like(row, tf.bool), [n + 1])
+    return images[:n], valid[:n]
+
+
+def _resized(images, size):
+    """uint8 `(n, h, w, channels)` to `(n, size, size, channels)` by the rule of `pixels`."""
+    shape = [size, size, images.shape[-1]]
+    height, width = tf.unstack(tf.shape(images)[1:3])
+    resized = tf.cond(
+        (height == size) & (width == size),
+        lambda: images,
+        lambda: tf.map_fn(lambda image: tf.ensure_shape(pixels.resize(image, size), shape), images),
+    )
+    return tf.ensure_shape(resized, [None, *shape])
+
+
+def _outputs(model, images, mirror, valid):
+    """What the signatures return for uint8 images of the model's size. Invalid rows are 0."""
+    n = tf.shape(images)[0]
+    # A fused convolution of the C++ runtime fails on an empty batch: there, run one blank image.
+    images = tf.pad(images, [[0, tf.cast(n == 0, tf.int32)], [0, 0], [0, 0], [0, 0]])
+    outputs = mirrored(model, images) if mirror else model(images, training=False)
+    outputs = {name: tf.cast(value[:n], tf.float32) for name, value in outputs.items()}
+    activation = tf.sigmoid if model.multi_label else tf.nn.softmax
+    return {
+        "codes": _pack((outputs["logits"] > 0) & valid[:, None], model.bits),
+        "probabilities": tf.where(valid[:, None], activation(outputs["classes"]), 0.0),
+        "hash": outputs["hash"],
+        "valid": valid,
+    }
+
+
+def _pack(ones, bits):
+    """bool `(n, bits)` to uint8 `(n, ceil(bits / 8))`, as `codes.pack` does."""
+    size = math.ceil(bits / 8)
+    padded = tf.pad(tf.cast(ones, tf.float32), [[0, 0], [0, 8 * size - bits]])
+    octets = tf.reshape(padded, tf.stack([tf.shape(ones)[0], size, 8]))
+    return tf.cast(tf.reduce_sum(octets * [128.0, 64, 32, 16, 8, 4, 2, 1], axis=-1), tf.uint8)
