@@ -42,7 +42,7 @@ def save(model, output, *, class_names=None, mirror=False, flags=None, metrics=N
     ignores the hidden sibling that the files are written to first.
 
     Args:
-        model: `HashModel`, outside any distribution strategy's scope.
+        model: `HashModel`.
         output: path of the folder to make.
         class_names: list of str, one a class, or None for the numbers from 0.
         mirror: bool; averages the logits of each image and of its left-right mirror image.
