@@ -71,7 +71,9 @@ class HashModel(keras.Model):
         self.label_smoothing = label_smoothing
         self.class_scale = class_scale
         self.cutout = cutout
+        # Set by the training loop between compilations.
         self.backbone_frozen = False
+        self.train_size = None
         self.hash_head = HashHead(bits, name="hash_head")
         self.classifier = keras.layers.Dense(num_classes, dtype="float32", name="classifier")
         self.trackers = {name: keras.metrics.Mean(name=name) for name in TERMS[1:]}
@@ -83,10 +85,6 @@ class HashModel(keras.Model):
     def channels(self):
         return self.backbone.input_shape[-1]
 
-    @property
-    def metrics(self):
-        return [*super().metrics]
-
     def build(self, input_shape=None):
         self.built = True
 
@@ -97,7 +95,12 @@ class HashModel(keras.Model):
         groups, m, *image = images.shape
         pixels = ops.reshape(images, (groups * m, *image))
         plan = ops.reshape(inputs["augment"], (groups * m, 5))
-        outputs = self._outputs(augment(pixels, plan, self.cutout), training)
+        pixels = augment(pixels, plan, self.cutout)
+        if self.train_size not in (None, pixels.shape[1]):
+            pixels = ops.image.resize(
+                ops.cast(pixels, "float32"), (self.train_size, self.train_size), antialias=True
+            )
+        outputs = self._outputs(pixels, training)
         return {k: ops.reshape(v, (groups, m, v.shape[-1])) for k, v in outputs.items()}
 
     def _outputs(self, pixels, training):
@@ -272,8 +275,8 @@ def augment(pixels, plan, cutout=0):
 
     Args:
         pixels: uint8 tensor of shape `(n, h, w, channels)`.
-        plan: int32 tensor of shape `(n, 5)`: flip (0 or 1), dy, dx (content moves down and right
-            by them, the border mirrors its inside), top and left of the box.
+        plan: int32 tensor of shape `(n, 5)`: flip (0 or 1), then dy, dx (content moves down and
+            right by them, the border mirrors its inside), top and left of the box.
         cutout: int, the box's side in pixels; what it covers becomes 128.
 
     Returns:

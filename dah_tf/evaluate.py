@@ -1,0 +1,52 @@
+"""Measures a trained model's retrieval quality: `python -m dah_tf.evaluate --workdir=DIR`.
+
+Writes DIR/evaluation.json and prints a table. The run's own data and protocol are used unless
+--dataset, --data_dir or --protocol name others.
+"""
+
+import pathlib
+
+from absl import flags
+
+from dah_tf import options
+
+FLAGS = flags.FLAGS
+
+
+def define_flags():
+    """Every flag of the command."""
+    options.workdir_flag()
+    flags.DEFINE_string("dataset", None, "Other images than the run's; same classes.")
+    flags.DEFINE_string("data_dir", None, "Where TensorFlow Datasets keeps its data.")
+    flags.DEFINE_string("protocol", None, "Another protocol than the run's.")
+    flags.DEFINE_boolean("mirror", None, "Codes from each image and its mirror image together.")
+    flags.DEFINE_string("output", None, "The result's file; default DIR/evaluation.json.")
+
+
+def main():
+    from dah_tf import evaluation, workspace
+
+    run = options.require_workdir()
+    for name in ("dataset", "data_dir", "protocol", "mirror"):
+        if FLAGS[name].value is not None:
+            setattr(run, name, FLAGS[name].value)
+    facts = workspace.read_data_facts(FLAGS.workdir)
+    run.image_size, run.channels = facts["image_size"], str(facts["channels"])
+    model, step = workspace.load_model(FLAGS.workdir)
+    dataset, protocol = workspace.open_data(run)
+    workspace.check_classes(dataset, facts)
+    if not len(protocol.query):
+        raise options.UserError(f"protocol {protocol.name} has no queries in {dataset.name}")
+    if step is not None:
+        print(f"the run has not ended: this is its checkpoint of step {step:,}")
+    result = workspace.evaluate(model, dataset, protocol, run.mirror)
+    result["step"] = step
+    path = pathlib.Path(FLAGS.output or pathlib.Path(FLAGS.workdir) / "evaluation.json")
+    workspace.write_json(path, result)
+    print(evaluation.table(result))
+    print(f"written to {path}")
+
+
+if __name__ == "__main__":
+    define_flags()
+    options.launch(main, __doc__)

@@ -1,0 +1,124 @@
+"""Optimisers by name, and the learning rate's course."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from dah_tf.layers import PACKAGE
+
+NAMES = ("adam", "sgd", "muon")
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear from 0 to `peak` in `warmup` steps, then down to `peak * floor` at `total` steps.
+
+    Args:
+        peak: float, the highest learning rate.
+        total: int, steps of the whole run.
+        warmup: int, steps of the rise.
+        decay: "constant", "linear" or "cosine".
+        floor: float, what is left of `peak` at the end.
+    """
+
+    def __init__(self, peak, total, warmup=0, decay="constant", floor=0.0):
+        if decay not in ("constant", "linear", "cosine"):
+            raise ValueError(f"Unknown `decay`. Received: decay={decay!r}")
+        self.peak, self.total, self.warmup = peak, total, warmup
+        self.decay, self.floor = decay, floor
+
+    def __call__(self, step):
+        step = ops.cast(step, "float32")
+        rise = ops.minimum((step + 1.0) / max(self.warmup, 1), 1.0)
+        gone = (step - self.warmup) / max(self.total - self.warmup, 1)
+        gone = ops.minimum(ops.maximum(gone, 0.0), 1.0)
+        if self.decay == "linear":
+            left = 1.0 - gone
+        elif self.decay == "cosine":
+            left = 0.5 * (1.0 + ops.cos(np.float32(np.pi) * gone))
+        else:
+            left = ops.ones_like(gone)
+        return self.peak * rise * (self.floor + (1.0 - self.floor) * left)
+
+    def get_config(self):
+        return {
+            "peak": self.peak,
+            "total": self.total,
+            "warmup": self.warmup,
+            "decay": self.decay,
+            "floor": self.floor,
+        }
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Muon(keras.optimizers.Muon):
+    """Keras' Muon, also for convolution kernels; every other variable takes AdamW's update.
+
+    A kernel of shape `(h, w, in, out)` with more than one input and output channel is
+    orthogonalised as the matrix `(h * w * in, out)`. Keras' own leaves 4-D kernels to AdamW.
+
+    References:
+        Jordan et al., "Muon" (2024); Liu et al., arXiv 2502.16982, for the update's scale.
+    """
+
+    def _should_use_adamw(self, variable):
+        shape = variable.shape
+        return len(shape) != 4 or min(shape[2], shape[3]) == 1
+
+    def _muon_update_step(self, gradient, variable, lr, m):
+        self.assign_add(m, ops.add(gradient, m * (self.momentum - 1)))
+        update = ops.add(gradient, self.momentum * m) if self.nesterov else m
+        matrix = ops.reshape(update, (-1, variable.shape[-1]))
+        matrix = self.zeropower_via_newtonschulz5(matrix, self.ns_steps)
+        self.assign_sub(variable, ops.reshape(self.lr_adjust(lr * matrix), variable.shape))
+
+
+def get(
+    name,
+    learning_rate,
+    *,
+    momentum=0.9,
+    weight_decay=0.0,
+    adam_ratio=1.0,
+    ema=0.0,
+):
+    """An optimiser by name.
+
+    Args:
+        name: "adam" (beta 0.9 / 0.999 as in the paper; AdamW where `weight_decay` is not 0),
+            "sgd" (Nesterov) or "muon".
+        learning_rate: float or schedule.
+        momentum: float, of sgd and muon.
+        weight_decay: float, decoupled; not applied to biases and normalisation's weights.
+        adam_ratio: float; with muon, the rate of what is not a convolution kernel, as a ratio to
+            `learning_rate`.
+        ema: float, momentum of an exponential moving average of the weights; 0 for none.
+
+    Returns:
+        `keras.optimizers.Optimizer`.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    options = {"use_ema": bool(ema), "weight_decay": weight_decay or None}
+    if ema:
+        options["ema_momentum"] = ema
+    if name == "adam":
+        optimizer = keras.optimizers.AdamW if weight_decay else keras.optimizers.Adam
+        optimizer = optimizer(learning_rate, **options)
+    elif name == "sgd":
+        optimizer = keras.optimizers.SGD(learning_rate, momentum=momentum, nesterov=True, **options)
+    elif name == "muon":
+        optimizer = Muon(
+            learning_rate,
+            momentum=momentum,
+            adam_weight_decay=weight_decay or None,
+            adam_beta_2=0.98,
+            adam_lr_ratio=adam_ratio,
+            **options,
+        )
+    else:
+        raise ValueError(f"Unknown optimiser. Received: {name!r}. Known: {', '.join(NAMES)}")
+    if weight_decay:
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer

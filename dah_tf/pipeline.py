@@ -1,0 +1,318 @@
+"""A whole training run from its flags: data, model, loop, evaluation, export."""
+
+import pathlib
+import sys
+import time
+
+import numpy as np
+
+from dah_tf.errors import UserError
+
+
+def train(options):
+    """Trains, evaluates and exports; resumes where the work folder has a checkpoint.
+
+    Args:
+        options: namespace of the flags of `dah_tf.train`.
+
+    Returns:
+        int, the process' exit code.
+
+    Raises:
+        UserError: flags, data or disk; the run diverged.
+    """
+    import keras
+
+    from dah_tf import runlog, training, workspace
+
+    sizes_of(options.train_sizes, 1, None)
+    options.workdir = options.workdir or default_workdir(options)
+    flags = dict(sorted(vars(options).items()))
+    keras.utils.set_random_seed(options.seed)
+    strategy = training.strategy(options.strategy)
+    precision = set_precision(options.precision)
+
+    dataset, protocol = workspace.open_data(options)
+    facts = workspace.data_facts(dataset)
+    plan = make_plan(options, dataset, protocol)
+    steps = max(1, round(options.epochs * plan.steps_per_epoch))
+    replicas = strategy.num_replicas_in_sync if strategy else 1
+    if options.groups % replicas:
+        raise UserError(f"--groups={options.groups} cannot be split over {replicas} devices")
+
+    with scope(strategy):
+        model = workspace.build_model(
+            options, **{k: facts[k] for k in "num_classes channels image_size multi_label".split()}
+        )
+        prepare_stem(model, dataset, protocol.train)
+        workspace.compile_model(model, options, steps)
+    workspace.record_flags(options.workdir, flags, facts)
+    report_skipped(options.workdir, dataset)
+
+    settings = training.Settings(
+        workdir=options.workdir,
+        steps=steps,
+        sizes=sizes_of(options.train_sizes, steps, dataset.images.size),
+        frozen_steps=round(options.freeze_epochs * plan.steps_per_epoch),
+        checkpoint_steps=options.checkpoint_steps,
+        checkpoint_minutes=options.checkpoint_minutes,
+        validate_steps=round(options.validate_epochs * plan.steps_per_epoch),
+    )
+    announce(options, dataset, protocol, model, plan, steps, precision, replicas)
+    images_per_step = options.groups * plan.group_size
+    run = training.Run(
+        model,
+        plan,
+        dataset.images,
+        settings,
+        log=lambda step: runlog.RunLog(options.workdir, resume_step=step),
+        progress=lambda step: runlog.Progress(steps, images_per_step, start_step=step),
+        validate=make_validator(options, dataset, protocol),
+        strategy=strategy,
+    )
+    if run.step:
+        print(f"resuming at step {run.step:,} of {steps:,}")
+    run.advice = slow_advice(options, steps)
+    start = time.time()
+    try:
+        run.fit()
+    except training.Stopped:
+        print(f"stopped at step {run.step:,}; the same command resumes it from {options.workdir}")
+        return 0
+    trained = time.time() - start
+    path = pathlib.Path(options.workdir) / "model.keras"
+    temporary = path.with_name(".model.tmp.keras")
+    model.save(temporary)
+    temporary.replace(path)
+    print(f"trained to step {steps:,} ({trained / 60:.1f} min in this part); {path}")
+    finish(options, flags, model, dataset, protocol, run.log, facts)
+    run.log.close()
+    return 0
+
+
+def finish(options, flags, model, dataset, protocol, log, facts):
+    """Evaluates under the protocol, writes the result and the SavedModel, and says so."""
+    import keras
+
+    from dah_tf import evaluation, workspace
+
+    folder = pathlib.Path(options.workdir)
+    result = {}
+    if len(protocol.query):
+        result = workspace.evaluate(model, dataset, protocol, options.mirror)
+        workspace.write_json(folder / "evaluation.json", result)
+        print(evaluation.table(result))
+        log.hparams(flags, {"map": result["map"]["expected"]})
+    if options.export and keras.backend.backend() != "tensorflow":
+        print(f"export it under TensorFlow: python -m dah_tf.export --workdir={folder}")
+    elif options.export and not (folder / "export" / "1").exists():
+        from dah_tf.serving import export
+
+        export.save(
+            model,
+            folder / "export" / "1",
+            flags=flags,
+            metrics=result,
+            class_names=facts["class_names"],
+            mirror=options.mirror,
+        )
+        print(f"SavedModel: {folder / 'export' / '1'} (image bytes to packed codes)")
+
+
+def default_workdir(options):
+    """`runs/DATASET-BACKBONE-BITS`."""
+    name = options.dataset.replace(":", "-").replace("/", "-").strip("-.")
+    return f"runs/{name}-{options.backbone}-{options.bits}"
+
+
+def set_precision(name):
+    """Sets Keras' global policy; "auto" is bfloat16 where the hardware multiplies it, else float32.
+
+    Returns:
+        str, the policy's name.
+    """
+    import keras
+
+    if name == "auto":
+        name = "mixed_bfloat16" if bfloat16_is_fast() else "float32"
+    keras.config.set_dtype_policy(name)
+    return name
+
+
+def bfloat16_is_fast():
+    """Whether the devices have bfloat16 matrix products (x86 AVX512-BF16 or AMX, Ampere, TPU)."""
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        gpus = tf.config.list_physical_devices("GPU")
+        if gpus:
+            details = tf.config.experimental.get_device_details(gpus[0])
+            return details.get("compute_capability", (0, 0)) >= (8, 0)
+        accelerated = bool(tf.config.list_physical_devices("TPU"))
+    elif keras.backend.backend() == "jax":
+        import jax
+
+        accelerated = jax.default_backend() in ("gpu", "tpu")
+    else:
+        accelerated = False
+    if accelerated:
+        return True
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    text = cpuinfo.read_text() if cpuinfo.exists() else ""
+    return "avx512_bf16" in text or "amx_bf16" in text
+
+
+def scope(strategy):
+    """The strategy's scope; nothing under another back end."""
+    import contextlib
+
+    return strategy.scope() if strategy else contextlib.nullcontext()
+
+
+def make_plan(options, dataset, protocol):
+    """The plan of groups and augmentation of a run's flags."""
+    from dah_tf import data
+
+    classes = options.classes_per_group or min(dataset.num_classes, 100)
+    return data.GroupPlan(
+        dataset.labels[protocol.train],
+        indices=protocol.train,
+        seed=options.seed,
+        groups=options.groups,
+        classes_per_group=classes,
+        images_per_class=options.images_per_class,
+        flip=options.flip,
+        shift=options.shift,
+        cutout=options.cutout,
+        image_size=dataset.images.size,
+    )
+
+
+def sizes_of(text, steps, size):
+    """`--train_sizes` as a list of `(image size, first step)`.
+
+    Raises:
+        UserError: not SIZE:SHARE,... with shares that sum to 1.
+    """
+    if not text:
+        return [(size, 0)]
+    try:
+        parts = [(int(a), float(b)) for a, b in (part.split(":") for part in text.split(","))]
+    except ValueError:
+        parts = []
+    if not parts or abs(sum(share for _, share in parts) - 1.0) > 1e-6 or min(parts)[0] < 8:
+        raise UserError(
+            f"--train_sizes={text}: give SIZE:SHARE,... with shares that sum to 1, "
+            "such as 16:0.5,32:0.5"
+        )
+    starts = np.cumsum([0.0] + [share for _, share in parts[:-1]])
+    return [(each, round(start * steps)) for (each, _), start in zip(parts, starts, strict=True)]
+
+
+def prepare_stem(model, dataset, train):
+    """Sets the frozen stem of `compact` from up to 5,000 training images."""
+    from dah_tf import backbones
+
+    rows = np.asarray(train)[np.linspace(0, len(train) - 1, min(len(train), 5000)).astype(int)]
+    backbones.whiten(model.backbone, dataset.images.read(rows))
+
+
+def report_skipped(workdir, dataset):
+    """Writes the unreadable files and says how many there are."""
+    if dataset.skipped:
+        path = pathlib.Path(workdir) / "skipped.txt"
+        path.write_text("".join(f"{name}\t{reason}\n" for name, reason in dataset.skipped))
+        print(f"{len(dataset.skipped)} unreadable files skipped, listed in {path}")
+
+
+def make_validator(options, dataset, protocol):
+    """MAP of the validation images against up to 10,000 training images; None without any."""
+    from dah_tf import runlog, training
+
+    if not len(protocol.validation) or not options.validate_epochs:
+        return None
+    train = np.asarray(protocol.train)
+    rows = np.random.default_rng([options.seed, 7]).permutation(len(train))[:10_000]
+    return training.validator(
+        dataset.images,
+        dataset.labels,
+        protocol.validation,
+        np.sort(train[rows]),
+        runlog.example_sheet,
+        options.mirror,
+    )
+
+
+def announce(options, dataset, protocol, model, plan, steps, precision, replicas):
+    """Prints what is about to happen."""
+    import keras
+
+    size, channels = dataset.images.size, dataset.images.channels
+    count = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
+    rows = [
+        (
+            "data",
+            f"{dataset.name}: {dataset.num_classes} classes, {size}x{size}x{channels} "
+            f"({dataset.fingerprint})",
+        ),
+        (
+            "protocol",
+            f"{protocol.name} ({protocol.checksum}): {len(protocol.train):,} training, "
+            f"{len(protocol.validation):,} validation, {len(protocol.query):,} query, "
+            f"{len(protocol.database):,} database images",
+        ),
+        (
+            "network",
+            f"{options.backbone}{' + CBAM' if has_attention(model) else ''}, {options.bits} bits, "
+            f"{count:,} trainable parameters",
+        ),
+        (
+            "training",
+            f"{steps:,} steps of {options.groups} groups x {plan.group_size} images "
+            f"({options.epochs:g} epochs), {options.optimizer} at {options.learning_rate:g}",
+        ),
+        ("device", f"{device_name()} x {replicas}, {precision}, {keras.backend.backend()}"),
+        ("folder", options.workdir),
+    ]
+    for name, value in rows:
+        print(f"{name:<10}{value}")
+    sys.stdout.flush()
+
+
+def has_attention(model):
+    """Whether the backbone holds a CBAM."""
+    from dah_tf.layers import CBAM
+
+    return any(isinstance(layer, CBAM) for layer in model.backbone.layers)
+
+
+def device_name():
+    """Kind of device the back end computes on."""
+    import os
+
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        for kind in ("GPU", "TPU"):
+            if tf.config.list_logical_devices(kind):
+                return kind
+    elif keras.backend.backend() == "jax":
+        import jax
+
+        if jax.default_backend() != "cpu":
+            return jax.devices()[0].device_kind
+    return f"CPU ({os.cpu_count()} cores)"
+
+
+def slow_advice(options, steps):
+    """What to say where a run turns out to take hours on a CPU, or None."""
+    if options.backbone == "compact" or not device_name().startswith("CPU"):
+        return None
+    return (
+        "that is long for a CPU: --flagfile=configs/cifar10_compact.cfg trains a network made "
+        "for one"
+    )

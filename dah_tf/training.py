@@ -1,0 +1,355 @@
+"""Training: strategy, the loop, checkpoints, logging.
+
+The order of a run: build under the strategy; restore the newest checkpoint; cut the logs back to
+its step; train, logging every step; at a checkpoint first make the logs durable, then write it;
+at the end take the averaged weights, if any, and save the model.
+"""
+
+import contextlib
+import dataclasses
+import pathlib
+import signal
+import time
+
+import keras
+import numpy as np
+
+from dah_tf import checkpoint, metrics
+from dah_tf.data import feed
+from dah_tf.errors import UserError
+from dah_tf.model import TERMS
+
+
+@dataclasses.dataclass
+class Settings:
+    """How long, how often, and where.
+
+    Attributes:
+        workdir: path of the run's folder.
+        steps: int, optimiser steps of the whole run.
+        sizes: list of `(image size, first step)`, the progressive image sizes in order.
+        frozen_steps: int, first steps in which the backbone does not learn.
+        checkpoint_steps: int, steps between checkpoints; 0 leaves it to the minutes.
+        checkpoint_minutes: float.
+        validate_steps: int, steps between validations; 0 for none.
+    """
+
+    workdir: str
+    steps: int
+    sizes: list
+    frozen_steps: int = 0
+    checkpoint_steps: int = 0
+    checkpoint_minutes: float = 5.0
+    validate_steps: int = 0
+
+
+class Diverged(UserError):
+    """A term or a weight is not finite."""
+
+
+class Stopped(Exception):
+    """The run was asked to stop (SIGTERM); a checkpoint holds its state."""
+
+
+def strategy(name):
+    """The `tf.distribute` strategy of a name.
+
+    Args:
+        name: "one"; "mirrored" (all GPUs, or all logical CPUs where there is no GPU); "auto", which is
+            mirrored with more than one GPU.
+
+    Returns:
+        `tf.distribute.Strategy`; None under another back end than TensorFlow.
+    """
+    if keras.backend.backend() != "tensorflow":
+        if name not in ("auto", "one"):
+            raise UserError(f"--strategy={name} needs the TensorFlow back end")
+        return None
+    import tensorflow as tf
+
+    gpus = tf.config.list_logical_devices("GPU")
+    if name == "mirrored" or (name == "auto" and len(gpus) > 1):
+        devices = gpus or tf.config.list_logical_devices("CPU")
+        return tf.distribute.MirroredStrategy([device.name for device in devices])
+    return tf.distribute.get_strategy()
+
+
+def facts():
+    """What a checkpoint must agree on beside names and shapes."""
+    return {"backend": keras.backend.backend()}
+
+
+class Run:
+    """State of one training run; `fit` does the work.
+
+    Args:
+        model: compiled `HashModel`, its optimiser built, made under `strategy`.
+        plan: `data.GroupPlan`.
+        images: an image source of `data`.
+        settings: `Settings`.
+        log: `runlog.RunLog` opener, called with the step to resume from.
+        progress: `runlog.Progress` opener, called with the step to resume from.
+        validate: function of the model, returns a dict of scalars, or None.
+        strategy: `tf.distribute.Strategy` or None.
+    """
+
+    def __init__(self, model, plan, images, settings, log, progress, validate=None, strategy=None):
+        self.model = model
+        self.plan = plan
+        self.images = images
+        self.settings = settings
+        self.validate = validate
+        self.strategy = strategy
+        self.folder = pathlib.Path(settings.workdir) / "checkpoints"
+        self.step = checkpoint.restore(self.folder, self.variables, facts()) or 0
+        self.saved_step = self.step
+        self.log = log(self.step)
+        self.progress = progress(self.step)
+        self.pending = []
+        self.stop_asked = False
+        self.last_save = time.monotonic()
+        self.first_step = self.step
+        self.advice = None
+
+    @property
+    def variables(self):
+        """Everything that a resumed run needs, in a fixed order."""
+        return [*self.model.variables, *self.model.optimizer.variables]
+
+    def fit(self):
+        """Trains to the last step.
+
+        Raises:
+            Diverged: a term or weight is not finite; the last good checkpoint stands.
+            Stopped: SIGTERM; the state is saved.
+        """
+        with self._sigterm():
+            for first, last, size, frozen in phases(self.settings):
+                if self.step < last:
+                    self._phase(max(first, self.step), last, size, frozen)
+        self.flush()
+        if self.saved_step != self.step:
+            self.save()
+        if self.model.optimizer.use_ema:
+            self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+        self.progress.close()
+
+    def _phase(self, first, last, size, frozen):
+        self.model.train_size = size
+        self.model.backbone_frozen = frozen
+        if self.strategy is None:
+            self._keras_fit(first, last)
+            return
+        step_function = compiled_step(self.model, self.strategy)
+        batches = feed.dataset(self.plan, self.images, first, last)
+        if self.strategy.num_replicas_in_sync > 1:
+            batches = self.strategy.experimental_distribute_dataset(batches)
+        for batch in batches:
+            self.after(step_function(batch))
+
+    def _keras_fit(self, first, last):
+        run = self
+        self.model.make_train_function(force=True)
+
+        class Each(keras.callbacks.Callback):
+            def on_train_batch_begin(self, batch, logs=None):
+                run.model.reset_metrics()
+
+            def on_train_batch_end(self, batch, logs=None):
+                due = run.step + 1 == last or run.due(run.step + 1) or run.stop_asked
+                if due or run.validation_due(run.step + 1):
+                    run.model.jax_state_sync()
+                run.after({name: logs[name] for name in TERMS})
+
+        self.model.fit(
+            feed.PlanSequence(self.plan, self.images, first, last),
+            epochs=1,
+            shuffle=False,
+            verbose=0,
+            callbacks=[Each()],
+        )
+
+    def after(self, terms):
+        """What follows an optimiser step: log, show, validate, save, stop."""
+        self.step += 1
+        self.pending.append((self.step, time.time(), terms))
+        if len(self.pending) >= 10 or self.step == self.settings.steps:
+            self.flush()
+        if self.validation_due(self.step):
+            self.flush()
+            values, ones, picture = self.validate(self.model)
+            self.log.tensorboard(self.step, values)
+            self.log.histogram(self.step, "bit_means", ones)
+            self.log.image(self.step, "example_retrievals", picture)
+            self.progress.message(
+                f"step {self.step}: " + ", ".join(f"{k} {v:.4f}" for k, v in values.items())
+            )
+        if self.due(self.step):
+            self.save()
+        if self.stop_asked:
+            if self.saved_step != self.step:
+                self.save()
+            raise Stopped
+
+    def validation_due(self, step):
+        every = self.settings.validate_steps
+        return bool(self.validate and every and (step % every == 0 or step == self.settings.steps))
+
+    def due(self, step):
+        every = self.settings.checkpoint_steps
+        if every:
+            return step % every == 0
+        return time.monotonic() - self.last_save > 60 * self.settings.checkpoint_minutes
+
+    def flush(self):
+        """Logs the steps done since the last call; stops the run at the first NaN."""
+        pending, self.pending = self.pending, []
+        rate = self.model.optimizer.learning_rate
+        for step, when, terms in pending:
+            values = {name: float(terms[name]) for name in TERMS}
+            bad = [name for name, value in values.items() if not np.isfinite(value)]
+            if bad:
+                raise Diverged(
+                    f"{bad[-1] if bad[0] == 'loss' else bad[0]} became {values[bad[0]]} at step "
+                    f"{step}; {self._last_good()}; lower --learning_rate or raise --warmup"
+                )
+            self.log.scalars(step, values, time=when)
+            shown = values
+        if pending:
+            self.progress.update(self.step, shown)
+            self.log.tensorboard(
+                self.step,
+                {
+                    "learning_rate": float(rate),
+                    "images_per_second": self.progress.images_per_second,
+                },
+            )
+        if pending and self.first_step is not None and self.step - self.first_step >= 20:
+            self.first_step = None
+            self._say_how_long()
+
+    def _say_how_long(self):
+        seconds = self.progress.eta_seconds
+        shown = f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
+        self.progress.message(
+            f"about {shown} to go at {self.progress.images_per_second:.0f} images/s"
+        )
+        if self.advice and seconds > 7200:
+            self.progress.message(self.advice)
+
+    def _last_good(self):
+        return f"the last good checkpoint is step {self.saved_step} in {self.folder}"
+
+    def save(self):
+        """Makes the log durable, then writes a checkpoint."""
+        self.flush()
+        self.log.flush(fsync=True)
+        try:
+            checkpoint.save(self.folder, self.step, self.variables, facts())
+        except checkpoint.NotFinite as error:
+            raise Diverged(f"{error} is not finite at step {self.step}; {self._last_good()}") from error
+        except OSError as error:
+            raise UserError(
+                f"cannot write a checkpoint to {self.folder} ({error.strerror}); "
+                f"{self._last_good()}; free space and run the same command"
+            ) from error
+        self.saved_step = self.step
+        self.last_save = time.monotonic()
+
+    @contextlib.contextmanager
+    def _sigterm(self):
+        def handler(*_):
+            self.stop_asked = True
+
+        old = signal.signal(signal.SIGTERM, handler)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, old)
+
+
+def phases(settings):
+    """Stretches of steps with one image size and one state of the backbone.
+
+    Returns:
+        List of `(first step, end step, image size, frozen)`.
+    """
+    cuts = {0, settings.steps, *(first for _, first in settings.sizes)}
+    cuts.add(min(settings.frozen_steps, settings.steps))
+    cuts = sorted(cut for cut in cuts if cut <= settings.steps)
+    parts = []
+    for first, last in zip(cuts[:-1], cuts[1:], strict=True):
+        size = [size for size, start in settings.sizes if start <= first][-1]
+        parts.append((first, last, size, first < settings.frozen_steps))
+    return parts
+
+
+def compiled_step(model, strategy):
+    """`model.train_step` on every replica, compiled; terms are means over the replicas."""
+    import tensorflow as tf
+
+    if strategy.num_replicas_in_sync == 1:
+        return tf.function(model.train_step)
+
+    @tf.function
+    def step(batch):
+        terms = strategy.run(model.train_step, args=(batch,))
+        return {k: strategy.reduce("MEAN", v, axis=None) for k, v in terms.items()}
+
+    return step
+
+
+@contextlib.contextmanager
+def averaged(model):
+    """The model with its averaged weights inside, its own again after."""
+    optimizer = model.optimizer
+    if not (optimizer and optimizer.use_ema):
+        yield
+        return
+    weights = model.trainable_variables
+    own = [np.asarray(w) for w in weights]
+    optimizer.finalize_variable_values(weights)
+    try:
+        yield
+    finally:
+        for weight, value in zip(weights, own, strict=True):
+            weight.assign(value)
+
+
+def validator(images, labels, queries, database, sheet, mirror=False):
+    """A function of the model: MAP of validation images against training images.
+
+    Args:
+        images: image source.
+        labels: labels of all of its images.
+        queries: indices of validation images.
+        database: indices of training images.
+        sheet: function of query images, neighbour images and relevance, returns a picture.
+        mirror: bool, of `HashModel.outputs`.
+
+    Returns:
+        Function; it returns a dict of scalars, each bit's mean, and a picture of retrievals.
+    """
+    from dah_tf import codes
+
+    query_images, database_images = images.read(queries), images.read(database)
+
+    def validate(model):
+        with averaged(model):
+            ours = model.outputs(query_images, mirror=mirror)
+            theirs = model.outputs(database_images, mirror=mirror)
+        packed = [codes.pack(codes.binarize(part["logits"])) for part in (ours, theirs)]
+        score = metrics.mean_average_precision(
+            *metrics.histograms(
+                packed[0], labels[queries], packed[1], labels[database], model.bits
+            )
+        )
+        order = np.argsort(codes.hamming(packed[0][:8], packed[1]), axis=1, kind="stable")[:, :10]
+        relevant = metrics.relevant(labels[queries][:8], labels[database])
+        picture = sheet(
+            query_images[:8], database_images[order], np.take_along_axis(relevant, order, axis=1)
+        )
+        ones = codes.binarize(theirs["logits"]).mean(axis=0)
+        return {"validation_map": float(score.expected)}, ones, picture
+
+    return validate

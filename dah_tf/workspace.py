@@ -1,0 +1,288 @@
+"""A run's folder and what its flags stand for: data, protocol, model.
+
+    flags.json  metrics.jsonl  events.out.tfevents.*  skipped.txt
+    checkpoints/  model.keras  evaluation.json  export/1/
+"""
+
+import json
+import os
+import pathlib
+import types
+
+import numpy as np
+
+from dah_tf import __version__
+from dah_tf.errors import UserError
+
+# What may change between the parts of one run.
+FREE_FLAGS = {
+    "workdir",
+    "data_dir",
+    "checkpoint_steps",
+    "checkpoint_minutes",
+    "cache_gib",
+    "export",
+    "describe",
+    "json",
+    "strategy",
+}
+
+
+def write_json(path, content):
+    """Writes JSON aside and renames it, so that a reader never sees half a file."""
+    path = pathlib.Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "w") as file:
+        json.dump(content, file, indent=1)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def read_flags(workdir):
+    """The flags of a run, as a namespace.
+
+    Raises:
+        UserError: `workdir` is not a run's folder.
+    """
+    path = pathlib.Path(workdir) / "flags.json"
+    try:
+        return types.SimpleNamespace(**json.loads(path.read_text())["flags"])
+    except FileNotFoundError:
+        raise UserError(
+            f"{workdir} is no work folder (it has no flags.json); train with --workdir={workdir}"
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({error}); restore it or train anew") from error
+
+
+def read_data_facts(workdir):
+    """What `record_flags` stored of the data."""
+    return json.loads((pathlib.Path(workdir) / "flags.json").read_text())["data"]
+
+
+def data_facts(dataset):
+    """What a run's folder keeps of its data."""
+    return {
+        "num_classes": dataset.num_classes,
+        "channels": dataset.images.channels,
+        "image_size": dataset.images.size,
+        "multi_label": dataset.multi_label,
+        "class_names": list(dataset.class_names),
+        "fingerprint": dataset.fingerprint,
+    }
+
+
+def check_classes(dataset, facts):
+    """Refuses a data set whose classes are not those of the run.
+
+    Raises:
+        UserError: they differ.
+    """
+    if list(dataset.class_names) != facts["class_names"]:
+        raise UserError(
+            f"{dataset.name} has classes {list(dataset.class_names)[:5]}..., the model was trained "
+            f"on {facts['class_names'][:5]}..."
+        )
+
+
+def record_flags(workdir, flags, data):
+    """Stores a run's flags, or holds them against those the folder was begun with.
+
+    Args:
+        workdir: path; made if missing.
+        flags: JSON-able dict.
+        data: JSON-able dict, what `build_model` must know of the data, and its fingerprint.
+
+    Raises:
+        UserError: flags that matter differ; nothing was written.
+    """
+    folder = pathlib.Path(workdir)
+    path = folder / "flags.json"
+    if path.exists():
+        old = vars(read_flags(folder))
+        changed = [
+            f"{name} was {old.get(name)!r}, now {value!r}"
+            for name, value in flags.items()
+            if name not in FREE_FLAGS and old.get(name) != value
+        ]
+        if read_data_facts(folder) != data:
+            changed.append("the data itself")
+        if changed:
+            raise UserError(
+                f"{folder} holds a run with other flags: {'; '.join(changed)}; use the same "
+                "flags to resume it, or another --workdir"
+            )
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"flags": flags, "data": data, "dah_tf": __version__})
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}; choose another --workdir") from error
+
+
+def open_data(options):
+    """The data set and protocol of a run's flags.
+
+    Returns:
+        `data.Dataset` and `data.Protocol`.
+
+    Raises:
+        UserError: the data is missing, damaged or does not allow the protocol.
+    """
+    from dah_tf import data
+
+    dataset = data.load(
+        options.dataset,
+        image_size=options.image_size,
+        channels=int(options.channels) if options.channels else None,
+        data_dir=options.data_dir,
+        cache_gib=options.cache_gib,
+    )
+    protocol = data.make_protocol(
+        options.protocol, dataset, validation=options.validation, seed=options.seed
+    )
+    return dataset, protocol
+
+
+def build_model(options, *, num_classes, channels, image_size, multi_label=False, weights=True):
+    """An untrained `HashModel` of a run's flags.
+
+    Args:
+        options: namespace of flags.
+        num_classes, channels, image_size, multi_label: of the data.
+        weights: bool; False leaves `--backbone_weights` alone, for describing.
+
+    Raises:
+        UserError: unknown backbone, weights that do not fit, an image too small.
+    """
+    from dah_tf import backbones
+    from dah_tf.model import HashModel
+
+    smallest = {"resnet30": 32, "compact": 16}.get(options.backbone, 32)
+    if image_size < smallest:
+        raise UserError(
+            f"{options.backbone} takes images of at least {smallest} pixels, not {image_size}; "
+            f"set --image_size={smallest}"
+        )
+    source = options.backbone_weights if weights and options.backbone_weights != "none" else None
+    try:
+        backbone = backbones.get(
+            options.backbone, channels=channels, attention=options.attention, weights=source
+        )
+    except (ValueError, OSError) as error:
+        raise UserError(
+            f"--backbone={options.backbone} --backbone_weights={options.backbone_weights}: {error}"
+        ) from error
+    return HashModel(
+        backbone,
+        bits=options.bits,
+        num_classes=num_classes,
+        image_size=image_size,
+        multi_label=multi_label,
+        phi1=options.phi1,
+        phi2=options.phi2,
+        t=options.t,
+        similar_weight=options.similar_weight,
+        balance_weight=options.balance_weight,
+        label_smoothing=options.label_smoothing,
+        class_scale=options.class_scale,
+        cutout=options.cutout,
+        name="hash_model",
+    )
+
+
+def compile_model(model, options, steps):
+    """Gives a model the optimiser of a run's flags, and builds its state."""
+    from dah_tf import optimizers
+
+    rate = optimizers.WarmupDecay(
+        options.learning_rate,
+        total=steps,
+        warmup=round(options.warmup * steps),
+        decay=options.decay,
+    )
+    optimizer = optimizers.get(
+        options.optimizer,
+        rate,
+        momentum=options.momentum,
+        weight_decay=options.weight_decay,
+        adam_ratio=options.adam_ratio,
+        ema=options.ema,
+    )
+    model.compile(optimizer=optimizer)
+    model.optimizer.build(model.trainable_variables)
+
+
+def load_model(workdir):
+    """The trained model of a run, or where it has not ended yet, of its last checkpoint.
+
+    Returns:
+        `HashModel` and the number of steps it was trained for (None: to the end).
+
+    Raises:
+        UserError: there is neither.
+    """
+    import keras
+
+    from dah_tf import checkpoint
+    from dah_tf.model import HashModel
+
+    folder = pathlib.Path(workdir)
+    options = read_flags(folder)
+    if (folder / "model.keras").exists():
+        custom = {"HashModel": HashModel}
+        return keras.saving.load_model(folder / "model.keras", custom, compile=False), None
+    found = checkpoint.read(folder / "checkpoints")
+    if found is None:
+        raise UserError(f"{workdir} has neither a model nor a checkpoint yet; let it train longer")
+    facts = read_data_facts(folder)
+    keep = "num_classes channels image_size multi_label".split()
+    model = build_model(options, **{name: facts[name] for name in keep}, weights=False)
+    compile_model(model, options, steps=1)
+    variables = [*model.variables, *model.optimizer.variables]
+    step = checkpoint.restore(folder / "checkpoints", variables, {})
+    if options.ema:
+        model.optimizer.finalize_variable_values(model.trainable_variables)
+    return model, step
+
+
+def evaluate(model, dataset, protocol, mirror=False):
+    """Retrieval quality of a model under a protocol.
+
+    Args:
+        model: `HashModel`.
+        dataset: `data.Dataset`.
+        protocol: `data.Protocol`.
+        mirror: bool, codes from the image and its mirror image.
+
+    Returns:
+        Dict from `evaluation.evaluate`, with the classifier's accuracy on the queries.
+    """
+    from dah_tf import codes, evaluation
+
+    def encode(indices):
+        parts = []
+        for first in range(0, len(indices), 8192):
+            pixels = dataset.images.read(indices[first : first + 8192])
+            outputs = model.outputs(pixels, mirror=mirror)
+            parts.append((codes.pack(codes.binarize(outputs["logits"])), outputs["classes"]))
+        return [np.concatenate(each) for each in zip(*parts, strict=True)]
+
+    query_codes, query_classes = encode(protocol.query)
+    database_codes, _ = encode(protocol.database)
+    result = evaluation.evaluate(
+        query_codes,
+        dataset.labels[protocol.query],
+        database_codes,
+        dataset.labels[protocol.database],
+        model.bits,
+        protocol=protocol.summary(),
+    )
+    if not dataset.multi_label:
+        hits = query_classes.argmax(axis=1) == dataset.labels[protocol.query]
+        result["accuracy"] = float(hits.mean())
+    result["mirror"] = mirror
+    result["data"] = {"name": dataset.name, "fingerprint": dataset.fingerprint}
+    return result
