@@ -1,0 +1,59 @@
+"""Batches of a plan for `tf.data` and for Keras' `fit`."""
+
+import keras
+
+
+def dataset(plan, images, first, last):
+    """The steps `[first, last)` of a plan as a `tf.data.Dataset`.
+
+    Args:
+        plan: `GroupPlan`.
+        images: image source of `sources`.
+        first, last: ints, steps of the run.
+
+    Returns:
+        `tf.data.Dataset` of pairs: a dict of `images`, uint8 `(G, m, size, size, channels)`, and
+        `augment`, int32 `(G, m, 5)`; and the labels. Order and contents are the plan's.
+    """
+    import tensorflow as tf
+
+    def plans():
+        for step in range(first, last):
+            batch = plan.batch(step)
+            yield batch["indices"], batch["augment"], batch["labels"]
+
+    shape = (plan.groups, plan.group_size)
+    labels = plan.batch(0)["labels"]
+    signature = (
+        tf.TensorSpec(shape, tf.int64),
+        tf.TensorSpec((*shape, 5), tf.int32),
+        tf.TensorSpec(labels.shape, labels.dtype),
+    )
+
+    def load(indices, augment, labels):
+        pixels = images.tensors(indices)
+        pixels = tf.ensure_shape(pixels, (*shape, images.size, images.size, images.channels))
+        return {"images": pixels, "augment": augment}, labels
+
+    batches = tf.data.Dataset.from_generator(plans, output_signature=signature)
+    batches = batches.map(load, num_parallel_calls=2, deterministic=True).prefetch(4)
+    options = tf.data.Options()
+    # Each replica takes its share of the groups of a batch, see `training`.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return batches.with_options(options)
+
+
+class PlanSequence(keras.utils.PyDataset):
+    """The steps `[first, last)` of a plan for Keras' `fit` under any back end. Arguments: `dataset`."""
+
+    def __init__(self, plan, images, first, last, **kwargs):
+        super().__init__(**kwargs)
+        self.plan, self.images, self.first, self.last = plan, images, first, last
+
+    def __len__(self):
+        return self.last - self.first
+
+    def __getitem__(self, index):
+        batch = self.plan.batch(self.first + index)
+        pixels = self.images.read(batch["indices"])
+        return {"images": pixels, "augment": batch["augment"]}, batch["labels"]
