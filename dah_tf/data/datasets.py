@@ -172,7 +172,6 @@ def _tfds(spec, name, data_dir, image_size, channels):
     if data_dir:
         os.environ["TFDS_DATA_DIR"] = str(data_dir)
     try:
-        import tensorflow as tf
         import tensorflow_datasets as tfds
     except ImportError as error:
         raise UserError(f"--dataset={spec} needs TensorFlow ({error}); npz: does not") from None
@@ -197,25 +196,21 @@ def _tfds(spec, name, data_dir, image_size, channels):
             counts.append(0)
             continue
         data = builder.as_dataset(split=part, decoders=decoders, shuffle_files=False)
-        data = data.map(lambda row: (row["image"], row["label"]), tf.data.AUTOTUNE)
         count = builder.info.splits[part].num_examples
-        data = data.apply(tf.data.experimental.assert_cardinality(count))
-        wanted = image_size or features["image"].shape[0] or 32
-        images = sources.decode_all(data.map(lambda x, y: x), wanted, channels or 3)
-        own = features["image"].shape[-1]
-        if channels is None and own == 1:
-            images = [None if image is None else image[..., :1] for image in images]
-        kept = [i for i, image in enumerate(images) if image is not None]
-        skipped += [(f"{part}/{i}", "not readable") for i in range(count) if images[i] is None]
-        every = np.fromiter(data.map(lambda x, y: y).as_numpy_iterator(), np.int32, count)
-        parts.append(np.stack([images[i] for i in kept]))
-        labels.append(every[kept])
+        size = image_size or features["image"].shape[0] or 32
+        wanted = channels or features["image"].shape[-1] or 3
+        images, kept = sources.decode_all(data.map(lambda row: row["image"]), count, size, wanted)
+        lost = np.setdiff1d(np.arange(count), kept)
+        skipped += [(f"{part}/{i}", "not a readable image") for i in lost]
+        every = data.map(lambda row: row["label"]).batch(4096).as_numpy_iterator()
+        parts.append(images)
+        labels.append(np.concatenate(list(every))[kept].astype(np.int32))
         counts.append(len(kept))
     x, y = np.concatenate(parts), np.concatenate(labels)
     train, test = np.arange(counts[0]), np.arange(counts[0], len(x))
     _check_skipped(spec, skipped, len(x))
     names = list(features["label"].names)
-    return _arrays(spec, x, y, names, train, test, image_size, channels, skipped=skipped)
+    return Dataset(spec, sources.ArrayImages(x), y, names, train, test, skipped=skipped)
 
 
 def _folder(root):
@@ -275,9 +270,10 @@ def _files(spec, rows, where, image_size, channels, cache_gib):
     files = tf.data.Dataset.from_tensor_slices(paths).map(
         lambda path: _contents(tf, path), num_parallel_calls=tf.data.AUTOTUNE
     )
-    images = sources.decode_all(files, size if cached else 1, channels)
-    kept = [i for i, image in enumerate(images) if image is not None]
-    skipped = [(paths[i], "not a readable image") for i in range(len(rows)) if images[i] is None]
+    # What is not kept in memory is still read once, to find the broken files before training.
+    images, kept = sources.decode_all(files, len(rows), size if cached else 1, channels)
+    lost = np.setdiff1d(np.arange(len(rows)), kept)
+    skipped = [(paths[i], "not a readable image") for i in lost]
     _check_skipped(where, skipped, len(rows))
     rows = [rows[i] for i in kept]
     names = sorted({label for row in rows for label in row[1]})
@@ -296,7 +292,7 @@ def _files(spec, rows, where, image_size, channels, cache_gib):
         raise UserError(f"{where} has no training images")
     paths = [row[0] for row in rows]
     if cached:
-        source = sources.ArrayImages(np.stack([images[i] for i in kept]))
+        source = sources.ArrayImages(images)
     else:
         source = sources.FileImages(paths, size, channels)
     return Dataset(spec, source, labels, names, train, test, ids=paths, skipped=skipped)

@@ -78,31 +78,34 @@ class FileImages:
         return pixels.resize(pixels.decode(tf.io.read_file(path), self.channels), self.size)
 
 
-def decode_all(contents, size, channels, name="image"):
+def decode_all(contents, count, size, channels):
     """Decodes many images, broken ones apart.
 
     Args:
         contents: `tf.data.Dataset` of scalar strings, images' bytes.
-        size: int, or None for the images' own, which must be one square size.
+        count: int, how many there are.
+        size: int, side they are resized to.
         channels: int, 1 or 3.
 
     Returns:
-        List of uint8 arrays, None where an image cannot be read.
+        uint8 array of shape `(readable, size, size, channels)`, and the int64 array of the
+        readable ones' positions.
     """
     import tensorflow as tf
 
     from dah_tf import pixels
 
-    def load(data):
-        image = pixels.decode(data, channels)
-        return image if size is None else pixels.resize(image, size)
+    def load(i, data):
+        return i, pixels.resize(pixels.decode(data, channels), size)
 
-    numbered = contents.enumerate()
-    decoded = numbered.map(lambda i, data: (i, load(data)), num_parallel_calls=tf.data.AUTOTUNE)
-    decoded = decoded.ignore_errors().prefetch(256)
-    found = {int(i): image for i, image in decoded.as_numpy_iterator()}
-    count = int(contents.cardinality()) if contents.cardinality() >= 0 else max(found, default=-1) + 1
-    return [found.get(i) for i in range(count)]
+    decoded = contents.enumerate().map(load, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
+    images = np.empty((count, size, size, channels), np.uint8)
+    kept = []
+    for positions, block in decoded.batch(256).prefetch(4).as_numpy_iterator():
+        first = len(kept)
+        kept.extend(positions)
+        images[first : len(kept)] = block
+    return images[: len(kept)], np.array(kept, np.int64)
 
 
 def resize_array(array, size):
