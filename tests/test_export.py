@@ -125,6 +125,7 @@ def served(tmp_path_factory, files, images, model, broken):
         "no_pixels": ("pixels", np.zeros((2, 0, 9, 3), np.uint8)),
         "none_exact": ("pixels", images[:0]),
         "none_small": ("pixels", np.zeros((0, 3, 4, 3), np.uint8)),
+        "none_nothing": ("pixels", np.zeros((0, 0, 0, 3), np.uint8)),
         "again": ("serving_default", files[:1]),
     }
     inputs = {"serving_default": "image_bytes", "pixels": "pixels"}
@@ -212,7 +213,7 @@ def test_no_images(served):
     reply = served["replies"]["none"]
     shapes = {name: value.shape for name, value in reply.items()}
     assert shapes == {"codes": (0, 2), "probabilities": (0, CLASSES), "valid": (0,)}
-    for name in ("none_exact", "none_small"):
+    for name in ("none_exact", "none_small", "none_nothing"):
         shapes = {key: value.shape for key, value in served["replies"][name].items()}
         assert shapes == {"codes": (0, 2), "probabilities": (0, CLASSES), "hash": (0, BITS)}
 

@@ -174,8 +174,8 @@ def _archive(model, mirror):
         return {name: outputs[name] for name in ("codes", "probabilities", "valid")}
 
     def serve_pixels(images):
-        images = _resized(images, size)
-        outputs = _outputs(model, images, mirror, tf.ones([tf.shape(images)[0]], tf.bool))
+        valid = tf.ones([tf.shape(images)[0]], tf.bool)
+        outputs = _outputs(model, pixels.resize(_never_empty(images), size), mirror, valid)
         return {name: outputs[name] for name in ("codes", "probabilities", "hash")}
 
     archive = keras.export.ExportArchive()
@@ -200,7 +200,7 @@ def _decoded(image_bytes, size, channels):
         channels: int, 1 or 3.
 
     Returns:
-        Pair of uint8 `(n, size, size, channels)`, 0 where broken, and bool `(n,)`.
+        Pair of uint8 `(max(n, 1), size, size, channels)`, 0 where broken, and bool `(n,)`.
     """
     shape = [size, size, channels]
     n = tf.size(image_bytes, out_type=tf.int64)
@@ -215,27 +215,26 @@ def _decoded(image_bytes, size, channels):
     row, images = rows.get_single_element()
     images = tf.scatter_nd(row[:, None], images, tf.stack([n + 1, *shape]))
     valid = tf.scatter_nd(row[:, None], tf.ones_like(row, tf.bool), [n + 1])
-    return images[:n], valid[:n]
+    return images[: tf.maximum(n, 1)], valid[:n]
 
 
-def _resized(images, size):
-    """uint8 `(n, h, w, channels)` to `(n, size, size, channels)` by the rule of `pixels`."""
-    shape = [size, size, images.shape[-1]]
-    height, width = tf.unstack(tf.shape(images)[1:3])
-    resized = tf.cond(
-        (height == size) & (width == size),
-        lambda: images,
-        lambda: tf.map_fn(lambda image: tf.ensure_shape(pixels.resize(image, size), shape), images),
-    )
-    return tf.ensure_shape(resized, [None, *shape])
+def _never_empty(images):
+    """The images; one blank image where there is none.
+
+    Resizing fails on an empty batch, and so do the C++ runtime's fused convolutions.
+    """
+    blank = tf.cast(tf.shape(images)[0] == 0, tf.int32)
+    return tf.pad(images, [[0, blank], [0, blank], [0, blank], [0, 0]])
 
 
 def _outputs(model, images, mirror, valid):
-    """What the signatures return for uint8 images of the model's size. Invalid rows are 0."""
-    n = tf.shape(images)[0]
-    # A fused convolution of the C++ runtime fails on an empty batch: there, run one blank image.
-    images = tf.pad(images, [[0, tf.cast(n == 0, tf.int32)], [0, 0], [0, 0], [0, 0]])
+    """What the signatures return for uint8 images of the model's size.
+
+    Rows that are not valid are 0, images beyond the length of `valid` are left out.
+    """
+    images = tf.ensure_shape(images, [None, model.image_size, model.image_size, model.channels])
     outputs = mirrored(model, images) if mirror else model(images, training=False)
+    n = tf.shape(valid)[0]
     outputs = {name: tf.cast(value[:n], tf.float32) for name, value in outputs.items()}
     activation = tf.sigmoid if model.multi_label else tf.nn.softmax
     return {
