@@ -70,9 +70,13 @@ def make_model(images, channels=3, bits=BITS, multi_label=False, mirror=False, p
     return model
 
 
-def run(folder, requests):
-    """What `capi.py` replies to the requests in a process of its own."""
-    asked, answered = folder.with_suffix(".requests"), folder.with_suffix(".replies")
+def run(folder, requests, files=None):
+    """What `capi.py` replies to the requests in a process of its own.
+
+    Its files are named like the SavedModel's folder, or like `files`.
+    """
+    files = files or folder
+    asked, answered = files.with_suffix(".requests"), files.with_suffix(".replies")
     asked.write_bytes(pickle.dumps(requests))
     command = [sys.executable, CAPI, folder, asked, answered]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
@@ -216,6 +220,45 @@ def test_no_images(served):
     for name in ("none_exact", "none_small", "none_nothing"):
         shapes = {key: value.shape for key, value in served["replies"][name].items()}
         assert shapes == {"codes": (0, 2), "probabilities": (0, CLASSES), "hash": (0, BITS)}
+
+
+def test_odd_files_are_defined_and_no_crash(served, model, tmp_path):
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (24, 20, 4), np.uint8)
+    colour, alpha = Image.fromarray(noise[..., :3]), Image.fromarray(noise)
+
+    def saved(image, form, **options):
+        buffer = io.BytesIO()
+        image.save(buffer, form, **options)
+        return buffer.getvalue()
+
+    def animated(image, form):
+        return saved(image, form, save_all=True, append_images=[image.transpose(0)] * 3)
+
+    huge = saved(colour, "PNG")
+    files = {
+        "16 bits": saved(Image.fromarray(noise[..., 0].astype(np.uint16) * 257), "PNG"),
+        "palette": saved(colour.convert("P"), "PNG"),
+        "alpha": saved(alpha, "PNG"),
+        "CMYK": saved(colour.convert("CMYK"), "JPEG"),
+        "one pixel": saved(colour.crop((0, 0, 1, 1)), "PNG"),
+        "thin": saved(colour.resize((5000, 1)), "JPEG"),
+        "animated GIF": animated(colour, "GIF"),
+        # TensorFlow's decoder writes beyond its buffer if it is not told the channels.
+        "animated WebP": animated(colour, "WEBP"),
+        "animated WebP with alpha": animated(alpha, "WEBP"),
+        "bomb": huge[:16] + (60_000).to_bytes(4, "big") * 2 + huge[24:],
+    }
+    # Often, since a write beyond a buffer seldom ends the process at once.
+    requests = [("serving_default", {"image_bytes": [*files.values()] * 20})]
+    replies = run(served["folder"], requests, files=tmp_path / "odd")["replies"]
+    rows = {name: replies[0]["codes"][i :: len(files)] for i, name in enumerate(files)}
+    valid = dict(zip(files, replies[0]["valid"], strict=False))
+    assert not valid["bomb"]
+    assert all(valid[name] for name in list(files)[:7]), valid
+    for name, file in files.items():
+        expected = model.encode(decoded([file])) if valid[name] else np.zeros((1, 2), np.uint8)
+        np.testing.assert_array_equal(rows[name], np.repeat(expected, 20, axis=0), name)
 
 
 def test_impossible_pixels_are_an_error_and_no_crash(served):
