@@ -65,9 +65,9 @@ class Events:
         self.file = Appender(pathlib.Path(workdir) / name)
         self._writer = RecordWriter(self.file)
         self._add(clock.time(), file_version="brain.Event:2")
-        if any(found):
-            start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-            self._add(clock.time(), step=first_step, session_log=start)
+        # A folder's first START voids nothing, and a later one counts only if there was a first.
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._add(clock.time(), step=first_step, session_log=start)
 
     def scalars(self, step, values, time):
         self._summary(
