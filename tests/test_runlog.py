@@ -285,9 +285,9 @@ time.sleep(60)
             runlog.RunLog(tmp_path)
         assert steps(tmp_path) == [1]  # the refused one touched nothing
         process.kill()
-    with runlog.RunLog(tmp_path, resume_step=1):
-        with pytest.raises(UserError, match=rf"already being trained \(pid {os.getpid()}\)"):
-            runlog.RunLog(tmp_path)
+    message = rf"already being trained \(pid {os.getpid()}\)"
+    with runlog.RunLog(tmp_path, resume_step=1), pytest.raises(UserError, match=message):
+        runlog.RunLog(tmp_path)
     runlog.RunLog(tmp_path).close()
 
 
