@@ -1,0 +1,140 @@
+"""How well codes use their bits, and how classes lie apart in them.
+
+Items are read in blocks, so `np.load(..., mmap_mode="r")` serves for what memory does not hold.
+"""
+
+import collections
+
+import numpy as np
+
+from dah_tf import codes
+from dah_tf.metrics.grouping import BLOCK, Grouped, check_labels
+
+Balance = collections.namedtuple("Balance", ["ones", "ratio", "dead"])
+
+
+def _blocks(packed, bits, block=BLOCK // 16):
+    for first in range(0, len(packed), block):
+        part = slice(first, first + block)
+        yield part, codes.unpack(packed[part], bits).astype(np.float32)
+
+
+def bit_balance(packed, bits):
+    """Share of ones, and ones to zeros, of each bit (DAH, Table 5).
+
+    Args:
+        packed: uint8 array of shape `(items, ceil(bits / 8))`.
+        bits: int, code length.
+
+    Returns:
+        `Balance`: `ones` and `ratio` are float64 arrays of shape `(bits,)` (the ratio of a bit
+        that is never 0 is infinite), `dead` the number of bits that never change.
+    """
+    count = np.zeros(bits)
+    for _, part in _blocks(packed, bits):
+        count += part.sum(axis=0)
+    zeros = len(packed) - count
+    ratio = np.divide(count, zeros, out=np.full(bits, np.inf), where=zeros > 0)
+    dead = int(((count == 0) | (zeros == 0)).sum())
+    return Balance(count / max(len(packed), 1), ratio, dead)
+
+
+def bit_entropy(packed, bits):
+    """Entropy in bits: of each bit, and of the whole code.
+
+    Returns:
+        `(each, whole)`: float64 array of shape `(bits,)`, at most 1 each, and a float. The whole
+        is that of the distribution over the distinct codes, at most log2 of the items.
+    """
+    ones = bit_balance(packed, bits).ones
+    each = _plogp(ones) + _plogp(1 - ones)
+    counts = Grouped(packed, np.zeros(len(packed), np.int64), bits).counts
+    return each, float(_plogp(counts / max(len(packed), 1)).sum())
+
+
+def _plogp(p):
+    return -p * np.log2(p, out=np.zeros_like(p), where=p > 0)
+
+
+def bit_correlation(packed, bits):
+    """Pearson correlation of each pair of bits.
+
+    Returns:
+        float64 array of shape `(bits, bits)`; NaN in rows and columns of bits that never change.
+    """
+    both, ones, n = np.zeros((bits, bits)), np.zeros(bits), max(len(packed), 1)
+    for _, part in _blocks(packed, bits):
+        # Counts of a block stay below 2^24: exact in float32.
+        both += part.T @ part
+        ones += part.sum(axis=0)
+    covariance = n * both - np.outer(ones, ones)
+    spread = np.sqrt(np.diag(covariance))
+    scale = np.outer(spread, spread)
+    return np.divide(covariance, scale, out=np.full_like(both, np.nan), where=scale > 0)
+
+
+def collisions(packed, labels, bits):
+    """Codes that hold items of different labels.
+
+    Args:
+        packed: uint8 array of shape `(items, ceil(bits / 8))`.
+        labels: int array of shape `(items,)`, or 0/1 array of shape `(items, classes)`; two rows
+            are different labels unless they are equal.
+        bits: int, code length.
+
+    Returns:
+        `(distinct, shared, items)`: ints, the number of distinct codes, how many of them are
+        shared by different labels, and how many items have such a code.
+    """
+    groups = Grouped(packed, labels, bits)
+    per_code = np.bincount(groups.code)
+    shared = per_code > 1
+    return len(per_code), int(shared.sum()), int(groups.counts[shared[groups.code]].sum())
+
+
+def _class_ones(packed, labels, bits):
+    """Ones of each class and bit `(classes, bits)`, and items of each class, float64."""
+    labels = np.asarray(labels)
+    check_labels(labels)
+    if len(packed) != len(labels):
+        raise ValueError(f"Codes and labels differ in number: {len(packed)} and {len(labels)}")
+    classes = int(labels.max(initial=-1)) + 1 if labels.ndim == 1 else labels.shape[1]
+    ones, sizes = np.zeros((classes, bits)), np.zeros(classes)
+    for rows, part in _blocks(packed, bits):
+        member = _membership(labels[rows], classes)
+        ones += member.T @ part
+        sizes += member.sum(axis=0)
+    return ones, sizes
+
+
+def _membership(labels, classes):
+    if labels.ndim == 1:
+        labels = labels[:, None] == np.arange(classes)
+    return (labels > 0).astype(np.float32)
+
+
+def class_distances(packed, labels, bits):
+    """Mean Hamming distance between the items of each two classes.
+
+    Returns:
+        float64 array of shape `(classes, classes)`; on the diagonal the mean over pairs of
+        different items. NaN where a class has too few items.
+    """
+    ones, sizes = _class_ones(packed, labels, bits)
+    zeros = sizes[:, None] - ones
+    apart = ones @ zeros.T + zeros @ ones.T
+    pairs = np.outer(sizes, sizes) - np.diag(sizes)
+    return np.divide(apart, pairs, out=np.full_like(apart, np.nan), where=pairs > 0)
+
+
+def distance_to_centre(packed, labels, bits):
+    """Mean Hamming distance of an item to its class's majority code.
+
+    Near 1 where MAP is good; growing while similar images do not attract each other.
+
+    Returns:
+        float64 array of shape `(classes,)`; NaN for a class without items.
+    """
+    ones, sizes = _class_ones(packed, labels, bits)
+    away = np.minimum(ones, sizes[:, None] - ones).sum(axis=1)
+    return np.divide(away, sizes, out=np.full(len(sizes), np.nan), where=sizes > 0)

@@ -1,0 +1,202 @@
+"""Tie-aware average precision from distance histograms, in closed form.
+
+References:
+    McSherry and Najork, Computing information retrieval performance measures efficiently in the
+    presence of tied scores, ECIR 2008.
+    He et al., Hashing as tie-aware learning to rank, CVPR 2018.
+"""
+
+import collections
+
+import numpy as np
+
+Bounds = collections.namedtuple("Bounds", ["expected", "worst", "best"])
+
+
+def average_precision(relevant, total, cutoff=None):
+    """Tie-aware average precision of each query.
+
+    Args:
+        relevant: int array of shape `(queries, distances)`, from `histograms`.
+        total: the same for all items.
+        cutoff: int, how many items are retrieved; None for the whole ranking.
+
+    Returns:
+        `Bounds` of float64 arrays of shape `(queries,)`. With a cut-off inside a group of ties
+        even the divisor depends on the order; `expected` sums over its distribution.
+
+    Raises:
+        ValueError: a cut-off below 1.
+    """
+    cut = Cut(relevant, total, cutoff)
+    r, n, before_r, before = cut.relevant, cut.total, cut.before_relevant, cut.before
+    sums = (
+        _expected_sum(r, n, before_r, before).sum(axis=1),
+        _last_sum(r, n, before_r, before).sum(axis=1),
+        _first_sum(r, before_r, before).sum(axis=1),
+    )
+    found = r.sum(axis=1)
+    result = [_ratio(part, found) for part in sums]
+    rows = np.flatnonzero(cut.left)
+    if len(rows):
+        part = (cut.part_relevant[rows], cut.part_total[rows], cut.left[rows])
+        ranked = (found[rows], n[rows].sum(axis=1))
+        for values, function, total_so_far in zip(
+            result, (_expected_part, _worst_part, _best_part), sums, strict=True
+        ):
+            values[rows] = function(*part, *ranked, total_so_far[rows])
+    return Bounds(*result)
+
+
+def mean_average_precision(relevant, total, cutoff=None):
+    """Tie-aware MAP: mean of `average_precision` over the queries.
+
+    Returns:
+        `Bounds` of floats; NaN without queries.
+    """
+    return mean_bounds(average_precision(relevant, total, cutoff))
+
+
+def mean_bounds(bounds):
+    """`Bounds` of the means over the queries; NaN without queries."""
+    return Bounds(*(float(v.mean()) if len(v) else float("nan") for v in bounds))
+
+
+class Cut:
+    """Histograms cut after `cutoff` items: whole groups of ties, and one that is split.
+
+    Attributes:
+        relevant, total: whole groups, 0 beyond the cut-off; `(queries, distances)`.
+        before_relevant, before: items at smaller distances; the same shape.
+        left: `(queries,)`, items retrieved from the split group (0 where none is split).
+        part_relevant, part_total: `(queries,)`, the split group.
+    """
+
+    def __init__(self, relevant, total, cutoff):
+        relevant, total = np.asarray(relevant, np.int64), np.asarray(total, np.int64)
+        if relevant.shape != total.shape or relevant.ndim != 2:
+            raise ValueError(f"Histograms differ: {relevant.shape} and {total.shape}")
+        if cutoff is not None and cutoff < 1:
+            raise ValueError(f"A cut-off is at least 1. Received: {cutoff}")
+        self.before = total.cumsum(axis=1) - total
+        self.before_relevant = relevant.cumsum(axis=1) - relevant
+        rows = len(total)
+        self.left = np.zeros(rows, np.int64)
+        self.part_relevant, self.part_total = self.left.copy(), self.left.copy()
+        self.relevant, self.total = relevant, total
+        if cutoff is None:
+            return
+        whole = self.before + total <= cutoff
+        self.relevant, self.total = np.where(whole, (relevant, total), 0)
+        split = ~whole & (self.before < cutoff)
+        row, column = np.nonzero(split)
+        self.left[row] = cutoff - self.before[row, column]
+        self.part_relevant[row] = relevant[row, column]
+        self.part_total[row] = total[row, column]
+
+
+def _harmonic(a, b):
+    """Sum of 1 / i for i from a + 1 to b; exact to some 1e-16 also for long, late ranges."""
+    a, b = np.broadcast_arrays(np.asarray(a, np.int64), np.asarray(b, np.int64))
+    table = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, 65))])
+    low = table[np.minimum(b, 64)] - table[np.minimum(a, 64)]
+    x, y = np.maximum(a, 64).astype(np.float64), np.maximum(b, 64).astype(np.float64)
+    # Euler and Maclaurin: H(n) = ln n + c + 1/(2n) - 1/(12 n^2) + 1/(120 n^4) - ...
+    tail = (1 / y - 1 / x) / 2 - (y**-2 - x**-2) / 12 + (y**-4 - x**-4) / 120
+    return low + np.log1p((y - x) / x) + tail
+
+
+def _expected_sum(r, n, before_r, before):
+    """Expected sum of the precisions at a tied group's relevant items.
+
+    An item at place i of the group is relevant with probability r / n, and then each of the i - 1
+    before it with (r - 1) / (n - 1). So the sum over i of
+    r / n * (before_r + 1 + (i - 1) (r - 1) / (n - 1)) / (before + i), in closed form.
+    """
+    slope = (r - 1) / np.maximum(n - 1, 1)
+    fraction = r / np.maximum(n, 1)
+    start = before_r + 1 - slope * (before + 1)
+    return np.where(r > 0, fraction * (n * slope + start * _harmonic(before, before + n)), 0.0)
+
+
+def _first_sum(r, before_r, before):
+    """The same with the group's relevant items first: sum of (before_r + j) / (before + j)."""
+    return r + (before_r - before) * _harmonic(before, before + r)
+
+
+def _last_sum(r, n, before_r, before):
+    """The same with the group's relevant items last."""
+    return _first_sum(r, before_r, before + n - r)
+
+
+def _expected_part(r, n, left, before_r, before, sums):
+    """Expected average precision where `left` of the n items of a split group are retrieved.
+
+    The number x of relevant ones among them is hypergeometric; given x they are in random order.
+    So the sum over x of P(x) (sums + expected sum of x among left) / (before_r + x).
+    """
+    result = np.empty(len(r))
+    low, high = np.maximum(0, left - (n - r)), np.minimum(r, left)
+    # Hoeffding and Serfling: x is farther than this from its mean with probability below 1e-17.
+    reach = np.ceil(np.sqrt(20.0 * left * ((n - left + 1) / n))).astype(np.int64)
+    mean = left * (r / n)
+    low = np.maximum(low, np.floor(mean).astype(np.int64) - reach)
+    high = np.minimum(high, np.ceil(mean).astype(np.int64) + reach)
+    step = max(1, (1 << 21) // int((high - low).max() + 1))
+    for first in range(0, len(r), step):
+        rows = slice(first, first + step)
+        columns = [v[rows, None] for v in (r, n, left, before_r, before, sums, low, high)]
+        result[rows] = _sum_over_counts(*columns)
+    return result
+
+
+def _sum_over_counts(r, n, left, before_r, before, sums, low, high):
+    x = low + np.arange(int((high - low).max()) + 1)
+    inside = x <= high
+    x = np.minimum(x, high)
+    # P(x) / P(x - 1), from the hypergeometric law.
+    ratio = (r - x + 1.0) * (left - x + 1) / (np.maximum(x, 1.0) * np.maximum(n - r - left + x, 1))
+    ratio[:, 0] = 1.0
+    logs = np.cumsum(np.log(np.where(inside, ratio, 1.0)), axis=1)
+    weight = np.where(inside, np.exp(logs - logs.max(axis=1, keepdims=True)), 0.0)
+    weight /= weight.sum(axis=1, keepdims=True)
+    values = _ratio(sums + _expected_sum(x, left, before_r, before), before_r + x)
+    return (weight * values).sum(axis=1)
+
+
+def _best_part(r, n, left, before_r, before, sums):
+    """Best average precision where a group is split.
+
+    Each further relevant item, put first, adds a larger precision than the one before, so the
+    mean over the relevant items falls and then rises with their number: an end of the range wins.
+    """
+    ends = [np.maximum(0, left - (n - r)), np.minimum(r, left)]
+    return np.maximum(*(_ratio(sums + _first_sum(x, before_r, before), before_r + x) for x in ends))
+
+
+def _worst_part(r, n, left, before_r, before, sums):
+    """Worst average precision where a group is split.
+
+    With x relevant items put last, one more adds (before_r + 1) / (before + left - x) to the sum,
+    and 1 / position for each of the others. This step grows with x, so the mean falls while the
+    step is below it, and then rises. Bisection finds the turn.
+    """
+    low, high = np.maximum(0, left - (n - r)), np.minimum(r, left)
+
+    def mean(x):
+        return _ratio(sums + _last_sum(x, left, before_r, before), before_r + x)
+
+    def step(x):
+        end = before + left
+        return (before_r + 1) / np.maximum(end - x, 1) + _harmonic(end - x, end)
+
+    while (low < high).any():
+        middle = (low + high) // 2
+        falls = (step(middle) < mean(middle)) & (before_r + middle > 0) & (low < high)
+        low, high = np.where(falls, middle + 1, low), np.where(falls, high, middle)
+    return mean(low)
+
+
+def _ratio(sums, found):
+    """Sums divided by how many relevant items were found; 0 where none was."""
+    return np.where(found > 0, sums / np.maximum(found, 1), 0.0)
