@@ -1,0 +1,237 @@
+"""A retrieval evaluation as one JSON-able dict, and as a table for people. NumPy only."""
+
+import math
+
+import numpy as np
+
+from dah_tf import metrics
+from dah_tf.errors import UserError
+
+TOP = 1000
+RADII = range(5)
+POINTS = (1, 2, 5, 10, 20, 50, *range(100, TOP + 1, 100))
+
+CONVENTIONS = {
+    "relevant": "same class, or at least one label in common",
+    "ties": "items at equal distance are tied: expected is the mean over all their orders, "
+    "worst and best are the bounds",
+    "average_precision": "divided by the number of relevant items retrieved within the cut-off; "
+    "0 for a query that retrieves none",
+    "top_n": "precision divides by n, or by the size of a smaller database",
+    "radius": "precision is 0 for a query with nothing within the radius; precision_nonempty "
+    "leaves such queries out, empty is their share",
+}
+
+
+def evaluate(
+    query_codes,
+    query_labels,
+    database_codes,
+    database_labels,
+    bits,
+    protocol,
+    class_names=None,
+):
+    """Retrieval quality and code health.
+
+    Args:
+        query_codes: uint8 array of shape `(queries, ceil(bits / 8))`, packed codes.
+        query_labels: int array of shape `(queries,)`, or 0/1 array of shape `(queries, classes)`.
+        database_codes: uint8 array of shape `(items, ceil(bits / 8))`.
+        database_labels: as `query_labels`, for the database.
+        bits: int, code length.
+        protocol: JSON-able dict with `name`, `checksum`, `description`, `seed` and `counts`.
+        class_names: list of str, or None for numbers.
+
+    Returns:
+        JSON-able dict (no NaN or infinity: None stands for what is not defined):
+        `protocol`, `bits`, `queries`, `database`, `conventions`;
+        `map`, `map_at_1000`, `precision_at_1000`: dicts of `expected`, `worst`, `best`;
+        `precision_within_radius_2`: float, empty results as 0;
+        `within_radius`: list of dicts, radius 0 to 4;
+        `bit_balance`: `ones` and `ones_per_zero` by bit, their extremes, `dead` bits;
+        `codes`: distinct ones, collisions, entropy, correlation, distances to class centres;
+        `top_curve`, `radius_curve`: points of expected precision and recall;
+        `per_class`: list of dicts; `class_distances`: matrix, for at most 100 classes.
+
+    Raises:
+        UserError: no query, or an empty database.
+        ValueError: arrays that do not fit together.
+    """
+    if not len(query_codes) or not len(database_codes):
+        raise UserError(
+            f"protocol {protocol.get('name')} has {len(query_codes)} queries and "
+            f"{len(database_codes)} database items; both are needed, choose another --protocol"
+        )
+    histograms = metrics.histograms(
+        query_codes, query_labels, database_codes, database_labels, bits
+    )
+    precision = metrics.average_precision(*histograms)
+    radii = metrics.radius_curve(*histograms)
+    within = [_radius(radii, radius) for radius in RADII if radius <= bits]
+    top = metrics.top_curve(*histograms, TOP)
+    points = [n for n in POINTS if n <= len(top.precision)]
+    result = {
+        "protocol": dict(protocol),
+        "bits": bits,
+        "queries": len(query_codes),
+        "database": len(database_codes),
+        "conventions": CONVENTIONS,
+        "map": _means(precision),
+        f"map_at_{TOP}": metrics.mean_average_precision(*histograms, TOP)._asdict(),
+        f"precision_at_{TOP}": metrics.precision_at(*histograms, TOP)._asdict(),
+        "precision_within_radius_2": float(radii.precision[min(2, bits)]),
+        "within_radius": within,
+        "bit_balance": _balance(database_codes, bits),
+        "codes": _codes(database_codes, database_labels, bits),
+        "top_curve": {
+            "n": points,
+            "precision": [top.precision[n - 1] for n in points],
+            "recall": [top.recall[n - 1] for n in points],
+        },
+        "radius_curve": {name: list(getattr(radii, name)) for name in radii._fields},
+        "per_class": _per_class(precision.expected, query_labels, database_labels, class_names),
+    }
+    if len(result["per_class"]) <= 100:
+        distances = metrics.class_distances(database_codes, database_labels, bits)
+        result["class_distances"] = distances.tolist()
+    return _plain(result)
+
+
+def _means(bounds):
+    return {name: float(np.mean(values)) for name, values in bounds._asdict().items()}
+
+
+def _radius(curve, radius):
+    return {"radius": radius, **{n: float(v[radius]) for n, v in curve._asdict().items()}}
+
+
+def _balance(packed, bits):
+    balance = metrics.bit_balance(packed, bits)
+    return {
+        "ones": list(balance.ones),
+        "ones_per_zero": list(balance.ratio),
+        "ones_min": balance.ones.min(),
+        "ones_max": balance.ones.max(),
+        "ones_per_zero_mean": balance.ratio.mean(),
+        "dead": balance.dead,
+    }
+
+
+def _codes(packed, labels, bits):
+    distinct, shared, items = metrics.collisions(packed, labels, bits)
+    each, whole = metrics.bit_entropy(packed, bits)
+    correlation = np.abs(metrics.bit_correlation(packed, bits)[~np.eye(bits, dtype=bool)])
+    known = correlation[~np.isnan(correlation)]
+    centre = metrics.distance_to_centre(packed, labels, bits)
+    return {
+        "distinct": distinct,
+        "shared_by_classes": shared,
+        "items_in_shared": items,
+        "bit_entropy_mean": each.mean(),
+        "code_entropy": whole,
+        "correlation_mean": known.mean() if len(known) else None,
+        "correlation_max": known.max() if len(known) else None,
+        "distance_to_centre": np.nanmean(centre) if not np.isnan(centre).all() else None,
+    }
+
+
+def _per_class(precision, query_labels, database_labels, names):
+    query_labels, database_labels = np.asarray(query_labels), np.asarray(database_labels)
+    if query_labels.ndim == 1:
+        classes = 1 + max(int(query_labels.max()), int(database_labels.max()))
+    else:
+        classes = query_labels.shape[1]
+    means, queries = metrics.class_means(precision, query_labels, classes)
+    _, items = metrics.class_means(np.zeros(len(database_labels)), database_labels, classes)
+    return [
+        {
+            "class": names[index] if names else str(index),
+            "queries": queries[index],
+            "database": items[index],
+            "map": means[index],
+        }
+        for index in range(classes)
+        if queries[index] or items[index]
+    ]
+
+
+def _plain(value):
+    """Python numbers in place of NumPy's; None for NaN and infinity."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def table(result):
+    """The main figures of `evaluate`, aligned, with the conventions.
+
+    Args:
+        result: dict from `evaluate`; `accuracy`, if it was added, is shown too.
+
+    Returns:
+        str of several lines, at most 100 columns unless the protocol's description is longer.
+    """
+    protocol = result["protocol"]
+    within = {row["radius"]: row for row in result["within_radius"]}
+    name, checksum, seed = (protocol.get(key) for key in ("name", "checksum", "seed"))
+    counts = [f"{result['queries']:,} queries", f"{result['database']:,} database items"]
+    lines = [
+        f"protocol {name} (checksum {checksum}, seed {seed}): {protocol.get('description')}",
+        ", ".join([*counts, f"{result['bits']} bits"]),
+        "",
+        f"{'%':<24}{'expected':>9}{'worst':>9}{'best':>9}",
+    ]
+    for key, name in (
+        ("map", "MAP"),
+        (f"map_at_{TOP}", f"MAP@{TOP}"),
+        (f"precision_at_{TOP}", f"precision@{TOP}"),
+    ):
+        row = result[key]
+        figures = "".join(_percent(row[each], 9) for each in ("expected", "worst", "best"))
+        lines.append(f"{name:<24}{figures}")
+    if "accuracy" in result:
+        lines.append(f"{'classifier accuracy':<24}{_percent(result['accuracy'], 9)}")
+    lines += ["", f"{'within radius, %':<24}" + "".join(f"{radius:>9}" for radius in within)]
+    for key, name in (
+        ("precision", "precision"),
+        ("precision_nonempty", "  without empty results"),
+        ("recall", "recall"),
+        ("empty", "empty results"),
+    ):
+        lines.append(f"{name:<24}" + "".join(_percent(row[key], 9) for row in within.values()))
+    lines += ["", *_health_lines(result), "", *_convention_lines(result)]
+    return "\n".join(lines)
+
+
+def _percent(value, width):
+    return f"{'-':>{width}}" if value is None else f"{100 * value:>{width}.2f}"
+
+
+def _health_lines(result):
+    balance, code = result["bit_balance"], result["codes"]
+    ratios = [ratio for ratio in balance["ones_per_zero"] if ratio is not None]
+    spread = f"{min(ratios):.2f} to {max(ratios):.2f}" if ratios else "-"
+    dead = f"{balance['dead']} dead" if balance["dead"] else "none dead"
+    centre = code["distance_to_centre"]
+    return [
+        f"bits: ones to zeros {spread}; {dead}",
+        f"codes: {code['distinct']:,} distinct; {code['shared_by_classes']:,} of them shared by "
+        f"classes ({code['items_in_shared']:,} items); "
+        + (f"{centre:.2f} bits from the class centre" if centre is not None else ""),
+    ]
+
+
+def _convention_lines(result):
+    small = "" if result["database"] >= TOP else f"; @{TOP}: all {result['database']:,} items"
+    return [
+        "ties: expected = mean over all orders of items at equal distance; worst and best = bounds.",
+        f"AP is divided by the relevant items retrieved (0 if none){small}.",
+        "Precision within a radius counts empty results as 0.",
+    ]
