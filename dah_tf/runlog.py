@@ -173,7 +173,7 @@ class RunLog:
 def cut_back(path, step):
     """Drops the lines of a `metrics.jsonl` that are later than `step`, damaged or double.
 
-    The file is replaced in one rename, and only where something is to be dropped.
+    The file is replaced in one rename, and only where something is to be changed.
 
     Args:
         path: path of the file; it may be missing.
@@ -183,19 +183,19 @@ def cut_back(path, step):
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     if not path.exists():
         return
-    dropped, last = False, -1
+    changed, last = False, -1
     try:
         with open(path, "rb") as old, open(temporary, "wb") as new:
             for line in old:
                 found = _step_of(line)
-                if found is not None and last < found <= step:
-                    new.write(line)
+                keep = found is not None and last < found <= step
+                if keep:
+                    new.write(line.rstrip(b"\n") + b"\n")
                     last = found
-                else:
-                    dropped = True
+                changed |= not keep or not line.endswith(b"\n")
             new.flush()
             os.fsync(new.fileno())
-        if dropped:
+        if changed:
             os.replace(temporary, path)
             _sync_folder(path.parent)
     finally:
@@ -203,9 +203,9 @@ def cut_back(path, step):
 
 
 def _step_of(line):
-    """The step of a whole line, else None."""
+    """The step of a whole line, with its end or without, else None."""
     try:
-        return int(json.loads(line)["step"]) if line.endswith(b"\n") else None
+        return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return None
 

@@ -175,6 +175,13 @@ def test_damaged_and_double_lines_are_dropped(tmp_path):
     assert steps(tmp_path) == [1, 2]
 
 
+def test_line_without_its_end(tmp_path):
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n{"step": 2}')
+    with runlog.RunLog(tmp_path, resume_step=2) as log:
+        log.scalars(3, {"loss": 3})
+    assert steps(tmp_path) == [1, 2, 3]
+
+
 def test_afresh(tmp_path):
     for _ in range(2):
         with runlog.RunLog(tmp_path) as log:
