@@ -106,7 +106,7 @@ class RunLog:
             time: float, seconds since the epoch; None is now.
 
         Raises:
-            OSError: the line could not be written; the lines before it stand.
+            OSError: the line, or only its events, could not be written; all before it stands.
         """
         time = clock.time() if time is None else time
         record = {"step": int(step), "time": round(time, 3)}
