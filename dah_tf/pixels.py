@@ -8,13 +8,20 @@ import tensorflow as tf
 MAX_PIXELS = 64 * 1024 * 1024
 """Largest image that is decoded, in pixels; a larger one counts as unreadable."""
 
+LUMA = (19595, 38470, 7471)
+"""Weights of R, G and B in 65,536ths: 0.299, 0.587 and 0.114 of ITU-R 601."""
+
+HEAD = 64  # bytes; every header but JPEG's has the image's size among the first 64
+
 
 def decode(contents, channels=3):
-    """Decodes a JPEG, PNG, GIF (first frame), BMP or WebP image.
+    """Decodes a JPEG, PNG, GIF, BMP or WebP image, told apart by their content.
 
     JPEG is decoded by the accurate integer transform, as libjpeg's default. 16-bit samples keep
-    their high byte, alpha is dropped, palettes and CMYK become RGB. With one channel a colour image
-    becomes its luma, `0.299 R + 0.587 G + 0.114 B` rounded to the nearest.
+    their high byte; grey, palettes and CMYK become RGB; alpha is dropped, the colours under it
+    stay; of an animation the first frame is taken, black where a GIF's is transparent. Orientation
+    tags are not followed. With one channel a colour image becomes its luma, `LUMA` rounded to the
+    nearest. Not read: animated WebP; BMP of less than 8 bits a pixel, or compressed.
 
     Args:
         contents: scalar string tensor.
@@ -24,34 +31,37 @@ def decode(contents, channels=3):
         uint8 tensor of shape `(h, w, channels)`.
 
     Raises:
-        tf.errors.InvalidArgumentError: no image, a damaged one, or more than `MAX_PIXELS` in a
-            JPEG, PNG, GIF or BMP header (at run time).
+        tf.errors.InvalidArgumentError: no image, a damaged one, or a header that tells of more
+            than `MAX_PIXELS` (at run time). A GIF is judged by its screen, not by its frames.
     """
     contents = tf.convert_to_tensor(contents, tf.string)
-    with tf.control_dependencies([_check_size(contents)]):
-        contents = tf.identity(contents)
-    is_jpeg = tf.strings.substr(contents, 0, 3) == b"\xff\xd8\xff"
 
     def jpeg():
-        return tf.io.decode_jpeg(contents, channels=3, dct_method="INTEGER_ACCURATE")
+        shape = tf.io.extract_jpeg_shape(contents, output_type=tf.int64)
+        with tf.control_dependencies([_check((shape[0], shape[1]))]):
+            return tf.io.decode_jpeg(
+                contents, channels=3, dct_method="INTEGER_ACCURATE"
+            )
 
-    def other():
-        return tf.io.decode_image(contents, channels=3, expand_animations=False)
-
-    image = tf.cond(tf.reshape(is_jpeg, ()), jpeg, other)
+    is_jpeg = tf.strings.substr(contents, 0, 3) == b"\xff\xd8\xff"
+    image = tf.cond(tf.reshape(is_jpeg, ()), jpeg, lambda: _decode_other(contents))
     image.set_shape((None, None, 3))
     return image if channels == 3 else luma(image)
 
 
 def luma(image):
     """RGB to one channel in exact integer arithmetic: uint8 `(..., 3)` to `(..., 1)`."""
-    weights = tf.constant([19595, 38470, 7471], tf.int32)  # of 65,536, as ITU-R 601-2
-    total = tf.reduce_sum(tf.cast(image, tf.int32) * weights, axis=-1, keepdims=True)
+    total = tf.reduce_sum(
+        tf.cast(image, tf.int32) * tf.constant(LUMA), axis=-1, keepdims=True
+    )
     return tf.cast(tf.bitwise.right_shift(total + 32768, 16), tf.uint8)
 
 
 def resize(pixels, size):
     """The central square of an image, resampled to `size` by an antialiased triangle filter.
+
+    The square's side is the image's shorter one; of an odd remainder the larger half is cut at the
+    bottom or right. Values are rounded to the nearest, halves up.
 
     Args:
         pixels: uint8 tensor of shape `(h, w, channels)` or `(n, h, w, channels)`.
@@ -68,7 +78,9 @@ def resize(pixels, size):
     square = pixels[..., top : top + side, left : left + side, :]
 
     def resampled():
-        floats = tf.image.resize(square, (size, size), method="bilinear", antialias=True)
+        floats = tf.image.resize(
+            square, (size, size), method="bilinear", antialias=True
+        )
         return tf.cast(tf.clip_by_value(tf.floor(floats + 0.5), 0.0, 255.0), tf.uint8)
 
     result = tf.cond(tf.equal(side, size), lambda: square, resampled)
@@ -76,41 +88,97 @@ def resize(pixels, size):
     return result
 
 
-def _check_size(contents):
-    """Asserts on the header's size where it stands at a fixed place (PNG, GIF, BMP), and for
-    JPEG on what the decoder's own header reader says."""
+def _decode_other(contents):
+    """`decode` for what is no JPEG."""
+    head = tf.strings.substr(contents, 0, HEAD) + b"\0" * HEAD
+    head = tf.cast(
+        tf.io.decode_raw(tf.strings.substr(head, 0, HEAD), tf.uint8), tf.int64
+    )
 
-    def number(start, length, little):
-        raw = tf.cast(tf.io.decode_raw(tf.strings.substr(contents, start, length), tf.uint8), tf.int64)
-        power = tf.range(length, dtype=tf.int64)
-        power = power if little else power[::-1]
-        return tf.reduce_sum(raw * tf.bitwise.left_shift(tf.ones_like(power), 8 * power))
+    def image(size, channels=3):
+        with tf.control_dependencies([_check(size)]):
+            return tf.io.decode_image(contents, channels, expand_animations=False)
 
-    def area(start, length, little):
-        enough = tf.strings.length(contents) >= start + 2 * length
-        zero = tf.constant(0, tf.int64)
-        return tf.cond(
-            enough,
-            lambda: number(start, length, little) * number(start + length, length, little),
-            lambda: zero,
+    def palette_bmp():  # the decoder takes the indices for grey levels
+        table = tf.strings.substr(contents, 14 + _number(head, 14, 4), 4 * 256)
+        table = tf.reshape(tf.io.decode_raw(table, tf.uint8), (-1, 4))[:, 2::-1]
+        return tf.gather(
+            table, tf.cast(image(_bmp_size(head), channels=0)[..., 0], tf.int32)
         )
 
-    def begins(magic):
-        return tf.reshape(tf.strings.substr(contents, 0, len(magic)) == magic, ())
+    def bmp():  # of 24 bits, or of 32 with alpha
+        return image(_bmp_size(head), channels=0)[..., :3]
 
-    def jpeg():
-        shape = tf.io.extract_jpeg_shape(contents, output_type=tf.int32)
-        return tf.cast(shape[0], tf.int64) * tf.cast(shape[1], tf.int64)
+    def webp():
+        # TensorFlow 2.21 writes past its buffer where an animation meets expand_animations=False.
+        moves = _at(head, 12, b"VP8X") & (_number(head, 20, 1) // 2 % 2 == 1)
+        still = tf.debugging.assert_equal(moves, False, "animated WebP is not read")
+        with tf.control_dependencies([still]):
+            return image(_webp_size(head), channels=0)[..., :3]
 
-    pixels = tf.case(
-        [
-            (begins(b"\xff\xd8\xff"), jpeg),
-            (begins(b"\x89PNG"), lambda: area(16, 4, False)),
-            (begins(b"GIF8"), lambda: area(6, 2, True)),
-            (begins(b"BM"), lambda: area(18, 4, True)),
-        ],
-        default=lambda: tf.constant(0, tf.int64),
-    )
+    def gif():
+        return image((_number(head, 6, 2), _number(head, 8, 2)))
+
+    def png():
+        return image(
+            (_number(head, 16, 4, little=False), _number(head, 20, 4, little=False))
+        )
+
+    def unknown():  # for the decoder's own message
+        return image((tf.constant(0, tf.int64), tf.constant(0, tf.int64)))
+
+    branches = [
+        (_at(head, 0, b"BM") & (_number(head, 28, 2) == 8), palette_bmp),
+        (_at(head, 0, b"BM"), bmp),
+        (_at(head, 0, b"RIFF") & _at(head, 8, b"WEBP"), webp),
+        (_at(head, 0, b"GIF8"), gif),
+        (_at(head, 0, b"\x89PNG"), png),
+        (tf.constant(True), unknown),
+    ]
+    matches = tf.stack([condition for condition, _ in branches])
+    first = tf.argmax(tf.cast(matches, tf.int32), output_type=tf.int32)
+    return tf.switch_case(first, [branch for _, branch in branches])
+
+
+def _check(size):
+    """Asserts that an image of `(height, width)` is not too large."""
     return tf.debugging.assert_less_equal(
-        pixels, tf.constant(MAX_PIXELS, tf.int64), "the image has too many pixels"
+        size[0] * size[1],
+        tf.constant(MAX_PIXELS, tf.int64),
+        "the image has too many pixels",
+    )
+
+
+def _at(head, start, magic):
+    return tf.reduce_all(
+        head[start : start + len(magic)] == tf.constant(list(magic), tf.int64)
+    )
+
+
+def _number(head, start, length, little=True):
+    """An unsigned number in a header, as int64."""
+    places = range(length) if little else reversed(range(length))
+    weights = tf.constant([256**place for place in places], tf.int64)
+    return tf.reduce_sum(head[start : start + length] * weights)
+
+
+def _bmp_size(head):
+    height = _number(head, 22, 4)  # negative in files that run from the top
+    return tf.minimum(height, 2**32 - height), _number(head, 18, 4)
+
+
+def _webp_size(head):
+    bits = _number(head, 21, 4)
+    return tf.case(
+        [
+            (
+                _at(head, 12, b"VP8X"),
+                lambda: (_number(head, 27, 3) + 1, _number(head, 24, 3) + 1),
+            ),
+            (
+                _at(head, 12, b"VP8L"),
+                lambda: (bits // 2**14 % 2**14 + 1, bits % 2**14 + 1),
+            ),
+        ],
+        default=lambda: (_number(head, 28, 2) % 2**14, _number(head, 26, 2) % 2**14),
     )
