@@ -229,7 +229,7 @@ def _health_lines(result):
 
 
 def _convention_lines(result):
-    small = "" if result["database"] >= TOP else f"; @{TOP}: all {result['database']:,} items"
+    small = "" if result["database"] >= TOP else f"; MAP@{TOP}: all {result['database']:,} items"
     return [
         "ties: expected = mean over all orders of items at equal distance; worst and best = bounds.",
         f"AP is divided by the relevant items retrieved (0 if none){small}.",

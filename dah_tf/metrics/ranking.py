@@ -101,8 +101,10 @@ def _harmonic(a, b):
     table = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, 65))])
     low = table[np.minimum(b, 64)] - table[np.minimum(a, 64)]
     x, y = np.maximum(a, 64).astype(np.float64), np.maximum(b, 64).astype(np.float64)
-    # Euler and Maclaurin: H(n) = ln n + c + 1/(2n) - 1/(12 n^2) + 1/(120 n^4) - ...
-    tail = (1 / y - 1 / x) / 2 - (y**-2 - x**-2) / 12 + (y**-4 - x**-4) / 120
+    # Euler and Maclaurin: H(n) = ln n + c + 1/(2 n) - 1/(12 n^2) + 1/(120 n^4) - 1/(252 n^6) + ...
+    tail = (1 / y - 1 / x) / 2
+    for power, divisor in ((-2, -12), (-4, 120), (-6, -252)):
+        tail += (y**power - x**power) / divisor
     return low + np.log1p((y - x) / x) + tail
 
 
