@@ -232,7 +232,10 @@ class PixelTransform(keras.layers.Layer):
         black, white, red = at([0, 0, 0]), at([255, 255, 255]), at([255, 0, 0])
         reverse = not np.isclose(red[0], white[0])
         return cls(
-            [float(v) for v in (white - black) / 255.0], [float(v) for v in black], reverse, **kwargs
+            [float(v) for v in (white - black) / 255.0],
+            [float(v) for v in black],
+            reverse,
+            **kwargs,
         )
 
     def call(self, inputs):

@@ -81,11 +81,15 @@ def table(description):
     size = "x".join(str(d) for d in description["input"])
     lines += [
         "",
-        f"{description['backbone']}: {description['trainable_parameters']:,} trainable of "
-        f"{description['parameters']:,} parameters, {description['gmacs']:.3f} GMACs for an image "
-        f"of {size}",
-        f"code: {description['bits']} bits, {description['bytes_per_code']} bytes; "
-        f"{description['classes']} classes",
+        (
+            f"{description['backbone']}: {description['trainable_parameters']:,} trainable of "
+            f"{description['parameters']:,} parameters, {description['gmacs']:.3f} GMACs for an image "
+            f"of {size}"
+        ),
+        (
+            f"code: {description['bits']} bits, {description['bytes_per_code']} bytes; "
+            f"{description['classes']} classes"
+        ),
     ]
     return "\n".join(lines)
 

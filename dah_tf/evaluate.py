@@ -9,6 +9,7 @@ import pathlib
 from absl import flags
 
 from dah_tf import options
+from dah_tf.errors import UserError
 
 FLAGS = flags.FLAGS
 
@@ -26,7 +27,7 @@ def define_flags():
 def main():
     from dah_tf import evaluation, workspace
 
-    run = options.require_workdir()
+    run = workspace.read_flags(FLAGS.workdir)
     for name in ("dataset", "data_dir", "protocol", "mirror"):
         if FLAGS[name].value is not None:
             setattr(run, name, FLAGS[name].value)
@@ -36,7 +37,7 @@ def main():
     dataset, protocol = workspace.open_data(run)
     workspace.check_classes(dataset, facts)
     if not len(protocol.query):
-        raise options.UserError(f"protocol {protocol.name} has no queries in {dataset.name}")
+        raise UserError(f"protocol {protocol.name} has no queries in {dataset.name}")
     if step is not None:
         print(f"the run has not ended: this is its checkpoint of step {step:,}")
     result = workspace.evaluate(model, dataset, protocol, run.mirror)

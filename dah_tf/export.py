@@ -10,6 +10,7 @@ import pathlib
 from absl import flags
 
 from dah_tf import options
+from dah_tf.errors import UserError
 
 FLAGS = flags.FLAGS
 
@@ -22,12 +23,12 @@ def define_flags():
 
 
 def main():
-    run = options.require_workdir()
-    if not FLAGS.output:
-        raise options.UserError("name the SavedModel's folder: --output=models/dah/1")
     from dah_tf import workspace
     from dah_tf.serving import export
 
+    run = workspace.read_flags(FLAGS.workdir)
+    if not FLAGS.output:
+        raise UserError("name the SavedModel's folder: --output=models/dah/1")
     model, step = workspace.load_model(FLAGS.workdir)
     facts = workspace.read_data_facts(FLAGS.workdir)
     scores = pathlib.Path(FLAGS.workdir) / "evaluation.json"

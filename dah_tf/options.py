@@ -1,5 +1,6 @@
 """The flags that commands share, and how a command starts and ends."""
 
+import os
 import sys
 import types
 
@@ -24,9 +25,7 @@ def data_flags():
     flags.DEFINE_string(
         "protocol", "full", "full, 1k/5k/59k, 1k/5k/54k, unseen or own; see README."
     )
-    flags.DEFINE_integer(
-        "validation", 1000, "Images carved from training for model selection.", 0
-    )
+    flags.DEFINE_integer("validation", 1000, "Images carved from training for model selection.", 0)
     flags.DEFINE_float("cache_gib", 4.0, "Decoded images of a folder kept in memory, GiB.", 0.0)
 
 
@@ -126,7 +125,7 @@ def launch(main, usage):
                 f"unexpected argument {rest[1]!r}; flags are written --name=value, "
                 "booleans --name or --noname"
             )
-        quiet_tensorflow()
+        import_quietly()
         sys.exit(main())
     except (flags.Error, UserError) as error:
         fail(error)
@@ -141,12 +140,25 @@ def fail(error):
     sys.exit(2)
 
 
-def quiet_tensorflow():
-    """Keeps TensorFlow's start-up messages off the user's screen, unless asked for."""
-    import os
-
+def import_quietly():
+    """Imports Keras and its back end without their start-up messages on the user's screen."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("GLOG_minloglevel", "2")
+    sys.stderr.flush()
+    screen = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        # The messages come from C++, before any log level is obeyed.
+        os.dup2(nowhere, 2)
+        import keras
+
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            tf.config.list_logical_devices()
+    finally:
+        os.dup2(screen, 2)
+        os.close(screen)
+        os.close(nowhere)
 
 
 def help_text(usage):
@@ -181,16 +193,3 @@ def resolved():
 def namespace():
     """`resolved` as a namespace."""
     return types.SimpleNamespace(**resolved())
-
-
-def require_workdir():
-    """The flags of the run in --workdir.
-
-    Raises:
-        UserError: no --workdir, or not a run's folder.
-    """
-    from dah_tf import workspace
-
-    if not FLAGS.workdir:
-        raise UserError("name the run's folder: --workdir=DIR")
-    return workspace.read_flags(FLAGS.workdir)

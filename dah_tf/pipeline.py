@@ -21,12 +21,36 @@ def train(options):
     Raises:
         UserError: flags, data or disk; the run diverged.
     """
+    sizes_of(options.train_sizes, 1, None)
+    options.workdir = options.workdir or default_workdir(options)
+    with lock(options.workdir) as held:
+        return _train(options, held)
+
+
+def lock(workdir):
+    """Holds a run's folder for this process.
+
+    Raises:
+        UserError: another process trains in it, or it cannot be made.
+    """
+    import contextlib
+
+    from dah_tf import runlog
+
+    try:
+        pathlib.Path(workdir).mkdir(parents=True, exist_ok=True)
+        return contextlib.closing(runlog.Lock(workdir))
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {workdir}: {error.strerror}; choose another --workdir"
+        ) from error
+
+
+def _train(options, held):
     import keras
 
     from dah_tf import runlog, training, workspace
 
-    sizes_of(options.train_sizes, 1, None)
-    options.workdir = options.workdir or default_workdir(options)
     flags = dict(sorted(vars(options).items()))
     keras.utils.set_random_seed(options.seed)
     strategy = training.strategy(options.strategy)
@@ -42,7 +66,8 @@ def train(options):
 
     with scope(strategy):
         model = workspace.build_model(
-            options, **{k: facts[k] for k in "num_classes channels image_size multi_label".split()}
+            options,
+            **{k: facts[k] for k in ["num_classes", "channels", "image_size", "multi_label"]},
         )
         prepare_stem(model, dataset, protocol.train)
         workspace.compile_model(model, options, steps)
@@ -65,14 +90,15 @@ def train(options):
         plan,
         dataset.images,
         settings,
-        log=lambda step: runlog.RunLog(options.workdir, resume_step=step),
+        log=lambda step: runlog.RunLog(options.workdir, resume_step=step, lock=held),
         progress=lambda step: runlog.Progress(steps, images_per_step, start_step=step),
         validate=make_validator(options, dataset, protocol),
         strategy=strategy,
     )
     if run.step:
         print(f"resuming at step {run.step:,} of {steps:,}")
-    run.advice = slow_advice(options, steps)
+    run.advice = slow_advice(options)
+    run.log.hparams(flags, {})
     start = time.time()
     try:
         run.fit()
@@ -254,24 +280,32 @@ def announce(options, dataset, protocol, model, plan, steps, precision, replicas
     rows = [
         (
             "data",
-            f"{dataset.name}: {dataset.num_classes} classes, {size}x{size}x{channels} "
-            f"({dataset.fingerprint})",
+            (
+                f"{dataset.name}: {dataset.num_classes} classes, {size}x{size}x{channels} "
+                f"({dataset.fingerprint})"
+            ),
         ),
         (
             "protocol",
-            f"{protocol.name} ({protocol.checksum}): {len(protocol.train):,} training, "
-            f"{len(protocol.validation):,} validation, {len(protocol.query):,} query, "
-            f"{len(protocol.database):,} database images",
+            (
+                f"{protocol.name} ({protocol.checksum}): {len(protocol.train):,} training, "
+                f"{len(protocol.validation):,} validation, {len(protocol.query):,} query, "
+                f"{len(protocol.database):,} database images"
+            ),
         ),
         (
             "network",
-            f"{options.backbone}{' + CBAM' if has_attention(model) else ''}, {options.bits} bits, "
-            f"{count:,} trainable parameters",
+            (
+                f"{options.backbone}{' + CBAM' if has_attention(model) else ''}, {options.bits} bits, "
+                f"{count:,} trainable parameters"
+            ),
         ),
         (
             "training",
-            f"{steps:,} steps of {options.groups} groups x {plan.group_size} images "
-            f"({options.epochs:g} epochs), {options.optimizer} at {options.learning_rate:g}",
+            (
+                f"{steps:,} steps of {options.groups} groups x {plan.group_size} images "
+                f"({options.epochs:g} epochs), {options.optimizer} at {options.learning_rate:g}"
+            ),
         ),
         ("device", f"{device_name()} x {replicas}, {precision}, {keras.backend.backend()}"),
         ("folder", options.workdir),
@@ -308,7 +342,7 @@ def device_name():
     return f"CPU ({os.cpu_count()} cores)"
 
 
-def slow_advice(options, steps):
+def slow_advice(options):
     """What to say where a run turns out to take hours on a CPU, or None."""
     if options.backbone == "compact" or not device_name().startswith("CPU"):
         return None

@@ -39,9 +39,7 @@ def decode(contents, channels=3):
     def jpeg():
         shape = tf.io.extract_jpeg_shape(contents, output_type=tf.int64)
         with tf.control_dependencies([_check((shape[0], shape[1]))]):
-            return tf.io.decode_jpeg(
-                contents, channels=3, dct_method="INTEGER_ACCURATE"
-            )
+            return tf.io.decode_jpeg(contents, channels=3, dct_method="INTEGER_ACCURATE")
 
     is_jpeg = tf.strings.substr(contents, 0, 3) == b"\xff\xd8\xff"
     image = tf.cond(tf.reshape(is_jpeg, ()), jpeg, lambda: _decode_other(contents))
@@ -51,9 +49,7 @@ def decode(contents, channels=3):
 
 def luma(image):
     """RGB to one channel in exact integer arithmetic: uint8 `(..., 3)` to `(..., 1)`."""
-    total = tf.reduce_sum(
-        tf.cast(image, tf.int32) * tf.constant(LUMA), axis=-1, keepdims=True
-    )
+    total = tf.reduce_sum(tf.cast(image, tf.int32) * tf.constant(LUMA), axis=-1, keepdims=True)
     return tf.cast(tf.bitwise.right_shift(total + 32768, 16), tf.uint8)
 
 
@@ -78,9 +74,7 @@ def resize(pixels, size):
     square = pixels[..., top : top + side, left : left + side, :]
 
     def resampled():
-        floats = tf.image.resize(
-            square, (size, size), method="bilinear", antialias=True
-        )
+        floats = tf.image.resize(square, (size, size), method="bilinear", antialias=True)
         return tf.cast(tf.clip_by_value(tf.floor(floats + 0.5), 0.0, 255.0), tf.uint8)
 
     result = tf.cond(tf.equal(side, size), lambda: square, resampled)
@@ -91,9 +85,7 @@ def resize(pixels, size):
 def _decode_other(contents):
     """`decode` for what is no JPEG."""
     head = tf.strings.substr(contents, 0, HEAD) + b"\0" * HEAD
-    head = tf.cast(
-        tf.io.decode_raw(tf.strings.substr(head, 0, HEAD), tf.uint8), tf.int64
-    )
+    head = tf.cast(tf.io.decode_raw(tf.strings.substr(head, 0, HEAD), tf.uint8), tf.int64)
 
     def image(size, channels=3):
         with tf.control_dependencies([_check(size)]):
@@ -102,9 +94,7 @@ def _decode_other(contents):
     def palette_bmp():  # the decoder takes the indices for grey levels
         table = tf.strings.substr(contents, 14 + _number(head, 14, 4), 4 * 256)
         table = tf.reshape(tf.io.decode_raw(table, tf.uint8), (-1, 4))[:, 2::-1]
-        return tf.gather(
-            table, tf.cast(image(_bmp_size(head), channels=0)[..., 0], tf.int32)
-        )
+        return tf.gather(table, tf.cast(image(_bmp_size(head), channels=0)[..., 0], tf.int32))
 
     def bmp():  # of 24 bits, or of 32 with alpha
         return image(_bmp_size(head), channels=0)[..., :3]
@@ -120,9 +110,7 @@ def _decode_other(contents):
         return image((_number(head, 6, 2), _number(head, 8, 2)))
 
     def png():
-        return image(
-            (_number(head, 16, 4, little=False), _number(head, 20, 4, little=False))
-        )
+        return image((_number(head, 16, 4, little=False), _number(head, 20, 4, little=False)))
 
     def unknown():  # for the decoder's own message
         return image((tf.constant(0, tf.int64), tf.constant(0, tf.int64)))
@@ -150,9 +138,7 @@ def _check(size):
 
 
 def _at(head, start, magic):
-    return tf.reduce_all(
-        head[start : start + len(magic)] == tf.constant(list(magic), tf.int64)
-    )
+    return tf.reduce_all(head[start : start + len(magic)] == tf.constant(list(magic), tf.int64))
 
 
 def _number(head, start, length, little=True):

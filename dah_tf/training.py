@@ -7,6 +7,7 @@ at the end take the averaged weights, if any, and save the model.
 
 import contextlib
 import dataclasses
+import itertools
 import pathlib
 import signal
 import time
@@ -55,8 +56,8 @@ def strategy(name):
     """The `tf.distribute` strategy of a name.
 
     Args:
-        name: "one"; "mirrored" (all GPUs, or all logical CPUs where there is no GPU); "auto", which is
-            mirrored with more than one GPU.
+        name: "one"; "mirrored" (all GPUs, or all logical CPUs where there is no GPU); "auto",
+            which is mirrored with more than one GPU.
 
     Returns:
         `tf.distribute.Strategy`; None under another back end than TensorFlow.
@@ -201,8 +202,23 @@ class Run:
             return step % every == 0
         return time.monotonic() - self.last_save > 60 * self.settings.checkpoint_minutes
 
+    @contextlib.contextmanager
+    def _disk(self, what):
+        """Turns a full or broken disk into one line."""
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"cannot write {what} to {self.settings.workdir} ({error.strerror or error}); "
+                f"{self._last_good()}; free space and run the same command"
+            ) from error
+
     def flush(self):
         """Logs the steps done since the last call; stops the run at the first NaN."""
+        with self._disk("the log"):
+            self._flush()
+
+    def _flush(self):
         pending, self.pending = self.pending, []
         rate = self.model.optimizer.learning_rate
         for step, when, terms in pending:
@@ -243,15 +259,13 @@ class Run:
     def save(self):
         """Makes the log durable, then writes a checkpoint."""
         self.flush()
-        self.log.flush(fsync=True)
         try:
-            checkpoint.save(self.folder, self.step, self.variables, facts())
+            with self._disk("a checkpoint"):
+                self.log.flush(fsync=True)
+                checkpoint.save(self.folder, self.step, self.variables, facts())
         except checkpoint.NotFinite as error:
-            raise Diverged(f"{error} is not finite at step {self.step}; {self._last_good()}") from error
-        except OSError as error:
-            raise UserError(
-                f"cannot write a checkpoint to {self.folder} ({error.strerror}); "
-                f"{self._last_good()}; free space and run the same command"
+            raise Diverged(
+                f"{error} is not finite at step {self.step}; {self._last_good()}"
             ) from error
         self.saved_step = self.step
         self.last_save = time.monotonic()
@@ -278,7 +292,7 @@ def phases(settings):
     cuts.add(min(settings.frozen_steps, settings.steps))
     cuts = sorted(cut for cut in cuts if cut <= settings.steps)
     parts = []
-    for first, last in zip(cuts[:-1], cuts[1:], strict=True):
+    for first, last in itertools.pairwise(cuts):
         size = [size for size, start in settings.sizes if start <= first][-1]
         parts.append((first, last, size, first < settings.frozen_steps))
     return parts
@@ -340,9 +354,7 @@ def validator(images, labels, queries, database, sheet, mirror=False):
             theirs = model.outputs(database_images, mirror=mirror)
         packed = [codes.pack(codes.binarize(part["logits"])) for part in (ours, theirs)]
         score = metrics.mean_average_precision(
-            *metrics.histograms(
-                packed[0], labels[queries], packed[1], labels[database], model.bits
-            )
+            *metrics.histograms(packed[0], labels[queries], packed[1], labels[database], model.bits)
         )
         order = np.argsort(codes.hamming(packed[0][:8], packed[1]), axis=1, kind="stable")[:, :10]
         relevant = metrics.relevant(labels[queries][:8], labels[database])

@@ -1,7 +1,7 @@
 """A run's folder and what its flags stand for: data, protocol, model.
 
-    flags.json  metrics.jsonl  events.out.tfevents.*  skipped.txt
-    checkpoints/  model.keras  evaluation.json  export/1/
+flags.json  metrics.jsonl  events.out.tfevents.*  skipped.txt
+checkpoints/  model.keras  evaluation.json  export/1/
 """
 
 import json
@@ -44,8 +44,10 @@ def read_flags(workdir):
     """The flags of a run, as a namespace.
 
     Raises:
-        UserError: `workdir` is not a run's folder.
+        UserError: `workdir` is None or not a run's folder.
     """
+    if not workdir:
+        raise UserError("name the run's folder: --workdir=DIR")
     path = pathlib.Path(workdir) / "flags.json"
     try:
         return types.SimpleNamespace(**json.loads(path.read_text())["flags"])
@@ -119,7 +121,9 @@ def record_flags(workdir, flags, data):
         folder.mkdir(parents=True, exist_ok=True)
         write_json(path, {"flags": flags, "data": data, "dah_tf": __version__})
     except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror}; choose another --workdir") from error
+        raise UserError(
+            f"cannot write to {folder}: {error.strerror}; choose another --workdir"
+        ) from error
 
 
 def open_data(options):
@@ -238,7 +242,7 @@ def load_model(workdir):
     if found is None:
         raise UserError(f"{workdir} has neither a model nor a checkpoint yet; let it train longer")
     facts = read_data_facts(folder)
-    keep = "num_classes channels image_size multi_label".split()
+    keep = ["num_classes", "channels", "image_size", "multi_label"]
     model = build_model(options, **{name: facts[name] for name in keep}, weights=False)
     compile_model(model, options, steps=1)
     variables = [*model.variables, *model.optimizer.variables]

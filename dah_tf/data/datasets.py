@@ -180,7 +180,7 @@ def _tfds(spec, name, data_dir, image_size, channels):
         builder = tfds.builder(name, data_dir=data_dir)
         if not builder.data_path.exists():
             builder.download_and_prepare()
-    except Exception as error:  # tfds raises whatever its download meets
+    except (OSError, ValueError, RuntimeError, AssertionError) as error:  # of its download too
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
         raise UserError(
             f"{name} is not in {data_dir or '~/tensorflow_datasets'} and cannot be downloaded "

@@ -5,6 +5,7 @@ buffer, and every back end and number of devices sees the same batches.
 """
 
 import functools
+import math
 
 import numpy as np
 
@@ -18,13 +19,13 @@ class GroupPlan:
     The rule. Classes come from an endless stream of permutations of the n classes: group g takes
     positions `[g P, (g + 1) P)`. Each class has an endless stream of permutations of its own
     images: in its u-th turn it gives positions `[u K, (u + 1) K)`. Where a group straddles two
-    permutations, the second one's head is rearranged so that no class, and no image of a class,
-    comes twice, if there are enough of them. So no image is dropped: with equal classes each is
-    shown once an epoch, a smaller class starts over sooner, and what does not fill an epoch's
-    last step opens the next epoch. Every step has the same shape.
+    permutations, the second one's head is rearranged so that no class comes twice, and no image of
+    a class that has at least K. Nothing is dropped: with equal classes each image is shown once an
+    epoch, a smaller class starts over sooner, and what does not fill an epoch's last step opens
+    the next epoch. Every step has the same shape.
 
-    An epoch is as many whole steps as it takes to show the largest class once, at least one.
-    Multi-label images are in the stream of each class that they carry.
+    An epoch is as many whole steps as fit into showing the largest class once, at least one.
+    Multi-label images are in the stream of each class that they carry, and count once in each.
 
     Args:
         labels: int array of shape `(n,)`, or 0/1 of shape `(n, classes)`, of the training images.
@@ -66,6 +67,7 @@ class GroupPlan:
             order = np.argsort(self.labels, kind="stable")
             members = np.split(order, np.flatnonzero(np.diff(self.labels[order])) + 1)
         self.members = [each for each in members if len(each)]
+        self.sizes = np.array([len(each) for each in self.members])
         self.seed = seed
         self.groups = groups
         self.classes_per_group = min(classes_per_group or len(self.members), len(self.members))
@@ -75,7 +77,7 @@ class GroupPlan:
         if flip not in ("none", "random", "alternate"):
             raise ValueError(f"Unknown `flip`. Received: flip={flip!r}")
         self.flip, self.shift, self.cutout, self.image_size = flip, shift, cutout, image_size
-        self._permutation = functools.lru_cache(maxsize=4 * len(self.members) + 16)(self._permute)
+        self._block = functools.lru_cache(maxsize=4 * len(self.members) + 16)(self._make_block)
 
     @property
     def group_size(self):
@@ -85,8 +87,7 @@ class GroupPlan:
     @property
     def steps_per_epoch(self):
         """Steps in which the largest class is shown once, whole steps only, at least one."""
-        largest = max(len(each) for each in self.members)
-        showings = largest * len(self.members)
+        showings = int(self.sizes.max()) * len(self.sizes)
         return max(1, showings // (self.groups * self.group_size))
 
     def batch(self, step):
@@ -101,44 +102,60 @@ class GroupPlan:
             cutout box.
         """
         n, k = len(self.members), self.images_per_class
-        shape = (self.groups, self.classes_per_group, k)
-        first = step * self.groups * self.classes_per_group
-        turns = np.arange(first, first + self.groups * self.classes_per_group)
-        rows = np.empty((len(turns), k), np.int64)
-        cycles = np.empty((len(turns), k), np.int64)
-        for i, (turn, place) in enumerate(zip(*np.divmod(turns, n), strict=True)):
-            label = self._permutation(CLASSES, 0, int(turn), n, self.classes_per_group)[place]
-            members = self.members[label]
-            for j in range(k):
-                cycle, position = divmod(int(turn) * k + j, len(members))
-                order = self._permutation(IMAGES, int(label), cycle, len(members), k)
-                rows[i, j], cycles[i, j] = members[order[position]], cycle
-        rows = rows.reshape(shape[0], -1)
+        count = self.groups * self.classes_per_group
+        turns = np.arange(step * count, (step + 1) * count)
+        window = self.classes_per_group
+        classes = self._take(CLASSES, np.zeros(count, np.int64), turns, np.full(count, n), window)
+        positions = (turns // n)[:, None] * k + np.arange(k)
+        numbers = np.repeat(classes, k)
+        sizes = self.sizes[numbers]
+        rows = self._take(IMAGES, numbers, positions.ravel(), sizes, k)
+        shape = (self.groups, self.group_size)
+        rows, cycles = rows.reshape(shape), (positions.ravel() // sizes).reshape(shape)
         labels = self.labels[rows]
         return {
             "indices": self.indices[rows].astype(np.int64),
             "labels": labels.astype(np.int32 if labels.ndim == 2 else np.uint8),
-            "augment": self._augment(step, rows, cycles.reshape(rows.shape)),
+            "augment": self._augment(step, rows, cycles),
         }
 
-    def _permute(self, stream, number, cycle, size, window):
-        """Permutation `cycle` of a stream; its head avoids the end of the one before."""
-        order = self._raw(stream, number, cycle, size)
-        overlap = (cycle * size) % window  # places of a window that the one before has filled
-        if cycle and overlap and size >= 2 * window:
-            # Only the middle is swapped into the head: tails stay raw, and as size >= 2 window
-            # the middle has enough that the tail before does not hold.
-            before = set(self._raw(stream, number, cycle - 1, size)[size - overlap :])
-            head = window - overlap
-            spare = (i for i in range(head, size - window) if order[i] not in before)
-            for place in range(head):
-                if order[place] in before:
-                    other = next(spare)
-                    order[place], order[other] = order[other], order[place]
-        return order
+    def _take(self, stream, numbers, positions, sizes, window):
+        """What stands at `positions` of the streams `numbers`, permutations of `sizes` items."""
+        lengths = sizes * np.where(sizes < window, 1, window // np.gcd(sizes, window))
+        blocks, places = np.divmod(positions, lengths)
+        result = np.empty(len(positions), np.int64)
+        # Each (stream, block) that occurs is looked up once.
+        span = int(blocks.max()) + 1
+        keys, inverse = np.unique(numbers * span + blocks, return_inverse=True)
+        order = np.argsort(inverse, kind="stable")
+        bounds = np.flatnonzero(np.diff(inverse[order])) + 1
+        for key, chosen in zip(keys.tolist(), np.split(order, bounds), strict=True):
+            items = self._block(stream, *divmod(key, span), int(sizes[chosen[0]]), window)
+            result[chosen] = items[places[chosen]]
+        return result
 
-    def _raw(self, stream, number, cycle, size):
-        return np.random.default_rng([self.seed, stream, number, cycle]).permutation(size)
+    def _make_block(self, stream, number, block, size, window):
+        """Part `block` of a stream: permutations up to where one ends together with a window.
+
+        What straddles two of them within the block holds no item twice, if `size >= window`.
+        """
+        rng = np.random.default_rng([self.seed, stream, number, block])
+        if size < window:
+            parts = [rng.permutation(size)]
+        else:
+            parts = []
+            for cycle in range(window // math.gcd(size, window)):
+                order = rng.permutation(size)
+                filled = cycle * size % window  # places of a window that the one before has filled
+                if filled:
+                    taken = np.isin(order, parts[-1][size - filled :])
+                    head = window - filled
+                    clash = np.flatnonzero(taken[:head])
+                    spare = head + np.flatnonzero(~taken[head:])[: len(clash)]
+                    order[clash], order[spare] = order[spare], order[clash]
+                parts.append(order)
+        items = np.concatenate(parts)
+        return items if stream == CLASSES else self.members[number][items]
 
     def _augment(self, step, rows, cycles):
         rng = np.random.default_rng([self.seed, AUGMENT, step])

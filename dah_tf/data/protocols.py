@@ -100,7 +100,9 @@ def make(name, dataset, *, validation=0, seed=0):
         )
     elif name == "unseen":
         if dataset.multi_label or dataset.num_classes < 3:
-            raise UserError(f"--protocol=unseen needs 3 or more classes, one an image: {dataset.name}")
+            raise UserError(
+                f"--protocol=unseen needs 3 or more classes, one an image: {dataset.name}"
+            )
         order = rng.permutation(dataset.num_classes)
         seen = np.sort(order[: round(0.7 * dataset.num_classes)])
         is_seen = np.isin(dataset.labels, seen)

@@ -1,0 +1,209 @@
+"""Training as users run it: the command, its resume after kill -9, its refusals."""
+
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from dah_tf import checkpoint
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TINY = (
+    "--dataset=npz:{data} --backbone=compact --attention --bits=12 --groups=2 --epochs=12 "
+    "--optimizer=muon --learning_rate=0.02 --adam_ratio=0.2 --ema=0.9 --shift=1 --cutout=4 "
+    "--flip=alternate --class_scale=8 --validation=0 --checkpoint_steps=3 --precision=float32 "
+    "--train_sizes=16:0.5,20:0.5 --noexport"
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """80 noisy images of 4 classes, 20 pixels wide."""
+    rng = np.random.default_rng(0)
+    y = np.repeat(np.arange(4), 25)
+    x = (
+        rng.integers(0, 120, (100, 20, 20, 1))
+        + 40 * y[:, None, None, None] * (np.arange(20)[:, None] > 9)[None, :, :, None] / 3
+    )
+    rows = rng.permutation(100)
+    x, y = x.astype(np.uint8)[rows], y[rows]
+    path = tmp_path_factory.mktemp("data") / "tiny.npz"
+    np.savez(path, x_train=x[:80], y_train=y[:80], x_test=x[80:], y_test=y[80:])
+    return path
+
+
+def command(module, *arguments, **options):
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.Popen(
+        [sys.executable, "-m", f"dah_tf.{module}", *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def run(module, *arguments):
+    process = command(module, *arguments)
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def flags(data, workdir, extra=""):
+    return [*TINY.format(data=data).split(), f"--workdir={workdir}", *extra.split()]
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run") / "whole"
+    code, out, err = run("train", *flags(data, workdir))
+    assert code == 0, err
+    return workdir, out
+
+
+def last_arrays(workdir):
+    _, meta, arrays = checkpoint.read(workdir / "checkpoints")
+    return meta, arrays
+
+
+def steps(workdir):
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["step"] for line in lines]
+
+
+def test_a_run_says_what_it_does_and_leaves_its_results(finished):
+    workdir, out = finished
+    for word in ("tiny.npz", "full", "compact + CBAM", "12 bits", "float32", "MAP"):
+        assert word in out
+    result = json.loads((workdir / "evaluation.json").read_text())
+    assert result["protocol"]["counts"] == {
+        "train": 80,
+        "validation": 0,
+        "query": 20,
+        "database": 80,
+    }
+    assert 0 <= result["map"]["worst"] <= result["map"]["expected"] <= result["map"]["best"] <= 1
+    assert steps(workdir) == list(range(1, last_arrays(workdir)[0]["step"] + 1))
+
+
+def test_evaluate_repeats_the_runs_own_figures(finished, tmp_path):
+    workdir, _ = finished
+    output = tmp_path / "again.json"
+    code, out, err = run("evaluate", f"--workdir={workdir}", f"--output={output}")
+    assert code == 0, err
+    ours, again = (
+        json.loads((workdir / "evaluation.json").read_text()),
+        json.loads(output.read_text()),
+    )
+    assert ours["map"] == again["map"] and "MAP" in out
+
+
+def test_kill_9_at_random_moments_changes_nothing(finished, data, tmp_path):
+    whole, _ = finished
+    workdir = tmp_path / "killed"
+    rng = random.Random(0)
+    arguments = flags(data, workdir)
+    kills = 0
+    for attempt in range(200):
+        process = command("train", *arguments)
+        if kills < 20:
+            # Half of the kills fall on a checkpoint that is being written, half anywhere.
+            deadline = time.time() + 60
+            folder = workdir / "checkpoints"
+            seen = len(checkpoint.files(folder)) and checkpoint.files(folder)[-1].name
+            if attempt % 2:
+                while time.time() < deadline and process.poll() is None:
+                    if any(folder.glob(".step-*.tmp")):
+                        break
+            else:
+                while time.time() < deadline and process.poll() is None:
+                    found = checkpoint.files(folder)
+                    if found and found[-1].name != seen:
+                        break
+                    time.sleep(0.002)
+                time.sleep(rng.random() * 0.05)
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+        out, err = process.communicate(timeout=300)
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, err
+    assert process.returncode == 0 and kills >= 3
+    (ours, a), (theirs, b) = last_arrays(whole), last_arrays(workdir)
+    assert ours == theirs and len(a) == len(b) > 50
+    for name, x, y in zip(ours["names"], a, b, strict=True):
+        np.testing.assert_array_equal(x, y, err_msg=name)
+    assert steps(workdir) == steps(whole)
+
+
+def test_sigterm_saves_and_exits_0(data, tmp_path):
+    workdir = tmp_path / "stopped"
+    process = command("train", *flags(data, workdir, "--epochs=2000 --checkpoint_steps=1000000"))
+    log = workdir / "metrics.jsonl"
+    while process.poll() is None and not (log.exists() and log.stat().st_size):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "stopped at step" in out
+    assert last_arrays(workdir)[0]["step"] == steps(workdir)[-1]
+
+
+def test_other_flags_are_refused_with_the_difference(finished, data):
+    workdir, _ = finished
+    code, _, err = run("train", *flags(data, workdir, "--phi1=0.25"))
+    assert code == 2 and "phi1 was 1.0, now 0.25" in err and err.count("\n") == 1
+
+
+def test_nan_stops_the_run_and_names_the_term(data, tmp_path):
+    code, _, err = run("train", *flags(data, tmp_path / "nan", "--learning_rate=1e30"))
+    assert code == 2 and "became" in err and "last good checkpoint" in err
+    assert err.splitlines()[-1].startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--bits=none"], "bits"),
+        (["--nonsense=1"], "nonsense"),
+        (["--attention", "false"], "unexpected argument 'false'"),
+        (["--dataset=folder:/nowhere"], "/nowhere"),
+        (["--dataset=npz:/nowhere.npz"], "/nowhere.npz"),
+        (["--dataset=digits", "--protocol=most"], "unknown --protocol"),
+        (["--dataset=digits", "--backbone=resnet30"], "--image_size=32"),
+        (["--dataset=digits", "--backbone=nothing", "--image_size=32"], "Unknown backbone"),
+        (["--dataset=digits", "--train_sizes=16:0.4"], "--train_sizes"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, message, tmp_path):
+    code, _, err = run("train", *arguments, f"--workdir={tmp_path / 'w'}")
+    assert code == 2 and message in err
+    assert err.startswith("error: ") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("module", ["train", "evaluate", "export"])
+def test_help_exits_0_without_tensorflow(module):
+    code, out, _ = run(module, "--help")
+    assert code == 0 and "--workdir" in out
+    source = f"import sys; sys.argv = ['x', '--help']; import dah_tf.{module} as m; "
+    source += "m.define_flags(); from dah_tf import options\ntry: options.launch(m.main, m.__doc__)"
+    source += "\nexcept SystemExit: print('tensorflow' in sys.modules, 'keras' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.splitlines()[-1] == "False False"
+
+
+def test_describe(tmp_path):
+    code, out, _ = run("train", "--describe", "--bits=12")
+    assert code == 0 and "3,210,516" in out
+    code, out, _ = run("train", "--describe", "--json", "--bits=12")
+    assert json.loads(out)["trainable_parameters"] == 3_210_516
