@@ -16,7 +16,7 @@ from dah_tf import checkpoint
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TINY = (
-    "--dataset=npz:{data} --backbone=compact --attention --bits=12 --groups=2 --epochs=12 "
+    "--dataset=npz:{data} --backbone=compact --attention --bits=12 --groups=2 --epochs=24 "
     "--optimizer=muon --learning_rate=0.02 --adam_ratio=0.2 --ema=0.9 --shift=1 --cutout=4 "
     "--flip=alternate --class_scale=8 --validation=0 --checkpoint_steps=3 --precision=float32 "
     "--train_sizes=16:0.5,20:0.5 --noexport"
@@ -138,7 +138,7 @@ def test_kill_9_at_random_moments_changes_nothing(finished, data, tmp_path):
         if process.returncode == 0:
             break
         assert process.returncode == -signal.SIGKILL, err
-    assert process.returncode == 0 and kills >= 3
+    assert process.returncode == 0 and kills == 20
     (ours, a), (theirs, b) = last_arrays(whole), last_arrays(workdir)
     assert ours == theirs and len(a) == len(b) > 50
     for name, x, y in zip(ours["names"], a, b, strict=True):
