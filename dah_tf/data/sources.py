@@ -1,5 +1,7 @@
 """Where pixels come from: an array in memory, or files."""
 
+import os
+
 import numpy as np
 
 
@@ -13,7 +15,6 @@ class ArrayImages:
     def __init__(self, array):
         self.array = array
         self.size, self.channels = array.shape[1], array.shape[3]
-        self._tensor = None
 
     def __len__(self):
         return len(self.array)
@@ -29,11 +30,12 @@ class ArrayImages:
         def gather(rows):
             return self.array[rows]
 
-        return tf.numpy_function(gather, [indices], tf.uint8, stateful=False)
+        pixels = tf.numpy_function(gather, [indices], tf.uint8, stateful=False)
+        return tf.ensure_shape(pixels, (*indices.shape, self.size, self.size, self.channels))
 
 
 class FileImages:
-    """Image files, decoded when they are asked for.
+    """Image files, decoded each time they are asked for.
 
     Args:
         paths: list of str.
@@ -42,8 +44,9 @@ class FileImages:
     """
 
     def __init__(self, paths, size, channels):
-        self.paths = np.array(paths, dtype=object)
+        self.paths = list(paths)
         self.size, self.channels = size, channels
+        self._names = np.array([os.fsencode(path) for path in self.paths], dtype=object)
 
     def __len__(self):
         return len(self.paths)
@@ -54,80 +57,96 @@ class FileImages:
 
         rows = np.asarray(indices)
         pixels = np.empty((rows.size, self.size, self.size, self.channels), np.uint8)
-        files = tf.data.Dataset.from_tensor_slices(self.paths[rows.ravel()].astype(str))
-        files = files.map(self._load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(64)
-        for i, image in enumerate(files.as_numpy_iterator()):
-            pixels[i] = image
+        files = tf.data.Dataset.from_tensor_slices(self._names[rows.ravel()].astype(bytes))
+        done = 0
+        for images in self._decoded(files).batch(64).prefetch(2).as_numpy_iterator():
+            pixels[done : done + len(images)] = images
+            done += len(images)
         return pixels.reshape(*rows.shape, *pixels.shape[1:])
 
     def tensors(self, indices):
-        """`read` inside a TensorFlow graph."""
+        """`read` inside a TensorFlow graph, on several threads."""
         import tensorflow as tf
 
-        paths = tf.constant(self.paths.astype(str))
-        flat = tf.gather(paths, tf.reshape(indices, [-1]))
-        pixels = tf.map_fn(self._load, flat, fn_output_signature=tf.uint8, parallel_iterations=32)
-        shape = tf.concat([tf.shape(indices), [self.size, self.size, self.channels]], axis=0)
-        return tf.reshape(pixels, shape)
+        def names(rows):
+            return self._names[rows]
 
-    def _load(self, path):
+        chosen = tf.numpy_function(names, [tf.reshape(indices, [-1])], tf.string, stateful=False)
+        files = tf.data.Dataset.from_tensor_slices(tf.ensure_shape(chosen, [None]))
+        count = tf.size(indices, tf.int64)
+        pixels = self._decoded(files).batch(count).get_single_element()
+        shape = tf.concat([tf.shape(indices), [self.size, self.size, self.channels]], axis=0)
+        pixels = tf.reshape(pixels, shape)
+        return tf.ensure_shape(pixels, (*indices.shape, self.size, self.size, self.channels))
+
+    def _decoded(self, files):
         import tensorflow as tf
 
         from dah_tf import pixels
 
-        return pixels.resize(pixels.decode(tf.io.read_file(path), self.channels), self.size)
+        def load(path):
+            image = pixels.decode(tf.io.read_file(path), self.channels)
+            return pixels.resize(image, self.size)
+
+        return files.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
-def decode_all(contents, count, size, channels):
-    """Decodes many images, broken ones apart.
+def decode_all(items, load, count, shape):
+    """Runs a decoder over many images, leaving out those that fail.
 
     Args:
-        contents: `tf.data.Dataset` of scalar strings, images' bytes.
-        count: int, how many there are.
-        size: int, side they are resized to.
-        channels: int, 1 or 3.
+        items: `tf.data.Dataset` of pairs: a tag, an int64 tensor; and what `load` takes.
+        load: TensorFlow function, to a uint8 tensor of shape `shape`.
+        count: int, length of `items`.
+        shape: tuple of ints.
 
     Returns:
-        uint8 array of shape `(readable, size, size, channels)`, and the int64 array of the
-        readable ones' positions.
+        uint8 array of shape `(k, *shape)` with the `k` images that could be read, in order, and
+        the int64 array of their tags.
     """
     import tensorflow as tf
 
-    from dah_tf import pixels
+    def one(tag, source):
+        return tag, tf.ensure_shape(load(source), shape)
 
-    def load(i, data):
-        return i, pixels.resize(pixels.decode(data, channels), size)
-
-    decoded = contents.enumerate().map(load, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
-    images = np.empty((count, size, size, channels), np.uint8)
-    kept = []
-    for positions, block in decoded.batch(256).prefetch(4).as_numpy_iterator():
-        first = len(kept)
-        kept.extend(positions)
-        images[first : len(kept)] = block
-    return images[: len(kept)], np.array(kept, np.int64)
+    decoded = items.map(one, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    decoded = decoded.ignore_errors().batch(256).prefetch(2)
+    # Memory that is never written to is never taken.
+    pixels, tags, done = np.empty((count, *shape), np.uint8), [], 0
+    for tag, images in decoded.as_numpy_iterator():
+        pixels[done : done + len(images)] = images
+        done += len(images)
+        tags.append(tag)
+    return pixels[:done], np.concatenate(tags) if tags else np.zeros(0, np.int64)
 
 
 def resize_array(array, size):
-    """Images of another size in memory, by the rule of `pixels.resize`.
+    """Images in memory brought to another size by the rule of `pixels.resize`.
 
-    Without TensorFlow installed Keras' back end resamples; that may differ by one grey level.
+    Without TensorFlow Keras' back end resamples; that may differ by one grey level.
+
+    Args:
+        array: uint8 array of shape `(n, h, w, channels)`.
+        size: int.
+
+    Returns:
+        uint8 array of shape `(n, size, size, channels)`.
     """
-    if array.shape[1:3] == (size, size):
+    side = min(array.shape[1:3])
+    top, left = (array.shape[1] - side) // 2, (array.shape[2] - side) // 2
+    array = array[:, top : top + side, left : left + side]
+    if side == size:
         return array
-    blocks = [array[i : i + 4096] for i in range(0, len(array), 4096)]
     try:
-        from dah_tf import pixels
-
-        done = [np.asarray(pixels.resize(block, size)) for block in blocks]
+        from dah_tf.pixels import resize
     except ImportError:
-        from keras import ops
+        resize = _resize_by_keras
+    blocks = [array[i : i + 4096] for i in range(0, len(array), 4096)]
+    return np.concatenate([np.asarray(resize(block, size)) for block in blocks])
 
-        side = min(array.shape[1:3])
-        top, left = (array.shape[1] - side) // 2, (array.shape[2] - side) // 2
-        done = []
-        for block in blocks:
-            square = block[:, top : top + side, left : left + side].astype("float32")
-            floats = np.asarray(ops.image.resize(square, (size, size), antialias=True))
-            done.append(np.clip(np.floor(floats + 0.5), 0, 255).astype(np.uint8))
-    return np.concatenate(done)
+
+def _resize_by_keras(square, size):
+    from keras import ops
+
+    floats = ops.image.resize(square.astype("float32"), (size, size), antialias=True)
+    return np.clip(np.floor(np.asarray(floats) + 0.5), 0, 255).astype(np.uint8)

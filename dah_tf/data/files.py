@@ -1,0 +1,106 @@
+"""Lists of labelled image files: a folder a class, or a table."""
+
+import csv
+import pathlib
+
+from dah_tf.errors import UserError
+
+PARTS = ("train", "test")
+
+
+def from_folder(root):
+    """The files of `root/CLASS/...`, or of `root/train/CLASS/...` and `root/test/CLASS/...`.
+
+    Every file of a class' folder and of the folders in it counts, whatever its name; what begins
+    with a dot does not.
+
+    Args:
+        root: path.
+
+    Returns:
+        List of `(path, labels, part)`: str, list of one str, "train" or "test"; sorted.
+
+    Raises:
+        UserError: no such folder, no class in it, or a class without a file.
+    """
+    root = pathlib.Path(root)
+    if not root.is_dir():
+        raise UserError(f"{root} is no folder; --dataset=folder:PATH wants PATH/CLASS/IMAGE")
+    bases = {"train": root}
+    if (root / "train").is_dir():
+        bases = {part: root / part for part in PARTS if (root / part).is_dir()}
+    rows = []
+    for part, base in bases.items():
+        for folder in _visible(base):
+            if not folder.is_dir():
+                continue
+            found = [path for path in _files_below(folder)]
+            if not found:
+                raise UserError(f"{folder} holds no images; add some or remove the folder")
+            rows += [(str(path), [folder.name], part) for path in found]
+    if not any(part == "train" for _, _, part in rows):
+        raise UserError(
+            f"{bases['train']} holds no folders of images; wanted: "
+            f"{bases['train'] / 'CLASS' / 'IMAGE'}"
+        )
+    return rows
+
+
+def _visible(folder):
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _files_below(folder):
+    for path in _visible(folder):
+        if path.is_dir():
+            yield from _files_below(path)
+        else:
+            yield path
+
+
+def from_csv(path):
+    """The files that a table names: rows `path,label[;label...][,train|test]`.
+
+    Relative paths start at the table's folder. A first row that begins with `path` is a heading.
+
+    Args:
+        path: path of the table, UTF-8.
+
+    Returns:
+        List of `(path, labels, part)`: str, list of str, "train" or "test"; training rows first,
+        each part sorted by path.
+
+    Raises:
+        UserError: no such table, a bad row, or a file named twice.
+    """
+    path, rows, lines = pathlib.Path(path), [], {}
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as table:
+            reader = csv.reader(table)
+            for row in reader:
+                cells = [cell.strip() for cell in row]
+                first = reader.line_num == 1 and cells and cells[0].lower() == "path"
+                if first or not any(cells):
+                    continue
+                rows.append(_row(f"{path}:{reader.line_num}", path.parent, cells, lines))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read as a list of images: {error}") from None
+    if not any(part == "train" for _, _, part in rows):
+        raise UserError(f"{path} names no training images; want rows path,label[;label...]")
+    return sorted(rows, key=lambda row: (row[2] != "train", row[0]))
+
+
+def _row(where, folder, cells, lines):
+    """Checks one row; `lines` holds where each file was named."""
+    labels = sorted({label.strip() for label in "".join(cells[1:2]).split(";")} - {""})
+    part = "".join(cells[2:3]) or "train"
+    if not labels:
+        raise UserError(f"{where}: no label; want path,label[;label...][,train|test]")
+    if not cells[0] or part not in PARTS or len(cells) > 3:
+        raise UserError(
+            f"{where}: want path,label[;label...][,train|test], found {','.join(cells)!r}"
+        )
+    name = str(folder / cells[0])
+    if lines.setdefault(name, where) != where:
+        raise UserError(f"{where}: {name} was already named at {lines[name]}; remove one row")
+    return name, labels, part
