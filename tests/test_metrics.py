@@ -240,6 +240,14 @@ def test_histograms_against_a_loop(bits, distinct, classes):
     np.testing.assert_array_equal(got, slow)
 
 
+@pytest.mark.parametrize("bits", [255, 256, 300])
+@pytest.mark.parametrize("copies", [1, 5])
+def test_opposite_codes(bits, copies):
+    ours, theirs = codes.pack(np.zeros((1, bits), int)), codes.pack(np.ones((copies, bits), int))
+    found, total = metrics.histograms(ours, np.array([1]), theirs, np.ones(copies, int), bits)
+    assert found[0, bits] == total[0, bits] == total.sum() == copies
+
+
 @pytest.mark.parametrize("items", [20001, 20002])
 @pytest.mark.parametrize("bits", [36, 255])
 def test_long_rows(items, bits):
@@ -254,9 +262,10 @@ def test_long_rows(items, bits):
         np.testing.assert_array_equal(found[query], expected)
 
 
-def test_database_in_blocks_and_from_a_file(tmp_path, monkeypatch):
+@pytest.mark.parametrize("distinct", [60, 4])
+def test_database_in_blocks_and_from_a_file(tmp_path, monkeypatch, distinct):
     rng = np.random.default_rng(0)
-    ours, theirs = packed(rng, 9, 36, 20), packed(rng, 250, 36, 60)
+    ours, theirs = packed(rng, 9, 36, 20), packed(rng, 250, 36, distinct)
     query_labels, labels = rng.integers(0, 3, 9), rng.integers(0, 3, 250)
     whole = metrics.histograms(ours, query_labels, theirs, labels, 36)
     halves = [
