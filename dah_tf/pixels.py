@@ -67,17 +67,19 @@ def resize(pixels, size):
         uint8 tensor of shape `(size, size, channels)` or `(n, size, size, channels)`; an image of
         that size comes back as it is.
     """
-    shape = tf.shape(pixels)
-    height, width = shape[-3], shape[-2]
-    side = tf.minimum(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    square = pixels[..., top : top + side, left : left + side, :]
 
     def resampled():
+        shape = tf.shape(pixels)
+        height, width = shape[-3], shape[-2]
+        side = tf.minimum(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        square = pixels[..., top : top + side, left : left + side, :]
+        # Exact where the square has that size already: every weight is 0 or 1.
         floats = tf.image.resize(square, (size, size), method="bilinear", antialias=True)
         return tf.cast(tf.clip_by_value(tf.floor(floats + 0.5), 0.0, 255.0), tf.uint8)
 
-    result = tf.cond(tf.equal(side, size), lambda: square, resampled)
+    same = tf.reduce_all(tf.equal(tf.shape(pixels)[-3:-1], size))
+    result = tf.cond(same, lambda: tf.identity(pixels), resampled)
     result.set_shape((*pixels.shape[:-3], size, size, pixels.shape[-1]))
     return result
 
