@@ -27,9 +27,11 @@ def relevant(query_labels, database_labels):
     check_labels(query_labels, database_labels)
     if query_labels.ndim == 1:
         return query_labels[:, None] == database_labels[None, :]
-    # Numbers of common labels are small integers: exact in float32.
-    ours, theirs = ((part > 0).astype(np.float32) for part in (query_labels, database_labels))
-    return ours @ theirs.T > 0
+    ours, theirs = (codes.words(codes.pack(part > 0)) for part in (query_labels, database_labels))
+    result = np.zeros((len(ours), len(theirs)), bool)
+    for ours_column, theirs_column in zip(ours.T, theirs.T, strict=True):
+        result |= (ours_column[:, None] & theirs_column[None, :]) != 0
+    return result
 
 
 def check_labels(*parts):
@@ -131,9 +133,10 @@ def histograms(query_codes, query_labels, database_codes, database_labels, bits)
         database = Grouped(database_codes[part], database_labels[part], bits)
         check_labels(queries.sets, database.sets)
         for label in range(len(queries.sets)):
+            if label % 64 == 0:
+                fits = relevant(queries.sets[label : label + 64], database.sets)
             rows = np.flatnonzero(queries.labels == label)
-            fits = relevant(queries.sets[label : label + 1], database.sets)[0][database.labels]
-            _add(queries.words[rows], rows, database, fits, result)
+            _add(queries.words[rows], rows, database, fits[label % 64][database.labels], result)
     return result[0][queries.member], result[1][queries.member]
 
 

@@ -14,9 +14,21 @@ Balance = collections.namedtuple("Balance", ["ones", "ratio", "dead"])
 
 
 def _blocks(packed, bits, block=BLOCK // 16):
+    """Parts of the items (slices), and bit planes of each."""
     for first in range(0, len(packed), block):
         part = slice(first, first + block)
-        yield part, codes.unpack(packed[part], bits).astype(np.float32)
+        yield part, _planes(codes.unpack(packed[part], bits))
+
+
+def _planes(bits):
+    """Columns of 0 and 1 as rows of 64-bit words: `(n, k)` to uint64 `(k, words)`."""
+    return codes.words(np.packbits(np.ascontiguousarray(bits.T), axis=1))
+
+
+def _common(a, b):
+    """In how many places the rows of `a` and of `b` are both 1: int64 `(rows, rows)`."""
+    rows = [np.bitwise_count(row & b).sum(axis=1, dtype=np.int64) for row in a]
+    return np.array(rows, np.int64).reshape(len(a), len(b))
 
 
 def bit_balance(packed, bits):
@@ -31,8 +43,8 @@ def bit_balance(packed, bits):
         that is never 0 is infinite), `dead` the number of bits that never change.
     """
     count = np.zeros(bits)
-    for _, part in _blocks(packed, bits):
-        count += part.sum(axis=0)
+    for _, planes in _blocks(packed, bits):
+        count += np.bitwise_count(planes).sum(axis=1, dtype=np.int64)
     zeros = len(packed) - count
     ratio = np.divide(count, zeros, out=np.full(bits, np.inf), where=zeros > 0)
     dead = int(((count == 0) | (zeros == 0)).sum())
@@ -62,12 +74,11 @@ def bit_correlation(packed, bits):
     Returns:
         float64 array of shape `(bits, bits)`; NaN in rows and columns of bits that never change.
     """
-    both, ones, n = np.zeros((bits, bits)), np.zeros(bits), max(len(packed), 1)
-    for _, part in _blocks(packed, bits):
-        # Counts of a block stay below 2^24: exact in float32.
-        both += part.T @ part
-        ones += part.sum(axis=0)
-    covariance = n * both - np.outer(ones, ones)
+    both = np.zeros((bits, bits))
+    for _, planes in _blocks(packed, bits):
+        both += _common(planes, planes)
+    ones = np.diag(both)
+    covariance = len(packed) * both - np.outer(ones, ones)
     spread = np.sqrt(np.diag(covariance))
     scale = np.outer(spread, spread)
     return np.divide(covariance, scale, out=np.full_like(both, np.nan), where=scale > 0)
@@ -100,17 +111,12 @@ def _class_ones(packed, labels, bits):
         raise ValueError(f"Codes and labels differ in number: {len(packed)} and {len(labels)}")
     classes = int(labels.max(initial=-1)) + 1 if labels.ndim == 1 else labels.shape[1]
     ones, sizes = np.zeros((classes, bits)), np.zeros(classes)
-    for rows, part in _blocks(packed, bits):
-        member = _membership(labels[rows], classes)
-        ones += member.T @ part
+    for rows, planes in _blocks(packed, bits):
+        member = labels[rows]
+        member = member[:, None] == np.arange(classes) if member.ndim == 1 else member > 0
+        ones += _common(_planes(member), planes)
         sizes += member.sum(axis=0)
     return ones, sizes
-
-
-def _membership(labels, classes):
-    if labels.ndim == 1:
-        labels = labels[:, None] == np.arange(classes)
-    return (labels > 0).astype(np.float32)
 
 
 def class_distances(packed, labels, bits):

@@ -101,11 +101,14 @@ def _harmonic(a, b):
     table = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, 65))])
     low = table[np.minimum(b, 64)] - table[np.minimum(a, 64)]
     x, y = np.maximum(a, 64).astype(np.float64), np.maximum(b, 64).astype(np.float64)
-    # Euler and Maclaurin: H(n) = ln n + c + 1/(2 n) - 1/(12 n^2) + 1/(120 n^4) - 1/(252 n^6) + ...
-    tail = (1 / y - 1 / x) / 2
-    for power, divisor in ((-2, -12), (-4, 120), (-6, -252)):
-        tail += (y**power - x**power) / divisor
-    return low + np.log1p((y - x) / x) + tail
+    # Only the difference of the logarithms may be large: it has a function of its own.
+    return low + np.log1p((y - x) / x) + (_beyond_log(1 / y) - _beyond_log(1 / x))
+
+
+def _beyond_log(u):
+    """Euler and Maclaurin, u = 1 / n: H(n) - ln n - c = u/2 - u^2/12 + u^4/120 - u^6/252 + ..."""
+    square = u * u
+    return u / 2 - square * (1 / 12 - square * (1 / 120 - square / 252))
 
 
 def _expected_sum(r, n, before_r, before):
