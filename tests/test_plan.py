@@ -1,6 +1,7 @@
 """The plan of groups, checked by counting what it shows."""
 
 import collections
+import itertools
 import time
 
 import numpy as np
@@ -41,7 +42,7 @@ def test_shapes_and_types(flip):
 
 def test_pure_function_of_seed_and_step():
     labels = shuffled(EQUAL)
-    settings = dict(groups=2, classes_per_group=3, shift=3, cutout=4, flip="alternate")
+    settings = {"groups": 2, "classes_per_group": 3, "shift": 3, "cutout": 4, "flip": "alternate"}
     forward = batches(GroupPlan(labels, seed=5, **settings), 0, 60)
     plan = GroupPlan(labels, seed=5, **settings)
     for step in np.random.default_rng(0).permutation(60):  # any order, any start
@@ -214,7 +215,7 @@ def test_flip_alternates():
             history[int(image)].append(int(flip))
     for flips in history.values():
         assert len(flips) > 10
-        assert all(a != b for a, b in zip(flips, flips[1:], strict=False))
+        assert all(a != b for a, b in itertools.pairwise(flips))
     starts = [flips[0] for flips in history.values()]
     assert 0 < sum(starts) < len(starts), "not all begin alike"
 

@@ -1,5 +1,6 @@
 """Where pixels come from: an array in memory, or files."""
 
+import functools
 import os
 
 import numpy as np
@@ -56,39 +57,38 @@ class FileImages:
         import tensorflow as tf
 
         rows = np.asarray(indices)
-        pixels = np.empty((rows.size, self.size, self.size, self.channels), np.uint8)
-        files = tf.data.Dataset.from_tensor_slices(self._names[rows.ravel()].astype(bytes))
-        done = 0
-        for images in self._decoded(files).batch(64).prefetch(2).as_numpy_iterator():
-            pixels[done : done + len(images)] = images
-            done += len(images)
-        return pixels.reshape(*rows.shape, *pixels.shape[1:])
+        shape = (*rows.shape, self.size, self.size, self.channels)
+        if not rows.size:
+            return np.zeros(shape, np.uint8)
+        return self._traced(tf.constant(rows.ravel(), tf.int64)).numpy().reshape(shape)
 
     def tensors(self, indices):
-        """`read` inside a TensorFlow graph, on several threads."""
-        import tensorflow as tf
-
-        def names(rows):
-            return self._names[rows]
-
-        chosen = tf.numpy_function(names, [tf.reshape(indices, [-1])], tf.string, stateful=False)
-        files = tf.data.Dataset.from_tensor_slices(tf.ensure_shape(chosen, [None]))
-        count = tf.size(indices, tf.int64)
-        pixels = self._decoded(files).batch(count).get_single_element()
-        shape = tf.concat([tf.shape(indices), [self.size, self.size, self.channels]], axis=0)
-        pixels = tf.reshape(pixels, shape)
-        return tf.ensure_shape(pixels, (*indices.shape, self.size, self.size, self.channels))
-
-    def _decoded(self, files):
+        """`read` inside a TensorFlow graph, on several threads; takes at least one row."""
         import tensorflow as tf
 
         from dah_tf import pixels
+
+        def names(rows):
+            return self._names[rows]
 
         def load(path):
             image = pixels.decode(tf.io.read_file(path), self.channels)
             return pixels.resize(image, self.size)
 
-        return files.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        chosen = tf.numpy_function(names, [tf.reshape(indices, [-1])], tf.string, stateful=False)
+        files = tf.data.Dataset.from_tensor_slices(tf.ensure_shape(chosen, [None]))
+        images = files.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        images = images.batch(tf.size(indices, tf.int64)).get_single_element()
+        shape = (self.size, self.size, self.channels)
+        images = tf.reshape(images, tf.concat([tf.shape(indices), shape], axis=0))
+        return tf.ensure_shape(images, (*indices.shape, *shape))
+
+    @functools.cached_property
+    def _traced(self):
+        import tensorflow as tf
+
+        rows = tf.TensorSpec([None], tf.int64)
+        return tf.function(self.tensors, input_signature=[rows], autograph=False)
 
 
 def decode_all(items, load, count, shape):
