@@ -1,6 +1,7 @@
 """The network's building blocks: tensors in, tensors out, in `keras.ops`."""
 
 import keras
+import numpy as np
 from keras import ops
 
 PACKAGE = "dah_tf"
@@ -348,4 +349,77 @@ class SeparableBottleneck(keras.layers.Layer):
 
     def get_config(self):
         config = {"width": self.width, "stride": self.stride, "project": self.project}
+        return {**super().get_config(), **config}
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class PartialIdentity(keras.initializers.Initializer):
+    """3x3 kernel: the identity on the first `min(in, out)` channels, He-uniform elsewhere.
+
+    References:
+        Dirac initialisation in Jordan, "94% on CIFAR-10 in 3.29 seconds" (arXiv 2404.00498).
+    """
+
+    def __init__(self, seed=None):
+        self.seed = seed
+
+    def __call__(self, shape, dtype=None):
+        height, width, channels_in, channels_out = shape
+        # PyTorch's default: uniform in +-1/sqrt(fan in).
+        bound = (height * width * channels_in) ** -0.5
+        kernel = keras.random.uniform(shape, -bound, bound, dtype="float32", seed=self.seed)
+        identity = np.zeros(shape, np.float32)
+        keep = np.ones(shape, np.float32)
+        n = min(channels_in, channels_out)
+        keep[..., :n] = 0.0
+        identity[height // 2, width // 2, np.arange(n), np.arange(n)] = 1.0
+        return ops.cast(kernel * keep + identity, dtype or "float32")
+
+    def get_config(self):
+        return {"seed": self.seed}
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class PixelTransform(keras.layers.Layer):
+    """`scale * x + offset` for each channel, after an optional swap of RGB to BGR.
+
+    Args:
+        scale: three floats.
+        offset: three floats.
+        reverse: bool, whether the channels' order is reversed first.
+
+    Call arguments:
+        inputs: tensor of shape `(n, h, w, 3)`, 0..255.
+    """
+
+    def __init__(self, scale, offset, reverse=False, **kwargs):
+        super().__init__(**kwargs)
+        self.scale, self.offset, self.reverse = list(scale), list(offset), reverse
+
+    @classmethod
+    def like(cls, preprocess, **kwargs):
+        """The transform that equals a Keras Applications `preprocess_input` function."""
+
+        def at(pixel):
+            return np.asarray(preprocess(np.array(pixel, np.float32).reshape(1, 1, 1, 3))).ravel()
+
+        black, white, red = at([0, 0, 0]), at([255, 255, 255]), at([255, 0, 0])
+        reverse = not np.isclose(red[0], white[0])
+        return cls(
+            [float(v) for v in (white - black) / 255.0],
+            [float(v) for v in black],
+            reverse,
+            **kwargs,
+        )
+
+    def call(self, inputs):
+        x = ops.cast(inputs, "float32")
+        x = ops.flip(x, axis=-1) if self.reverse else x
+        return ops.cast(x * np.float32(self.scale) + np.float32(self.offset), self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        config = {"scale": self.scale, "offset": self.offset, "reverse": self.reverse}
         return {**super().get_config(), **config}

@@ -124,16 +124,18 @@ class Run:
             Diverged: a term or weight is not finite; the last good checkpoint stands.
             Stopped: SIGTERM; the state is saved.
         """
-        with self._sigterm():
-            for first, last, size, frozen in phases(self.settings):
-                if self.step < last:
-                    self._phase(max(first, self.step), last, size, frozen)
-        self.flush()
-        if self.saved_step != self.step:
-            self.save()
+        try:
+            with self._sigterm():
+                for first, last, size, frozen in phases(self.settings):
+                    if self.step < last:
+                        self._phase(max(first, self.step), last, size, frozen)
+            self.flush()
+            if self.saved_step != self.step:
+                self.save()
+        finally:
+            self.progress.close()
         if self.model.optimizer.use_ema:
             self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
-        self.progress.close()
 
     def _phase(self, first, last, size, frozen):
         self.model.train_size = size
@@ -179,9 +181,10 @@ class Run:
         if self.validation_due(self.step):
             self.flush()
             values, ones, picture = self.validate(self.model)
-            self.log.tensorboard(self.step, values)
-            self.log.histogram(self.step, "bit_means", ones)
-            self.log.image(self.step, "example_retrievals", picture)
+            with self._disk("the log"):
+                self.log.tensorboard(self.step, values)
+                self.log.histogram(self.step, "bit_means", ones)
+                self.log.image(self.step, "example_retrievals", picture)
             self.progress.message(
                 f"step {self.step}: " + ", ".join(f"{k} {v:.4f}" for k, v in values.items())
             )
@@ -356,10 +359,14 @@ def validator(images, labels, queries, database, sheet, mirror=False):
         score = metrics.mean_average_precision(
             *metrics.histograms(packed[0], labels[queries], packed[1], labels[database], model.bits)
         )
-        order = np.argsort(codes.hamming(packed[0][:8], packed[1]), axis=1, kind="stable")[:, :10]
-        relevant = metrics.relevant(labels[queries][:8], labels[database])
+        shown = np.linspace(0, len(queries) - 1, min(8, len(queries))).astype(int)
+        distances = codes.hamming(packed[0][shown], packed[1])
+        order = np.argsort(distances, axis=1, kind="stable")[:, :10]
+        relevant = metrics.relevant(labels[queries][shown], labels[database])
         picture = sheet(
-            query_images[:8], database_images[order], np.take_along_axis(relevant, order, axis=1)
+            query_images[shown],
+            database_images[order],
+            np.take_along_axis(relevant, order, axis=1),
         )
         ones = codes.binarize(theirs["logits"]).mean(axis=0)
         return {"validation_map": float(score.expected)}, ones, picture

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from dah_tf import backbones, describe
+from dah_tf import backbones, describe, layers
 from dah_tf.model import HashModel
 
 
@@ -63,7 +63,7 @@ def test_whitened_stem_decorrelates_patches():
 
 
 def test_partial_identity_passes_channels_through():
-    kernel = np.array(backbones.PartialIdentity(seed=1)((3, 3, 4, 6)))
+    kernel = np.array(layers.PartialIdentity(seed=1)((3, 3, 4, 6)))
     x = np.random.default_rng(0).normal(size=(1, 5, 5, 4)).astype("float32")
     y = np.array(keras.ops.conv(x, kernel, padding="same"))
     np.testing.assert_allclose(y[..., :4], x, rtol=1e-6)
@@ -77,7 +77,7 @@ def test_pixel_transform_is_the_applications_own(name):
     constructor = getattr(keras.applications, name)
     preprocess = importlib.import_module(constructor.__module__).preprocess_input
     x = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3)).astype("float32")
-    ours = backbones.PixelTransform.like(preprocess)(x)
+    ours = layers.PixelTransform.like(preprocess)(x)
     np.testing.assert_allclose(ours, preprocess(x.copy()), rtol=1e-5, atol=1e-4)
 
 

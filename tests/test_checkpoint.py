@@ -92,7 +92,11 @@ def test_a_full_disk_loses_nothing_saved_before(tmp_path):
         f"checkpoint.save({str(tmp_path)!r}, 2, [V()], {{}})\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], preexec_fn=small_files, capture_output=True, text=True
+        [sys.executable, "-c", script],
+        check=False,
+        preexec_fn=small_files,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 1 and "OSError" in done.stderr
     assert [p.name for p in tmp_path.iterdir()] == ["step-00000001.npz"]

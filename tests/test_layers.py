@@ -16,7 +16,7 @@ def sigmoid(x):
 
 
 def conv2d(x, kernel, stride=1):
-    """"same" convolution by explicit loops over the window; TensorFlow's padding rule."""
+    """ "same" convolution by explicit loops over the window; TensorFlow's padding rule."""
     n, h, w, _ = x.shape
     kh, kw, _, out = kernel.shape
     oh, ow = -(-h // stride), -(-w // stride)

@@ -173,7 +173,7 @@ def test_frozen_backbone_stays_as_it_is():
 
 def test_train_size_shrinks_the_images():
     model = small(image_size=32)
-    x, y = batch(size=32)
+    x, _y = batch(size=32)
     model.train_size = 16
     outputs = model(x)
     assert outputs["hash"].shape == (2, 8, 12)

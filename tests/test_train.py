@@ -134,7 +134,7 @@ def test_kill_9_at_random_moments_changes_nothing(finished, data, tmp_path):
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
                 kills += 1
-        out, err = process.communicate(timeout=300)
+        _, err = process.communicate(timeout=300)
         if process.returncode == 0:
             break
         assert process.returncode == -signal.SIGKILL, err
@@ -198,7 +198,9 @@ def test_help_exits_0_without_tensorflow(module):
     source = f"import sys; sys.argv = ['x', '--help']; import dah_tf.{module} as m; "
     source += "m.define_flags(); from dah_tf import options\ntry: options.launch(m.main, m.__doc__)"
     source += "\nexcept SystemExit: print('tensorflow' in sys.modules, 'keras' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", source], check=False, capture_output=True, text=True, cwd=ROOT
+    )
     assert done.stdout.splitlines()[-1] == "False False"
 
 

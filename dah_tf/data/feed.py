@@ -31,12 +31,11 @@ def dataset(plan, images, first, last):
     )
 
     def load(indices, augment, labels):
-        pixels = images.tensors(indices)
-        pixels = tf.ensure_shape(pixels, (*shape, images.size, images.size, images.channels))
-        return {"images": pixels, "augment": augment}, labels
+        return {"images": images.tensors(indices), "augment": augment}, labels
 
     batches = tf.data.Dataset.from_generator(plans, output_signature=signature)
-    batches = batches.map(load, num_parallel_calls=2, deterministic=True).prefetch(4)
+    batches = batches.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    batches = batches.prefetch(4)
     options = tf.data.Options()
     # Each replica takes its share of the groups of a batch, see `training`.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF

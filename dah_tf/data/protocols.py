@@ -63,13 +63,16 @@ def make(name, dataset, *, validation=0, seed=0):
             are queries (DAH, section IV.A).
             `1k/5k/59k`: of all images, 100 a class are queries and 500 a class train; the
             database is everything but the queries. `1k/5k/54k`: without the training images.
-            `unseen`: the network trains on 7 tenths of the classes; queries (100 a class, or a
-            fifth of a small class) and database are the other classes' images (Sablayrolles et
-            al., arXiv 1609.06753).
+            `unseen`: the network trains on 7 tenths of the classes, training images only;
+            queries (100 a class, or a fifth of the smallest class) and database are all images
+            of the other classes (after Sablayrolles et al., arXiv 1609.06753).
             `own`: a tenth of each class are queries, the rest trains and is the database.
         dataset: `Dataset`.
-        validation: int, images taken out of training, in equal shares of each class.
-        seed: int.
+        validation: int, images taken out of training, from each class by its share. They stay in
+            the database.
+        seed: int, of every choice made here.
+
+    An image with several labels counts as its first class' where classes are drawn from.
 
     Returns:
         `Protocol`.
@@ -89,9 +92,9 @@ def make(name, dataset, *, validation=0, seed=0):
         train, query, database = dataset.train, dataset.test, dataset.train
         description = "training images are the database, test images the queries"
     elif name.startswith("1k"):
-        query = take(dataset, everything, 100, rng, name)
+        query = _take(dataset, everything, 100, rng, name)
         rest = np.setdiff1d(everything, query)
-        train = take(dataset, rest, 500, rng, name)
+        train = _take(dataset, rest, 500, rng, name)
         database = rest if name.endswith("59k") else np.setdiff1d(rest, train)
         kept = "with" if name.endswith("59k") else "without"
         description = (
@@ -99,17 +102,18 @@ def make(name, dataset, *, validation=0, seed=0):
             f"database, {kept} the training images"
         )
     elif name == "unseen":
-        if dataset.multi_label or dataset.num_classes < 3:
+        classes = np.unique(dataset.labels[everything])
+        if dataset.multi_label or len(classes) < 4:
             raise UserError(
-                f"--protocol=unseen needs 3 or more classes, one an image: {dataset.name}"
+                f"--protocol=unseen needs 4 or more classes, one an image, which {dataset.name} "
+                "has not; use --protocol=own"
             )
-        order = rng.permutation(dataset.num_classes)
-        seen = np.sort(order[: round(0.7 * dataset.num_classes)])
+        seen = np.sort(rng.permutation(classes)[: len(classes) * 7 // 10])
         is_seen = np.isin(dataset.labels, seen)
         train = dataset.train[is_seen[dataset.train]]
         others = everything[~is_seen[everything]]
         smallest = np.bincount(dataset.labels[others])
-        query = take(dataset, others, min(100, smallest[smallest > 0].min() // 5), rng, name)
+        query = _take(dataset, others, min(100, smallest[smallest > 0].min() // 5), rng, name)
         database = np.setdiff1d(others, query)
         names = [dataset.class_names[i] for i in seen]
         description = f"trained on {', '.join(names)}; queries and database are the other classes"
@@ -120,23 +124,41 @@ def make(name, dataset, *, validation=0, seed=0):
     if not len(query):
         raise UserError(f"{dataset.name} is too small for --protocol={name}: no query is left")
     held = _validation(dataset, train, validation, np.random.default_rng([seed, 102]))
-    return Protocol(
-        name, np.setdiff1d(train, held), held, np.sort(query), np.sort(database), seed, description
-    )
+    learned = np.setdiff1d(train, held)
+    lost = _classes(dataset, train) - _classes(dataset, learned)
+    if lost:
+        raise UserError(
+            f"--validation={validation} leaves no training image of class "
+            f"{dataset.class_names[min(lost)]}; lower it"
+        )
+    unknown = _classes(dataset, query) - _classes(dataset, learned)
+    if unknown and name != "unseen":
+        raise UserError(
+            f"{dataset.name} has no training image of class {dataset.class_names[min(unknown)]} "
+            f"under --protocol={name}; add some or remove the class"
+        )
+    return Protocol(name, learned, held, np.sort(query), np.sort(database), seed, description)
 
 
-def first_class(labels):
+def _first_class(labels):
     """The class an image is counted under when a split is made: the first of several."""
     return labels if labels.ndim == 1 else labels.argmax(axis=1)
 
 
-def take(dataset, indices, per_class, rng, name):
+def _classes(dataset, indices):
+    """The set of classes that occur among some images."""
+    labels = dataset.labels[indices]
+    found = np.unique(labels) if labels.ndim == 1 else np.flatnonzero(labels.any(axis=0))
+    return set(found.tolist())
+
+
+def _take(dataset, indices, per_class, rng, name):
     """`per_class` images of each class of `indices`, at random.
 
     Raises:
         UserError: a class has too few.
     """
-    labels, parts = first_class(dataset.labels)[indices], []
+    labels, parts = _first_class(dataset.labels)[indices], []
     for label in np.unique(labels):
         members = indices[labels == label]
         if len(members) < per_class or per_class < 1:
@@ -151,7 +173,7 @@ def take(dataset, indices, per_class, rng, name):
 
 def _share(dataset, indices, share, rng):
     """A share of each class, at least one image where it has two or more."""
-    labels, parts = first_class(dataset.labels)[indices], [np.zeros(0, np.int64)]
+    labels, parts = _first_class(dataset.labels)[indices], [np.zeros(0, np.int64)]
     for label in np.unique(labels):
         members = indices[labels == label]
         count = min(max(1, round(share * len(members))), len(members) - 1)
@@ -162,12 +184,12 @@ def _share(dataset, indices, share, rng):
 def _validation(dataset, train, count, rng):
     if not count:
         return np.zeros(0, np.int64)
-    if count > len(train) // 2:
+    if not 0 < count <= len(train) // 2:
         raise UserError(
-            f"--validation={count} is more than half of the {len(train)} training images; set "
+            f"--validation={count} is not between 0 and half of the {len(train)} training images; set "
             f"--validation={len(train) // 10} or 0"
         )
-    labels, parts = first_class(dataset.labels)[train], []
+    labels, parts = _first_class(dataset.labels)[train], []
     classes, sizes = np.unique(labels, return_counts=True)
     # Shares by class size; what rounding leaves goes to the largest remainders.
     exact = count * sizes / sizes.sum()
