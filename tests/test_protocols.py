@@ -192,6 +192,11 @@ def test_unknown_name(dataset):
     assert "half" in one_line(error)
 
 
+def test_negative_seed(dataset):
+    with pytest.raises(UserError, match="--seed=-1"):
+        protocols.make("full", dataset, seed=-1)
+
+
 def test_full_without_test_images():
     with pytest.raises(UserError, match="--protocol=own") as error:
         protocols.make("full", make_dataset([0, 1] * 10, train=20))

@@ -82,6 +82,8 @@ def make(name, dataset, *, validation=0, seed=0):
     """
     if name not in NAMES:
         raise UserError(f"unknown --protocol={name}; known: {', '.join(NAMES)}")
+    if seed < 0:
+        raise UserError(f"--seed={seed} is below 0")
     rng = np.random.default_rng([seed, 101])
     everything = np.sort(np.concatenate([dataset.train, dataset.test]))
     if name == "full":
@@ -186,8 +188,8 @@ def _validation(dataset, train, count, rng):
         return np.zeros(0, np.int64)
     if not 0 < count <= len(train) // 2:
         raise UserError(
-            f"--validation={count} is not between 0 and half of the {len(train)} training images; set "
-            f"--validation={len(train) // 10} or 0"
+            f"--validation={count} is not between 0 and half of the {len(train)} training images; "
+            f"set --validation={len(train) // 10} or 0"
         )
     labels, parts = _first_class(dataset.labels)[train], []
     classes, sizes = np.unique(labels, return_counts=True)
