@@ -6,6 +6,9 @@ import hashlib
 import io
 import logging
 import os
+import socket
+import urllib.parse
+import urllib.request
 import zipfile
 import zlib
 
@@ -158,18 +161,15 @@ def _npz(spec, path, image_size, channels):
 
 
 def _read_npz(path):
+    if not os.path.isfile(path):
+        raise UserError(f"{path} is not there; --dataset=npz:FILE takes a .npz file")
     try:
-        content = np.load(path, allow_pickle=False)
-        if not isinstance(content, np.lib.npyio.NpzFile):
-            raise UserError(f"{path} holds a single array; --dataset=npz:FILE takes a .npz file")
-        with content:
+        with zipfile.ZipFile(path):  # so that a single array (.npy) is refused too
+            pass
+        with np.load(path, allow_pickle=False) as content:
             return {name: content[name] for name in content.files}
-    except FileNotFoundError:
-        raise UserError(f"{path} is not there; --dataset=npz:FILE takes a .npz file") from None
-    except UserError:
-        raise
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise UserError(f"{path} cannot be read as a .npz file: {reason}") from None
 
 
@@ -206,8 +206,6 @@ def _tensorflow(spec):
 
 
 def _tfds(spec, name, data_dir, image_size, channels, cache_gib):
-    if data_dir:
-        os.environ["TFDS_DATA_DIR"] = os.fspath(data_dir)
     tf = _tensorflow(spec)
     import tensorflow_datasets as tfds
 
@@ -251,9 +249,13 @@ def _builder(tfds, name, data_dir):
     logging.getLogger("tensorflow_datasets").setLevel(logging.ERROR)
     try:
         builder = tfds.builder(name, data_dir=data_dir)
-        if not builder.data_path.exists():
-            with contextlib.redirect_stdout(io.StringIO()):
-                builder.download_and_prepare()
+        if builder.data_path.exists():
+            return builder
+        _check_network(getattr(builder, "url_infos", {}))
+        with contextlib.redirect_stdout(io.StringIO()):
+            builder.download_and_prepare()
+    except tfds.core.DatasetNotFoundError:
+        raise UserError(f"TensorFlow Datasets knows no {name}, and --data_dir has none") from None
     except Exception as error:  # noqa: BLE001 - whatever a download meets
         reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
         folder = data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
@@ -262,6 +264,24 @@ def _builder(tfds, name, data_dir):
             "--data_dir at a prepared folder, or use --dataset=npz:FILE"
         ) from None
     return builder
+
+
+def _check_network(urls):
+    """Fails at once where no download can succeed; TFDS would retry for minutes.
+
+    Raises:
+        OSError: a host does not answer.
+    """
+    if urllib.request.getproxies():
+        return
+    for url in {urllib.parse.urljoin(url, "/") for url in urls}:
+        parts = urllib.parse.urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+        if parts.hostname and port:
+            try:
+                socket.create_connection((parts.hostname, port), timeout=10).close()
+            except OSError as error:
+                raise OSError(f"{parts.hostname}: {error.strerror or error}") from error
 
 
 def _decoder(size, channels):

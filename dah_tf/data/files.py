@@ -83,6 +83,8 @@ def from_csv(path):
                 if first or not any(cells):
                     continue
                 rows.append(_row(f"{path}:{reader.line_num}", path.parent, cells, lines))
+    except FileNotFoundError:
+        raise UserError(f"{path} is not there; --dataset=csv:FILE takes rows path,label") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} cannot be read as a list of images: {error}") from None
     if not any(part == "train" for _, _, part in rows):
