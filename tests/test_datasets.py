@@ -388,7 +388,9 @@ def prepared(tmp_path_factory):
                 "image": tfds.features.Image(shape=(32, 32, 3), encoding_format="jpeg"),
                 "label": tfds.features.ClassLabel(names=["china", "flower"]),
             }
-            return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+            return tfds.core.DatasetInfo(
+                builder=self, features=tfds.features.FeaturesDict(features)
+            )
 
         def _split_generators(self, dl_manager):
             return {"train": self._rows(0, 40), "test": self._rows(40, 50)}
