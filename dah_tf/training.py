@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from dah_tf import checkpoint, metrics
-from dah_tf.data import feed
+from dah_tf.data import feed, sources
 from dah_tf.errors import UserError
 from dah_tf.model import TERMS
 
@@ -353,8 +353,12 @@ def validator(images, labels, queries, database, sheet, mirror=False):
 
     def validate(model):
         with averaged(model):
-            ours = model.outputs(query_images, mirror=mirror)
-            theirs = model.outputs(database_images, mirror=mirror)
+            # At the size that the network is trained on at this point of the run.
+            size = model.train_size or images.size
+            ours, theirs = (
+                model.outputs(sources.resize_array(part, size), mirror=mirror)
+                for part in (query_images, database_images)
+            )
         packed = [codes.pack(codes.binarize(part["logits"])) for part in (ours, theirs)]
         score = metrics.mean_average_precision(
             *metrics.histograms(packed[0], labels[queries], packed[1], labels[database], model.bits)

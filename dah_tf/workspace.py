@@ -283,6 +283,7 @@ def evaluate(model, dataset, protocol, mirror=False):
         dataset.labels[protocol.database],
         model.bits,
         protocol=protocol.summary(),
+        class_names=list(dataset.class_names),
     )
     if not dataset.multi_label:
         hits = query_classes.argmax(axis=1) == dataset.labels[protocol.query]

@@ -73,7 +73,7 @@ def run(script, *arguments, **environment):
 
 
 @pytest.mark.parametrize(
-    "policy, tolerance", [("float32", 2e-5), ("mixed_float16", 2e-2)], ids=["float32", "float16"]
+    "policy, tolerance", [("float32", 2e-5), ("mixed_float16", 5e-2)], ids=["float32", "float16"]
 )
 def test_two_replicas_equal_one(policy, tolerance, tmp_path):
     for devices in (1, 2):

@@ -167,7 +167,8 @@ def test_other_flags_are_refused_with_the_difference(finished, data):
 
 def test_nan_stops_the_run_and_names_the_term(data, tmp_path):
     code, _, err = run("train", *flags(data, tmp_path / "nan", "--learning_rate=1e30"))
-    assert code == 2 and "became" in err and "last good checkpoint" in err
+    assert code == 2 and "last good checkpoint" in err
+    assert "became" in err or "kernel is not finite" in err
     assert err.splitlines()[-1].startswith("error: ")
 
 
@@ -186,7 +187,7 @@ def test_nan_stops_the_run_and_names_the_term(data, tmp_path):
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments, message, tmp_path):
-    code, _, err = run("train", *arguments, f"--workdir={tmp_path / 'w'}")
+    code, _, err = run("train", *arguments, "--validation=0", f"--workdir={tmp_path / 'w'}")
     assert code == 2 and message in err
     assert err.startswith("error: ") and err.count("\n") == 1
 
