@@ -12,7 +12,7 @@ def from_folder(root):
     """The files of `root/CLASS/...`, or of `root/train/CLASS/...` and `root/test/CLASS/...`.
 
     Every file of a class' folder and of the folders in it counts, whatever its name; what begins
-    with a dot does not.
+    with a dot does not. `train` and `test` are classes themselves where neither holds a folder.
 
     Args:
         root: path.
@@ -26,9 +26,10 @@ def from_folder(root):
     root = pathlib.Path(root)
     if not root.is_dir():
         raise UserError(f"{root} is no folder; --dataset=folder:PATH wants PATH/CLASS/IMAGE")
-    bases = {"train": root}
-    if (root / "train").is_dir():
-        bases = {part: root / part for part in PARTS if (root / part).is_dir()}
+    bases = {part: root / part for part in PARTS if (root / part).is_dir()}
+    # Folders of these names that hold images themselves are classes.
+    if not any(path.is_dir() for base in bases.values() for path in _visible(base)):
+        bases = {"train": root}
     rows = []
     for part, base in bases.items():
         for folder in _visible(base):
@@ -39,10 +40,8 @@ def from_folder(root):
                 raise UserError(f"{folder} holds no images; add some or remove the folder")
             rows += [(str(path), [folder.name], part) for path in found]
     if not any(part == "train" for _, _, part in rows):
-        raise UserError(
-            f"{bases['train']} holds no folders of images; wanted: "
-            f"{bases['train'] / 'CLASS' / 'IMAGE'}"
-        )
+        base = bases.get("train", root / "train")
+        raise UserError(f"{base} holds no folders of images; wanted: {base / 'CLASS' / 'IMAGE'}")
     return rows
 
 
