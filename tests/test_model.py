@@ -235,6 +235,10 @@ def test_jax_and_tensorflow_give_one_loss_and_gradient(tmp_path):
         results.append(np.load(output))
     ours, theirs = results
     assert set(ours.files) == set(theirs.files)
-    for name in ours.files:
-        scale = np.abs(ours[name]).max() + 1e-6
-        np.testing.assert_allclose(ours[name] / scale, theirs[name] / scale, atol=2e-4)
+    np.testing.assert_allclose(ours["value"], theirs["value"], rtol=1e-5)
+    gradients = [name for name in ours.files if name != "value"]
+    largest = max(np.abs(ours[name]).max() for name in gradients)
+    for name in gradients:
+        # A scale in front of another normalisation has a gradient of nearly nothing.
+        scale = max(np.abs(ours[name]).max(), 0.01 * largest)
+        np.testing.assert_allclose(ours[name] / scale, theirs[name] / scale, atol=5e-4)
