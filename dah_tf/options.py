@@ -166,7 +166,11 @@ def help_text(usage):
     lines = [usage.strip(), "", "Flags (also from a file: --flagfile=FILE, one flag a line):"]
     for name in sorted(own_flags()):
         flag = FLAGS[name]
-        shown = f"--[no]{name}" if flag.boolean else f"--{name}={flag.default_as_str or ''}"
+        shown = (
+            f"--[no]{name}"
+            if flag.boolean
+            else f"--{name}={'' if flag.default is None else flag.default}"
+        )
         lines.append(f"  {shown}")
         lines.append(f"      {flag.help}")
     return "\n".join(lines)
