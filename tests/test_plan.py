@@ -56,6 +56,15 @@ def test_pure_function_of_seed_and_step():
     assert len({batch["indices"].tobytes() for batch in forward}) == 60  # reshuffled always
 
 
+def test_random_streams_are_independent():
+    plan, other = (GroupPlan(EQUAL, groups=6, seed=seed, shift=9) for seed in (5, 6))
+    augments = [each.batch(step)["augment"] for each in (plan, other) for step in range(4)]
+    assert len({augment[..., 1:3].tobytes() for augment in augments}) == 8
+    # Class c has images 12 c to 12 c + 11: each class is in an order of its own.
+    images = shown(plan, 0, 1)
+    assert len({tuple(images[images // 12 == c] % 12) for c in range(5)}) == 5
+
+
 def test_batches_do_not_depend_on_the_number_of_groups_a_step():
     labels = shuffled(EQUAL)
     images = [
