@@ -32,7 +32,7 @@ def decode(contents, channels=3):
 
     Raises:
         tf.errors.InvalidArgumentError: no image, a damaged one, or a header that tells of more
-            than `MAX_PIXELS` (at run time). A GIF is judged by its screen, not by its frames.
+            than `MAX_PIXELS` (at run time).
     """
     contents = tf.convert_to_tensor(contents, tf.string)
 
@@ -108,8 +108,10 @@ def _decode_other(contents):
         with tf.control_dependencies([still]):
             return image(_webp_size(head), channels=0)[..., :3]
 
-    def gif():
-        return image((_number(head, 6, 2), _number(head, 8, 2)))
+    def gif():  # cut short, since the decoder unpacks every frame whatever its size
+        frame, size = _first_frame(contents)
+        with tf.control_dependencies([_check(size)]):
+            return tf.io.decode_image(frame, 3, expand_animations=False)
 
     def png():
         return image((_number(head, 16, 4, little=False), _number(head, 20, 4, little=False)))
@@ -153,6 +155,33 @@ def _number(head, start, length, little=True):
 def _bmp_size(head):
     height = _number(head, 22, 4)  # negative in files that run from the top
     return tf.minimum(height, 2**32 - height), _number(head, 18, 4)
+
+
+def _first_frame(contents):
+    """A GIF without what follows its first frame, and this frame's height and width."""
+    data = tf.io.decode_raw(contents, tf.uint8)
+
+    def byte(place):  # beyond the end of a file cut short an error
+        return tf.cast(data[place], tf.int32)
+
+    def table(flags):  # length of a colour table
+        return tf.where(flags >= 128, 3 * tf.bitwise.left_shift(2, flags % 8), 0)
+
+    def skip_blocks(place):  # each begins with its length; one of length 0 ends them
+        return skip(lambda p: byte(p) > 0, lambda p: p + byte(p) + 1, place) + 1
+
+    def skip(condition, step, place):
+        return tf.while_loop(condition, lambda p: (step(p),), (place,))[0]
+
+    extension, frame = 0x21, 0x2C
+    start = 13 + table(byte(10))
+    start = skip(lambda p: tf.equal(byte(p), extension), lambda p: skip_blocks(p + 2), start)
+    with tf.control_dependencies([tf.debugging.assert_equal(byte(start), frame, "no frame")]):
+        width = byte(start + 5) + 256 * byte(start + 6)
+        height = byte(start + 7) + 256 * byte(start + 8)
+        end = skip_blocks(start + 11 + table(byte(start + 9)))
+    size = tf.cast(height, tf.int64), tf.cast(width, tf.int64)
+    return tf.strings.substr(contents, 0, end) + b";", size
 
 
 def _webp_size(head):

@@ -1,6 +1,7 @@
 """From image bytes to pixels: against PIL and against a resampling written out in NumPy."""
 
 import io
+import resource
 import struct
 import zlib
 
@@ -200,7 +201,7 @@ def large(form, width, height):
         at = small.index(b"\xff\xc0") + 5
         return small[:at] + struct.pack(">HH", height, width) + small[at + 4 :]
     at, layout = {
-        "gif": (6, "<HH"),
+        "gif": (small.find(b"\x2c\0\0\0\0") + 5, "<HH"),  # the frame's size, not the screen's
         "bmp": (18, "<ii"),
         "webp": (26, "<HH"),
     }[form]
@@ -217,6 +218,17 @@ def test_too_many_pixels_are_refused_by_the_header(form):
         pixels.decode(large(form, 900, 800))
     except tf.errors.InvalidArgumentError as error:
         assert "too many pixels" not in str(error)
+
+
+def test_later_frames_of_a_gif_are_not_unpacked():
+    """100 frames of 25 million pixels, which would take 2.5 GB, and the same as a broken end."""
+    large = encoded(np.zeros((5000, 5000), np.uint8), "GIF")
+    small = encoded(np.full((5, 6), 77, np.uint8), "GIF")
+    frame = large[large.index(b"\x2c\0\0\0\0") : -1]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert np.array_equal(pixels.decode(small[:-1] + frame * 100 + b";"), by_pil(small))
+    assert np.array_equal(pixels.decode(small[:-1] + frame[:1000]), by_pil(small))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # KiB
 
 
 def test_bmp_from_the_top_is_measured_too():
