@@ -84,6 +84,12 @@ def resize(pixels, size):
     return result
 
 
+@tf.function(
+    input_signature=[tf.TensorSpec([], tf.string)],
+    autograph=False,
+    # Kept apart from the caller's graph, where each of its operations would cost every JPEG time.
+    experimental_attributes={"_noinline": True},
+)
 def _decode_other(contents):
     """`decode` for what is no JPEG."""
     head = tf.strings.substr(contents, 0, HEAD) + b"\0" * HEAD
