@@ -231,6 +231,13 @@ def test_later_frames_of_a_gif_are_not_unpacked():
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # KiB
 
 
+def test_bmp_from_the_top():
+    contents = encoded(PHOTO[:, :32], "BMP")  # rows of 32 x 3 bytes need no padding
+    head, rows = contents[:54], PHOTO[:, :32, ::-1].tobytes()
+    turned = head[:22] + struct.pack("<i", -len(PHOTO)) + head[26:] + rows
+    assert np.array_equal(pixels.decode(turned), PHOTO[:, :32])
+
+
 def test_bmp_from_the_top_is_measured_too():
     with pytest.raises(tf.errors.InvalidArgumentError, match="too many pixels"):
         pixels.decode(large("bmp", 16_000, -16_000))
