@@ -305,6 +305,28 @@ def test_npz_errors(tmp_path, arrays, reason):
     assert "\n" not in str(caught.value)
 
 
+def test_fingerprint_follows_pixels_labels_and_parts(tmp_path):
+    def fingerprint(x, y, train):
+        parts = {
+            "x_train": x[:train],
+            "y_train": y[:train],
+            "x_test": x[train:],
+            "y_test": y[train:],
+        }
+        return data.load(archive(tmp_path, **parts)).fingerprint
+
+    pixel = X.copy()
+    pixel[3, 4, 5, 1] ^= 1
+    found = [
+        fingerprint(X, Y, 4),
+        fingerprint(pixel, Y, 4),
+        fingerprint(X, Y[::-1], 4),
+        fingerprint(X, Y, 5),
+    ]
+    assert len(set(found)) == 4
+    assert fingerprint(X, Y, 4) == found[0]
+
+
 def test_npz_files_that_are_none(tmp_path):
     assert "is not there" in error(f"npz:{tmp_path / 'none.npz'}")
     for name, content in {"text": b"hello", "empty": b"", "zip": b"PK\x03\x04 and so on"}.items():

@@ -67,15 +67,22 @@ def table(tmp_path, text, encoding="utf-8"):
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize("heading", ["path,label\n", "Path,Label,Split\n", ""])
 def test_tables_of_other_programs(tmp_path, heading, end, encoding):
-    text = f'{heading}b.png,ñandú,test\n"a, b.png"," x ; y "\n\n'.replace("\n", end)
+    text = f'{heading}a.png,ñandú,test\n"b, c.png"," x ; y "\n\n'.replace("\n", end)
     assert table(tmp_path, text, encoding) == [
-        ("a, b.png", ["x", "y"], "train"),
-        ("b.png", ["ñandú"], "test"),
+        ("b, c.png", ["x", "y"], "train"),  # training rows first
+        ("a.png", ["ñandú"], "test"),
     ]
 
 
 def test_a_label_given_twice_counts_once(tmp_path):
     assert table(tmp_path, "a.png,x;y;x\n") == [("a.png", ["x", "y"], "train")]
+
+
+def test_only_the_first_row_is_a_heading(tmp_path):
+    assert table(tmp_path, "a.png,x\npath,y\n") == [
+        ("a.png", ["x"], "train"),
+        ("path", ["y"], "train"),
+    ]
 
 
 def test_absolute_paths_stay(tmp_path):

@@ -166,6 +166,20 @@ def test_validation_follows_the_classes_sizes():
     assert abs(shares - 18 * sizes / sizes.sum()).max() < 1
 
 
+def test_what_rounding_leaves_goes_to_the_largest_remainder():
+    # 7 of 100: 4.2, 1.75 and 1.05 of 60, 25 and 15.
+    dataset = make_dataset([*np.repeat(np.arange(3), [60, 25, 15]), 0, 1, 2], train=100)
+    held = protocols.make("full", dataset, validation=7).validation
+    assert per_class(dataset, held) == [4, 2, 1]
+
+
+def test_checksum_follows_every_part(dataset):
+    protocol = protocols.make("full", dataset, validation=100)
+    for part in ("train", "validation", "query", "database"):
+        fewer = dataclasses.replace(protocol, **{part: getattr(protocol, part)[:-1]})
+        assert fewer.checksum != protocol.checksum, part
+
+
 def test_several_labels():
     rng = np.random.default_rng(2)
     labels = (rng.random((300, 5)) < 0.3).astype(np.uint8)
