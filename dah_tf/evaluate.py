@@ -1,6 +1,6 @@
 """Measures a trained model's retrieval quality: `python -m dah_tf.evaluate --workdir=DIR`.
 
-Writes DIR/evaluation.json and prints a table. The run's own data and protocol are used unless
+Writes DIR/evaluation.json and DIR/examples.npz, and prints a table. The run's own data and protocol are used unless
 --dataset, --data_dir or --protocol name others.
 """
 
@@ -21,11 +21,16 @@ def define_flags():
     flags.DEFINE_string("data_dir", None, "Where TensorFlow Datasets keeps its data.")
     flags.DEFINE_string("protocol", None, "Another protocol than the run's.")
     flags.DEFINE_boolean("mirror", None, "Codes from each image and its mirror image together.")
-    flags.DEFINE_string("output", None, "The result's file; default DIR/evaluation.json.")
+    flags.DEFINE_string(
+        "output",
+        None,
+        "The result's file; default DIR/evaluation.json. examples.npz goes beside it.",
+    )
+    flags.DEFINE_boolean("encoding_time", False, "Also time the encoding (DAH, Table 4).")
 
 
 def main():
-    from dah_tf import evaluation, workspace
+    from dah_tf import assessment, evaluation, workspace
 
     run = workspace.read_flags(FLAGS.workdir)
     for name in ("dataset", "data_dir", "protocol", "mirror"):
@@ -40,10 +45,22 @@ def main():
         raise UserError(f"protocol {protocol.name} has no queries in {dataset.name}")
     if step is not None:
         print(f"the run has not ended: this is its checkpoint of step {step:,}")
-    result = workspace.evaluate(model, dataset, protocol, run.mirror)
-    result["step"] = step
+    result, pictures = assessment.evaluate(model, dataset, protocol, run.mirror)
+    result["run"] = workspace.run_facts(FLAGS.workdir)
+    if step is not None:
+        result["run"]["step"] = step
     path = pathlib.Path(FLAGS.output or pathlib.Path(FLAGS.workdir) / "evaluation.json")
-    workspace.write_json(path, result)
+    if FLAGS.encoding_time:
+        result["encoding"] = assessment.encoding_time(model, dataset, protocol.database, run.mirror)
+        result["encoding"]["hardware"] = workspace.hardware()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        assessment.write_examples(path.with_name("examples.npz"), pictures)
+        workspace.write_json(path, result)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; choose another --output"
+        ) from error
     print(evaluation.table(result))
     print(f"written to {path}")
 

@@ -9,6 +9,7 @@ from dah_tf.errors import UserError
 
 TOP = 1000
 RADII = range(5)
+RANKS = 100
 POINTS = (1, 2, 5, 10, 20, 50, *range(100, TOP + 1, 100))
 
 CONVENTIONS = {
@@ -51,8 +52,10 @@ def evaluate(
         `within_radius`: list of dicts, radius 0 to 4;
         `bit_balance`: `ones` and `ones_per_zero` by bit, their extremes, `dead` bits;
         `codes`: distinct ones, collisions, entropy, correlation, distances to class centres;
-        `top_curve`, `radius_curve`: points of expected precision and recall;
-        `per_class`: list of dicts; `class_distances`: matrix, for at most 100 classes.
+        `top_curve` (the top 1,000), `rank_curve` (some 100 ranks over the whole database),
+        `radius_curve`: points of expected precision and recall;
+        `per_class`: list of dicts; `class_distances`: matrix, for at most 100 classes;
+        for multi-label data `ndcg`, `ndcg_at_1000` and `weighted_map`.
 
     Raises:
         UserError: no query, or an empty database.
@@ -63,14 +66,15 @@ def evaluate(
             f"protocol {protocol.get('name')} has {len(query_codes)} queries and "
             f"{len(database_codes)} database items; both are needed, choose another --protocol"
         )
-    histograms = metrics.histograms(
-        query_codes, query_labels, database_codes, database_labels, bits
-    )
+    data = query_codes, query_labels, database_codes, database_labels, bits
+    histograms = metrics.histograms(*data)
     precision = metrics.average_precision(*histograms)
     radii = metrics.radius_curve(*histograms)
     within = [_radius(radii, radius) for radius in RADII if radius <= bits]
     top = metrics.top_curve(*histograms, TOP)
     points = [n for n in POINTS if n <= len(top.precision)]
+    rank = metrics.top_curve(*histograms, len(database_codes))
+    ranks = np.unique(np.geomspace(1, len(rank.precision), RANKS).round().astype(int)).tolist()
     result = {
         "protocol": dict(protocol),
         "bits": bits,
@@ -84,22 +88,32 @@ def evaluate(
         "within_radius": within,
         "bit_balance": _balance(database_codes, bits),
         "codes": _codes(database_codes, database_labels, bits),
-        "top_curve": {
-            "n": points,
-            "precision": [top.precision[n - 1] for n in points],
-            "recall": [top.recall[n - 1] for n in points],
-        },
+        "top_curve": _points(top, points),
+        "rank_curve": _points(rank, ranks),
         "radius_curve": {name: list(getattr(radii, name)) for name in radii._fields},
         "per_class": _per_class(precision.expected, query_labels, database_labels, class_names),
     }
     if len(result["per_class"]) <= 100:
         distances = metrics.class_distances(database_codes, database_labels, bits)
         result["class_distances"] = distances.tolist()
+    if np.ndim(query_labels) == 2:
+        graded = metrics.graded_histograms(*data)
+        result["ndcg"] = metrics.ndcg(graded).mean()
+        result[f"ndcg_at_{TOP}"] = metrics.ndcg(graded, TOP).mean()
+        result["weighted_map"] = metrics.weighted_average_precision(graded).mean()
     return _plain(result)
 
 
 def _means(bounds):
     return {name: float(np.mean(values)) for name, values in bounds._asdict().items()}
+
+
+def _points(curve, places):
+    return {
+        "n": places,
+        "precision": [curve.precision[n - 1] for n in places],
+        "recall": [curve.recall[n - 1] for n in places],
+    }
 
 
 def _radius(curve, radius):
@@ -196,6 +210,13 @@ def table(result):
         row = result[key]
         figures = "".join(_percent(row[each], 9) for each in ("expected", "worst", "best"))
         lines.append(f"{name:<24}{figures}")
+    for key, name in (
+        ("ndcg", "NDCG"),
+        (f"ndcg_at_{TOP}", f"NDCG@{TOP}"),
+        ("weighted_map", "weighted MAP"),
+    ):
+        if key in result:
+            lines.append(f"{name:<24}{_percent(result[key], 9)}")
     if "accuracy" in result:
         lines.append(f"{'classifier accuracy':<24}{_percent(result['accuracy'], 9)}")
     lines += ["", f"{'within radius, %':<24}" + "".join(f"{radius:>9}" for radius in within)]
@@ -206,7 +227,7 @@ def table(result):
         ("empty", "empty results"),
     ):
         lines.append(f"{name:<24}" + "".join(_percent(row[key], 9) for row in within.values()))
-    lines += ["", *_health_lines(result), "", *_convention_lines(result)]
+    lines += ["", *_health_lines(result), *_reference_lines(result), "", *_convention_lines(result)]
     return "\n".join(lines)
 
 
@@ -226,6 +247,21 @@ def _health_lines(result):
         f"classes ({code['items_in_shared']:,} items); "
         + (f"{centre:.2f} bits from the class centre" if centre is not None else ""),
     ]
+
+
+def _reference_lines(result):
+    """MAP of the reference points, in one line; none where they were not measured."""
+    found, parts = result.get("references") or {}, []
+    for key, name in (
+        ("one_hot", "predicted class as a {bits}-bit code"),
+        ("features_cosine", "{dimensions} float features by cosine"),
+        ("random", "random codes"),
+    ):
+        if key in found:
+            score = found[key]["map"]
+            value = score["worst"] if score["expected"] is None else score["expected"]
+            parts.append(f"{name.format(**found[key])} {100 * value:.2f}")
+    return [f"for comparison, MAP: {'; '.join(parts)}"] if parts else []
 
 
 def _convention_lines(result):

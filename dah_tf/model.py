@@ -33,8 +33,9 @@ class HashModel(keras.Model):
         training: bool.
 
     Returns:
-        Dict of float32 tensors: `logits` and `hash` of shape `(n, bits)`, `classes` (logits) of
-        shape `(n, num_classes)`; n becomes `groups, m` for a dict.
+        Dict of float32 tensors: `features` of shape `(n, d)`, `logits` and `hash` of shape
+        `(n, bits)`, `classes` (logits) of shape `(n, num_classes)`; n becomes `groups, m` for a
+        dict.
 
     References:
         DAH (IEEE Access 2020), Fig. 1.
@@ -109,7 +110,12 @@ class HashModel(keras.Model):
             features = ops.stop_gradient(features)
         logits, values = self.hash_head(features)
         inputs = values if self.class_scale == 1.0 else (values - 0.5) * self.class_scale
-        return {"logits": logits, "hash": values, "classes": self.classifier(inputs)}
+        return {
+            "features": ops.cast(features, "float32"),
+            "logits": logits,
+            "hash": values,
+            "classes": self.classifier(inputs),
+        }
 
     def terms(self, labels, outputs):
         """Every term of the loss on a batch of groups.
@@ -217,8 +223,13 @@ class HashModel(keras.Model):
                 batch = np.concatenate([batch, np.repeat(batch[-1:], batch_size - n, axis=0)])
             parts.append({k: v[:n] for k, v in self._encoder(batch, mirror).items()})
         if not parts:
-            empty = {"logits": self.bits, "hash": self.bits, "classes": self.num_classes}
-            return {k: np.zeros((0, width), np.float32) for k, width in empty.items()}
+            widths = {
+                "features": self.backbone.output_shape[-1],
+                "logits": self.bits,
+                "hash": self.bits,
+                "classes": self.num_classes,
+            }
+            return {k: np.zeros((0, width), np.float32) for k, width in widths.items()}
         return {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
 
     _encoder = None

@@ -57,9 +57,21 @@ class Muon(keras.optimizers.Muon):
     A kernel of shape `(h, w, in, out)` with more than one input and output channel is
     orthogonalised as the matrix `(h * w * in, out)`. Keras' own leaves 4-D kernels to AdamW.
 
+    Args:
+        fixed_norm: bool; holds each such kernel at the Frobenius norm `sqrt(out)`, which is about
+            the update's at rate 1: the learning rate is then the relative change of a step, at
+            any time of the run. For networks that normalise every convolution's output, where a
+            kernel's norm has no effect but to shrink the steps as it grows.
+        **kwargs: as `keras.optimizers.Muon`.
+
     References:
-        Jordan et al., "Muon" (2024); Liu et al., arXiv 2502.16982, for the update's scale.
+        Jordan et al., "Muon" (2024); Liu et al., arXiv 2502.16982, for the update's scale where
+        the norm is free.
     """
+
+    def __init__(self, *args, fixed_norm=False, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.fixed_norm = fixed_norm
 
     def _should_use_adamw(self, variable):
         shape = variable.shape
@@ -70,7 +82,15 @@ class Muon(keras.optimizers.Muon):
         update = ops.add(gradient, self.momentum * m) if self.nesterov else m
         matrix = ops.reshape(update, (-1, variable.shape[-1]))
         matrix = self.zeropower_via_newtonschulz5(matrix, self.ns_steps)
-        self.assign_sub(variable, ops.reshape(self.lr_adjust(lr * matrix), variable.shape))
+        if not self.fixed_norm:
+            self.assign_sub(variable, ops.reshape(self.lr_adjust(lr * matrix), variable.shape))
+            return
+        norm = ops.sqrt(ops.sum(ops.square(variable)))
+        held = variable * (variable.shape[-1] ** 0.5 / ops.maximum(norm, 1e-7))
+        self.assign(variable, held - ops.reshape(lr * matrix, variable.shape))
+
+    def get_config(self):
+        return {**super().get_config(), "fixed_norm": self.fixed_norm}
 
 
 def get(
@@ -80,6 +100,7 @@ def get(
     momentum=0.9,
     weight_decay=0.0,
     adam_ratio=1.0,
+    fixed_norm=False,
     ema=0.0,
 ):
     """An optimiser by name.
@@ -92,6 +113,7 @@ def get(
         weight_decay: float, decoupled; not applied to biases and normalisation's weights.
         adam_ratio: float; with muon, the rate of what is not a convolution kernel, as a ratio to
             `learning_rate`.
+        fixed_norm: bool, of muon.
         ema: float, momentum of an exponential moving average of the weights; 0 for none.
 
     Returns:
@@ -115,6 +137,7 @@ def get(
             adam_weight_decay=weight_decay or None,
             adam_beta_2=0.98,
             adam_lr_ratio=adam_ratio,
+            fixed_norm=fixed_norm,
             **options,
         )
     else:

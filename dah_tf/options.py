@@ -88,6 +88,9 @@ def training_flags():
     flags.DEFINE_float("momentum", 0.9, "Of sgd (Nesterov) and muon.", 0.0, 1.0)
     flags.DEFINE_float("weight_decay", 0.0, "Decoupled, on kernels only.", 0.0)
     flags.DEFINE_float("adam_ratio", 1.0, "muon: rate of what is no convolution kernel.", 0.0)
+    flags.DEFINE_boolean(
+        "fixed_norm", False, "muon: hold each convolution kernel's norm (BatchNorm must follow)."
+    )
     flags.DEFINE_float("ema", 0.0, "Momentum of averaged weights; 0: none.", 0.0, 1.0)
     flags.DEFINE_float("freeze_epochs", 0.0, "First epochs that train only the head.", 0.0)
     flags.DEFINE_enum(
@@ -102,10 +105,13 @@ def training_flags():
     flags.DEFINE_float("checkpoint_minutes", 5.0, "Minutes between checkpoints.", 0.0)
     flags.DEFINE_float("validate_epochs", 5.0, "Epochs between validations; 0: none.", 0.0)
     flags.DEFINE_boolean("mirror", False, "Codes from each image and its mirror image together.")
+    flags.DEFINE_string(
+        "note", "", "Stands beside the run's figures, such as a data set's variant."
+    )
     flags.DEFINE_boolean("export", True, "End by writing WORKDIR/export/1, a SavedModel.")
 
 
-def launch(main, usage):
+def launch(main, usage, paths=False, keras=True):
     """Runs a command.
 
     `--help` exits 0; a bad flag, a left-over argument or a `UserError` is one line on stderr and
@@ -114,19 +120,23 @@ def launch(main, usage):
     Args:
         main: function of no arguments, returns an exit code or None.
         usage: str, printed above the flags by `--help`.
+        paths: bool; the command takes arguments that are no flags: `main` gets them as a list.
+        keras: bool; False for a command that needs no Keras.
     """
     if {"--help", "-h", "-help", "--helpfull", "--helpshort"} & set(sys.argv[1:]):
         print(help_text(usage))
         sys.exit(0)
     try:
+        FLAGS.set_gnu_getopt(paths)  # flags may follow the paths
         rest = FLAGS(sys.argv)
-        if rest[1:]:
+        if rest[1:] and not paths:
             raise UserError(
                 f"unexpected argument {rest[1]!r}; flags are written --name=value, "
                 "booleans --name or --noname"
             )
-        import_quietly()
-        sys.exit(main())
+        if keras:
+            import_quietly()
+        sys.exit(main(rest[1:]) if paths else main())
     except (flags.Error, UserError) as error:
         fail(error)
     except KeyboardInterrupt:

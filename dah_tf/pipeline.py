@@ -91,7 +91,9 @@ def _train(options, held):
         dataset.images,
         settings,
         log=lambda step: runlog.RunLog(options.workdir, resume_step=step, lock=held),
-        progress=lambda step: runlog.Progress(steps, images_per_step, start_step=step),
+        progress=lambda step: runlog.Progress(
+            steps, images_per_step, start_step=step, work=work_of(settings)
+        ),
         validate=make_validator(options, dataset, protocol),
         strategy=strategy,
     )
@@ -120,12 +122,14 @@ def finish(options, flags, model, dataset, protocol, log, facts):
     """Evaluates under the protocol, writes the result and the SavedModel, and says so."""
     import keras
 
-    from dah_tf import evaluation, workspace
+    from dah_tf import assessment, evaluation, workspace
 
     folder = pathlib.Path(options.workdir)
     result = {}
     if len(protocol.query):
-        result = workspace.evaluate(model, dataset, protocol, options.mirror)
+        result, pictures = assessment.evaluate(model, dataset, protocol, options.mirror)
+        result["run"] = workspace.run_facts(folder)
+        assessment.write_examples(folder / "examples.npz", pictures)
         workspace.write_json(folder / "evaluation.json", result)
         print(evaluation.table(result))
         log.hparams(flags, {"map": result["map"]["expected"]})
@@ -235,6 +239,18 @@ def sizes_of(text, steps, size):
         )
     starts = np.cumsum([0.0] + [share for _, share in parts[:-1]])
     return [(each, round(start * steps)) for (each, _), start in zip(parts, starts, strict=True)]
+
+
+def work_of(settings):
+    """The work of the steps up to one, taken as the pixels that they see."""
+    from dah_tf import training
+
+    parts = [(first, last, size**2) for first, last, size, _ in training.phases(settings)]
+
+    def work(step):
+        return sum(max(0, min(step, last) - first) * pixels for first, last, pixels in parts)
+
+    return work
 
 
 def prepare_stem(model, dataset, train):

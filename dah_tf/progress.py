@@ -19,6 +19,8 @@ class Progress:
         stream: text stream.
         every: float, seconds between plain lines.
         window: float, seconds over which `images_per_second` is measured.
+        work: function of a step, the work of all steps up to it, in any unit; None where each
+            step takes as long as the next.
     """
 
     def __init__(
@@ -29,6 +31,7 @@ class Progress:
         stream=None,
         every=30.0,
         window=30.0,
+        work=None,
     ):
         self.total_steps = total_steps
         self.images_per_step = images_per_step
@@ -36,6 +39,7 @@ class Progress:
         self._moving = self._stream.isatty() and os.environ.get("TERM") != "dumb"
         self._every = 0.1 if self._moving else every
         self._window = window
+        self._work = work or (lambda step: step)
         self._step, self._terms = start_step, {}
         self._points = collections.deque()  # (second, step) of updates, the oldest first
         self._shown_at, self._shown_step, self._bar = -math.inf, None, False
@@ -69,8 +73,9 @@ class Progress:
     @property
     def eta_seconds(self):
         """Seconds to the end, from ten windows (so with validation in it); NaN if not known."""
-        rate = self._rate(10 * self._window)
-        return (self.total_steps - self._step) / rate if rate else math.nan
+        rate = self._rate(10 * self._window, self._work)
+        left = self._work(self.total_steps) - self._work(self._step)
+        return left / rate if rate else math.nan
 
     def message(self, text):
         """Prints a line of its own."""
@@ -92,8 +97,8 @@ class Progress:
     def __exit__(self, *_):
         self.close()
 
-    def _rate(self, window):
-        """Steps a second."""
+    def _rate(self, window, work=lambda step: step):
+        """Steps, or their work, a second."""
         if len(self._points) < 2:
             return math.nan
         now, step = self._points[-1]
@@ -101,7 +106,7 @@ class Progress:
         first = next(inside)
         if first[0] == now:  # one step takes longer than the window
             first = self._points[-2]
-        return (step - first[1]) / max(now - first[0], 1e-9)
+        return (work(step) - work(first[1])) / max(now - first[0], 1e-9)
 
     def _show(self):
         self._shown_at, self._shown_step = clock.monotonic(), self._step

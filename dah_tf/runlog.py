@@ -20,7 +20,7 @@ from dah_tf.errors import UserError
 from dah_tf.events import Appender, Events
 from dah_tf.progress import Progress
 
-__all__ = ["Lock", "Progress", "RunLog", "cut_back", "example_sheet"]
+__all__ = ["Lock", "Progress", "RunLog", "cut_back", "example_sheet", "last_record"]
 
 # Okabe & Ito's palette: told from black and white by every eye.
 VERMILION = (213, 94, 0)
@@ -87,8 +87,11 @@ class RunLog:
         self._step = resume_step or 0
         try:
             path = pathlib.Path(workdir) / "metrics.jsonl"
-            cut_back(path, -1 if resume_step is None else resume_step)
-            self._lines = Appender(path)
+            validations = path.with_name("validation.jsonl")
+            for each in (path, validations):
+                cut_back(each, -1 if resume_step is None else resume_step)
+            self._before, self._opened = last_record(path).get("seconds", 0.0), clock.time()
+            self._lines, self._validations = Appender(path), Appender(validations)
             with contextlib.suppress(ImportError):
                 self._events = Events(workdir, 0 if resume_step is None else resume_step + 1)
         except BaseException:
@@ -109,11 +112,23 @@ class RunLog:
             OSError: the line, or only its events, could not be written; all before it stands.
         """
         time = clock.time() if time is None else time
-        record = {"step": int(step), "time": round(time, 3)}
+        self._lines.write(self._record(step, values, time))
+        self.tensorboard(step, values, time)
+
+    def validation(self, step, values):
+        """Logs a validation: a line of `validation.jsonl`, and TensorBoard scalars.
+
+        Arguments and errors: `scalars`.
+        """
+        self._validations.write(self._record(step, values, clock.time()))
+        self.tensorboard(step, values)
+
+    def _record(self, step, values, time):
+        seconds = self._before + max(time - self._opened, 0.0)
+        record = {"step": int(step), "time": round(time, 3), "seconds": round(seconds, 3)}
         for name, value in values.items():
             record[name] = float(value) if math.isfinite(value) else None
-        self._lines.write((json.dumps(record, allow_nan=False) + "\n").encode())
-        self.tensorboard(step, values, time)
+        return (json.dumps(record, allow_nan=False) + "\n").encode()
 
     def tensorboard(self, step, values, time=None):
         """As `scalars`, to TensorBoard only: for what is not known at every step."""
@@ -152,12 +167,14 @@ class RunLog:
         """
         if fsync:
             self._lines.sync()
+            self._validations.sync()
             if self._events:
                 self._events.file.sync()
 
     def close(self):
         """Closes the files and gives the folder free."""
         self._lines.close()
+        self._validations.close()
         if self._events:
             self._events.file.close()
         if self._own_lock:
@@ -200,6 +217,26 @@ def cut_back(path, step):
             _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def last_record(path):
+    """The last line of a `metrics.jsonl`.
+
+    Its `seconds` is the time of the steps so far, over all parts of the run; what a killed part
+    did after its last checkpoint was undone, and does not count.
+
+    Args:
+        path: path of the file.
+
+    Returns:
+        Dict; empty where there is no file or no whole line.
+    """
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
+            return dict(json.loads(file.read().splitlines()[-1]))
+    except (OSError, ValueError, IndexError, TypeError):
+        return {}
 
 
 def _step_of(line):

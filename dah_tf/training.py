@@ -182,7 +182,7 @@ class Run:
             self.flush()
             values, ones, picture = self.validate(self.model)
             with self._disk("the log"):
-                self.log.tensorboard(self.step, values)
+                self.log.validation(self.step, values)
                 self.log.histogram(self.step, "bit_means", ones)
                 self.log.image(self.step, "example_retrievals", picture)
             self.progress.message(

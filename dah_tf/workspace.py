@@ -4,12 +4,13 @@ flags.json  metrics.jsonl  events.out.tfevents.*  skipped.txt
 checkpoints/  model.keras  evaluation.json  export/1/
 """
 
+import datetime
+import importlib.metadata
 import json
 import os
 import pathlib
+import platform
 import types
-
-import numpy as np
 
 from dah_tf import __version__
 from dah_tf.errors import UserError
@@ -22,10 +23,15 @@ FREE_FLAGS = {
     "checkpoint_minutes",
     "cache_gib",
     "export",
+    "note",
     "describe",
     "json",
     "strategy",
 }
+
+
+# Where things lie on one machine, and how a command answers: no part of a result.
+LOCAL_FLAGS = {"workdir", "data_dir", "describe", "json"}
 
 
 def write_json(path, content):
@@ -213,6 +219,7 @@ def compile_model(model, options, steps):
         momentum=options.momentum,
         weight_decay=options.weight_decay,
         adam_ratio=options.adam_ratio,
+        fixed_norm=options.fixed_norm,
         ema=options.ema,
     )
     model.compile(optimizer=optimizer)
@@ -252,42 +259,70 @@ def load_model(workdir):
     return model, step
 
 
-def evaluate(model, dataset, protocol, mirror=False):
-    """Retrieval quality of a model under a protocol.
+def run_facts(workdir):
+    """What a result must say of the run behind it.
 
     Args:
-        model: `HashModel`.
-        dataset: `data.Dataset`.
-        protocol: `data.Protocol`.
-        mirror: bool, codes from the image and its mirror image.
+        workdir: path of the run's folder.
 
     Returns:
-        Dict from `evaluation.evaluate`, with the classifier's accuracy on the queries.
+        JSON-able dict: `name`, `note`, `flags`, `step` (the last that was logged), `steps`,
+        `epochs`, `images_seen`, `seconds` of training, `finished` (UTC), `hardware`, `versions`.
     """
-    from dah_tf import codes, evaluation
+    import keras
 
-    def encode(indices):
-        parts = []
-        for first in range(0, len(indices), 8192):
-            pixels = dataset.images.read(indices[first : first + 8192])
-            outputs = model.outputs(pixels, mirror=mirror)
-            parts.append((codes.pack(codes.binarize(outputs["logits"])), outputs["classes"]))
-        return [np.concatenate(each) for each in zip(*parts, strict=True)]
+    from dah_tf import runlog
 
-    query_codes, query_classes = encode(protocol.query)
-    database_codes, _ = encode(protocol.database)
-    result = evaluation.evaluate(
-        query_codes,
-        dataset.labels[protocol.query],
-        database_codes,
-        dataset.labels[protocol.database],
-        model.bits,
-        protocol=protocol.summary(),
-        class_names=list(dataset.class_names),
-    )
-    if not dataset.multi_label:
-        hits = query_classes.argmax(axis=1) == dataset.labels[protocol.query]
-        result["accuracy"] = float(hits.mean())
-    result["mirror"] = mirror
-    result["data"] = {"name": dataset.name, "fingerprint": dataset.fingerprint}
-    return result
+    folder = pathlib.Path(workdir)
+    content = json.loads((folder / "flags.json").read_text())
+    flags, last = content["flags"], runlog.last_record(folder / "metrics.jsonl")
+    classes = flags["classes_per_group"] or min(content["data"]["num_classes"], 100)
+    versions = {"dah_tf": __version__, "python": platform.python_version()}
+    for name in ("keras", "numpy", keras.backend.backend()):
+        versions[name] = importlib.metadata.version(name)
+    step = last.get("step", 0)
+    finished = datetime.datetime.fromtimestamp(last.get("time", 0), datetime.UTC)
+    return {
+        "name": folder.resolve().name,
+        "note": flags.get("note", ""),
+        "flags": {name: flags[name] for name in flags if name not in LOCAL_FLAGS},
+        "step": step,
+        "epochs": flags["epochs"],
+        "images_seen": step * flags["groups"] * classes * flags["images_per_class"],
+        "seconds": last.get("seconds"),
+        "finished": finished.isoformat(timespec="seconds") if last else None,
+        "hardware": hardware(),
+        "versions": versions,
+    }
+
+
+def hardware():
+    """The devices that the back end computes on, and the processor, as one line."""
+    import keras
+
+    devices = []
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        for device in tf.config.list_physical_devices("GPU"):
+            details = tf.config.experimental.get_device_details(device)
+            devices.append(details.get("device_name", "GPU"))
+    elif keras.backend.backend() == "jax":
+        import jax
+
+        devices = [d.device_kind for d in jax.devices() if d.platform != "cpu"]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return ", ".join([*devices, f"{cores} CPU cores ({_processor()})"])
+
+
+def _processor():
+    """The processor's name and its widest extension for neural networks."""
+    name, path = platform.processor() or platform.machine(), pathlib.Path("/proc/cpuinfo")
+    text = path.read_text() if path.exists() else ""
+    for line in text.splitlines():
+        if line.startswith("model name"):
+            name = line.partition(":")[2].strip()
+            break
+    extensions = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")
+    found = next((each for each in extensions if each in text), None)
+    return f"{name}, {found.upper().replace('_', '-')}" if found else name

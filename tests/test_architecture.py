@@ -11,8 +11,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "dah_tf"
 
 # One command each, and what only commands call: they may import anything of the library.
-COMMANDS = {"train", "evaluate", "encode", "export", "search", "demo", "report"}
-ASSEMBLY = {"pipeline", "workspace", "describe"}
+COMMANDS = {"train", "evaluate", "encode", "export", "search", "demo", "report", "sweep"}
+ASSEMBLY = {"assessment", "pipeline", "workspace", "describe"}
 
 # Module or folder: what it may import of dah_tf, beside itself. Anyone may import `errors`.
 ALLOWED = {
@@ -25,6 +25,7 @@ ALLOWED = {
     "errors": set(),
     "evaluation": {"codes", "metrics"},
     "events": set(),
+    "grid": {"runlog"},
     "index": {"codes"},
     "layers": set(),
     "losses": set(),
@@ -34,6 +35,8 @@ ALLOWED = {
     "options": set(),
     "pixels": set(),
     "progress": set(),
+    "references": {"codes", "metrics"},
+    "reporting": set(),
     "runlog": {"events", "progress"},
     "serving": {"codes", "pixels"},
     "serving.export": {"codes", "pixels", "model"},
@@ -42,7 +45,16 @@ ALLOWED = {
 
 # Modules that never import TensorFlow, nor Keras, which would: searching starts at once.
 LIGHT = ["codes", "metrics", "baselines", "index", "serving.client", "runlog", "checkpoint"]
-LIGHT += ["events", "progress", "errors", "evaluation", "data.plan"]
+LIGHT += [
+    "events",
+    "progress",
+    "errors",
+    "evaluation",
+    "references",
+    "data.plan",
+    "reporting",
+    "grid",
+]
 
 
 def name_of(path):
@@ -162,7 +174,9 @@ def run_python(code, *arguments):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", ["codes", "metrics", "data.plan", "runlog", "options"])
+@pytest.mark.parametrize(
+    "name", ["codes", "metrics", "data.plan", "runlog", "options", "reporting"]
+)
 def test_starts_without_tensorflow(name):
     run_python(
         f"import sys, dah_tf.{name}\n"

@@ -209,9 +209,9 @@ def test_cut_where_the_count_is_summed_in_a_window():
 @pytest.mark.parametrize("a, b", [(0, 0), (0, 1), (3, 60), (60, 70), (64, 64), (5, 10**6)])
 def test_harmonic(a, b):
     exact = math.fsum(1 / i for i in range(a + 1, b + 1))
-    assert ranking._harmonic(a, b) == pytest.approx(exact, rel=1e-14, abs=0)
+    assert ranking.harmonic(a, b) == pytest.approx(exact, rel=1e-14, abs=0)
     # Far out a difference of two logarithms would keep few digits.
-    assert ranking._harmonic(10**9, 10**9 + 1) == pytest.approx(1 / (10**9 + 1), rel=1e-14, abs=0)
+    assert ranking.harmonic(10**9, 10**9 + 1) == pytest.approx(1 / (10**9 + 1), rel=1e-14, abs=0)
 
 
 def slow_histograms(ours, query_labels, theirs, labels, bits):

@@ -64,8 +64,8 @@ def test_everything_is_read_back(tmp_path):
         log.image(2, "examples", picture)
         log.flush(fsync=True)
     assert lines(tmp_path) == [
-        {"step": 1, "time": 1000.0, "loss": 1.5, "w1": 0.25},
-        {"step": 2, "time": 1001.0, "loss": 0.5, "w1": None},
+        {"step": 1, "time": 1000.0, "seconds": 0.0, "loss": 1.5, "w1": 0.25},
+        {"step": 2, "time": 1001.0, "seconds": 0.0, "loss": 0.5, "w1": None},
     ]
     read = events(tmp_path)
     found = [(e.step, e.wall_time, e.value) for e in read.Scalars("loss")]
@@ -182,6 +182,30 @@ def test_line_without_its_end(tmp_path):
     assert steps(tmp_path) == [1, 2, 3]
 
 
+def test_seconds_go_on_over_the_parts_of_a_run(tmp_path):
+    # The steps of the first part end at seconds 10, 20 and 30; the third was after the checkpoint.
+    for step in (1, 2, 3):
+        with open(tmp_path / "metrics.jsonl", "a") as file:
+            file.write(json.dumps({"step": step, "seconds": 10.0 * step}) + "\n")
+    with runlog.RunLog(tmp_path, resume_step=2) as log:
+        log.scalars(3, {"loss": 3}, time=time.time() + 5.0)
+    assert steps(tmp_path) == [1, 2, 3]
+    assert runlog.last_record(tmp_path / "metrics.jsonl")["seconds"] == pytest.approx(25.0, abs=1.0)
+    assert runlog.last_record(tmp_path / "missing.jsonl") == {}
+
+
+def test_validations_are_kept_and_cut_back(tmp_path):
+    with runlog.RunLog(tmp_path) as log:
+        log.validation(10, {"validation_map": 0.5})
+        log.validation(20, {"validation_map": 0.75})
+    runlog.RunLog(tmp_path, resume_step=15).close()
+    (line,) = (tmp_path / "validation.jsonl").read_text().splitlines()
+    line = json.loads(line)
+    assert (line["step"], line["validation_map"]) == (10, 0.5)
+    found = events(tmp_path).Scalars("validation_map")
+    assert (found[0].step, found[0].value) == (10, 0.5)
+
+
 def test_afresh(tmp_path):
     for _ in range(2):
         with runlog.RunLog(tmp_path) as log:
@@ -273,7 +297,11 @@ def test_without_tensorboard(tmp_path, monkeypatch):
         log.image(1, "examples", np.zeros([2, 2, 3], np.uint8))
         log.hparams({"bits": 36}, {"map": 1})
         log.flush(fsync=True)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "metrics.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".lock",
+        "metrics.jsonl",
+        "validation.jsonl",
+    ]
     assert steps(tmp_path) == [1]
 
 
@@ -341,6 +369,18 @@ def test_speed_leaves_out_compilation(monkeypatch):
     # the last 30 s ran at 1 step a second; over all, 199 steps took 49.5 + 100 s, 300 to go
     assert shown.images_per_second == pytest.approx(20)
     assert shown.eta_seconds == pytest.approx(300 * 149.5 / 199)
+
+
+def test_time_to_go_follows_the_work(monkeypatch):
+    clock = Clock(monkeypatch)
+    # Steps beyond 100 take four times as long: 50 + 4 * 100 units to go at 1 unit a second.
+    shown = runlog.Progress(
+        200, 20, stream=io.StringIO(), work=lambda step: step + 3 * max(step - 100, 0)
+    )
+    for step in range(1, 51):
+        clock.now += 1.0
+        shown.update(step, {"loss": 1})
+    assert shown.eta_seconds == pytest.approx(450)
 
 
 def test_speed_of_steps_longer_than_the_window(monkeypatch):

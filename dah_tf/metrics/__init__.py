@@ -30,6 +30,12 @@ from dah_tf.metrics.curves import (
     radius_curve,
     top_curve,
 )
+from dah_tf.metrics.graded import (
+    Graded,
+    graded_histograms,
+    ndcg,
+    weighted_average_precision,
+)
 from dah_tf.metrics.grouping import Grouped, histograms, relevant
 from dah_tf.metrics.health import (
     Balance,
@@ -41,10 +47,12 @@ from dah_tf.metrics.health import (
     distance_to_centre,
 )
 from dah_tf.metrics.ranking import Bounds, average_precision, mean_average_precision
+from dah_tf.metrics.scores import cosine_ranking
 
 __all__ = [
     "Balance",
     "Bounds",
+    "Graded",
     "Grouped",
     "Radii",
     "TopCurve",
@@ -55,12 +63,16 @@ __all__ = [
     "class_distances",
     "class_means",
     "collisions",
+    "cosine_ranking",
     "distance_to_centre",
+    "graded_histograms",
     "histograms",
     "mean_average_precision",
+    "ndcg",
     "precision_at",
     "precision_within",
     "radius_curve",
     "relevant",
     "top_curve",
+    "weighted_average_precision",
 ]

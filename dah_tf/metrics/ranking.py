@@ -95,7 +95,7 @@ class Cut:
         self.part_total[row] = total[row, column]
 
 
-def _harmonic(a, b):
+def harmonic(a, b):
     """Sum of 1 / i for i from a + 1 to b; exact to some 1e-16 also for long, late ranges."""
     a, b = np.broadcast_arrays(np.asarray(a, np.int64), np.asarray(b, np.int64))
     table = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, 65))])
@@ -121,12 +121,12 @@ def _expected_sum(r, n, before_r, before):
     slope = (r - 1) / np.maximum(n - 1, 1)
     fraction = r / np.maximum(n, 1)
     start = before_r + 1 - slope * (before + 1)
-    return np.where(r > 0, fraction * (n * slope + start * _harmonic(before, before + n)), 0.0)
+    return np.where(r > 0, fraction * (n * slope + start * harmonic(before, before + n)), 0.0)
 
 
 def _first_sum(r, before_r, before):
     """The same with the group's relevant items first: sum of (before_r + j) / (before + j)."""
-    return r + (before_r - before) * _harmonic(before, before + r)
+    return r + (before_r - before) * harmonic(before, before + r)
 
 
 def _last_sum(r, n, before_r, before):
@@ -193,7 +193,7 @@ def _worst_part(r, n, left, before_r, before, sums):
 
     def step(x):
         end = before + left
-        return (before_r + 1) / np.maximum(end - x, 1) + _harmonic(end - x, end)
+        return (before_r + 1) / np.maximum(end - x, 1) + harmonic(end - x, end)
 
     while (low < high).any():
         middle = (low + high) // 2

@@ -1,0 +1,38 @@
+"""Reports runs on one page: `python -m dah_tf.report RUNS... --output=DIR`.
+
+RUNS are run folders, result files (evaluation.json or a copy of one), or folders of many of
+either. Writes DIR/report.html (one file, pictures inside), DIR/report.md and DIR/*.png.
+"""
+
+import sys
+
+from absl import flags
+
+from dah_tf import options
+from dah_tf.errors import UserError
+
+FLAGS = flags.FLAGS
+
+
+def define_flags():
+    """Every flag of the command."""
+    flags.DEFINE_string("output", None, "The report's folder; an earlier report is replaced.")
+    flags.DEFINE_integer("detailed", 16, "Runs of a section with pictures of their own.", 0)
+
+
+def main(paths):
+    from dah_tf import reporting
+
+    if not paths:
+        raise UserError("name the runs: python -m dah_tf.report RUNS... --output=DIR")
+    if not FLAGS.output:
+        raise UserError("name the report's folder: --output=DIR")
+    count, problems = reporting.write(paths, FLAGS.output, FLAGS.detailed)
+    for problem in problems:
+        print(f"warning: {' '.join(problem.split())}", file=sys.stderr)
+    print(f"{count} {'run' if count == 1 else 'runs'} reported in {FLAGS.output}/report.html")
+
+
+if __name__ == "__main__":
+    define_flags()
+    options.launch(main, __doc__, paths=True, keras=False)

@@ -1,0 +1,252 @@
+"""A page as a list of blocks, written as HTML or as Markdown.
+
+Names and notes come from files: both writers escape all text they are given.
+"""
+
+import base64
+import dataclasses
+import html
+import re
+
+EMPTY = "—"
+MARK = "dah_tf.report"
+PUBLISHED = "Published, not measured here"
+
+
+@dataclasses.dataclass
+class Heading:
+    """A heading of level 1 to 3; `anchor` makes it a target of the list of contents."""
+
+    level: int
+    text: str
+    anchor: str = None
+
+
+@dataclasses.dataclass
+class Paragraph:
+    text: str
+
+
+@dataclasses.dataclass
+class Bullets:
+    items: list
+
+
+@dataclasses.dataclass
+class Contents:
+    """Links to the page's headings: `(anchor, text)` each."""
+
+    links: list
+
+
+@dataclasses.dataclass
+class Plain:
+    """Text in columns, kept as it is."""
+
+    text: str
+
+
+@dataclasses.dataclass
+class Table:
+    """Rows of cells; None is a visibly empty cell.
+
+    Attributes:
+        caption: str.
+        header: list of str.
+        rows: list of lists of str or None, as long as `header`.
+        published: as `rows`: figures of others, set apart below.
+    """
+
+    caption: str
+    header: list
+    rows: list
+    published: list = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass
+class Picture:
+    """A PNG file; `alt` says what it shows to those who do not see it."""
+
+    name: str
+    png: bytes
+    alt: str
+    caption: str
+
+
+def clean(text):
+    """One printable line: no control characters, no halves of characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+
+
+def to_html(blocks, title):
+    """One self-contained page: pictures inside, no script, nothing fetched."""
+    body = "\n".join(_html(block) for block in blocks)
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="generator" content="{MARK}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{_escaped(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"{body}\n</main>\n</body>\n</html>\n"
+    )
+
+
+def to_markdown(blocks):
+    """The page for people who read text; pictures are links to files beside it."""
+    return f"<!-- {MARK} -->\n\n" + "\n\n".join(_markdown(block) for block in blocks) + "\n"
+
+
+def _escaped(text):
+    return html.escape(clean(text))
+
+
+def _html(block):
+    match block:
+        case Heading(level, text, anchor):
+            mark = f' id="{anchor}"' if anchor else ""
+            return f"<h{level}{mark}>{_escaped(text)}</h{level}>"
+        case Paragraph(text):
+            return f"<p>{_escaped(text)}</p>"
+        case Bullets(items):
+            return "<ul>" + "".join(f"<li>{_escaped(item)}</li>" for item in items) + "</ul>"
+        case Contents(links):
+            items = "".join(f'<li><a href="#{a}">{_escaped(text)}</a></li>' for a, text in links)
+            return f'<nav aria-label="Contents"><ul>{items}</ul></nav>'
+        case Plain(text):
+            lines = "\n".join(_kept(line) for line in text.split("\n"))
+            return f'<pre tabindex="0">{html.escape(lines)}</pre>'
+        case Picture(_, png, alt, caption):
+            source = "data:image/png;base64," + base64.b64encode(png).decode()
+            width, height = (int.from_bytes(png[at : at + 4], "big") for at in (16, 20))
+            return (
+                f'<figure><img src="{source}" alt="{_escaped(alt)}" width="{width}" '
+                f'height="{height}"><figcaption>{_escaped(caption)}</figcaption></figure>'
+            )
+        case Table():
+            return _html_table(block)
+    raise TypeError(f"no block: {block!r}")
+
+
+def _html_table(table):
+    right = _right_aligned(table)
+    head = "".join(
+        f'<th scope="col"{_class(number)}>{_escaped(cell)}</th>'
+        for cell, number in zip(table.header, right, strict=True)
+    )
+    rows = [_html_row(row, right) for row in table.rows]
+    if table.published:
+        rows.append(f'<tr class="divider"><th colspan="{len(right)}">{PUBLISHED}</th></tr>')
+        rows += [_html_row(row, right, ' class="published"') for row in table.published]
+    return (
+        f'<div class="scroll" tabindex="0"><table><caption>{_escaped(table.caption)}</caption>\n'
+        f"<thead><tr>{head}</tr></thead>\n<tbody>\n" + "\n".join(rows) + "\n</tbody></table></div>"
+    )
+
+
+def _html_row(row, right, kind=""):
+    cells = [EMPTY if cell is None else cell for cell in row]
+    shown = [f'<th scope="row">{_escaped(cells[0])}</th>']
+    shown += [
+        f"<td{_class(number)}>{_escaped(cell)}</td>"
+        for cell, number in zip(cells[1:], right[1:], strict=True)
+    ]
+    return f"<tr{kind}>{''.join(shown)}</tr>"
+
+
+def _class(number):
+    return ' class="number"' if number else ""
+
+
+def _right_aligned(table):
+    """Which columns hold numbers only."""
+    rows = [*table.rows, *table.published]
+    columns = [[row[index] for row in rows] for index in range(len(table.header))]
+    return [
+        index > 0 and all(cell is None or re.match(r"[-<>]? ?\d", cell) for cell in column)
+        for index, column in enumerate(columns)
+    ]
+
+
+def _kept(line):
+    return "".join(c if c.isprintable() else " " for c in line)
+
+
+def _marked(text):
+    """Escaped for Markdown, and for the HTML that it may hold."""
+    text = html.escape(clean(text), quote=False)
+    text = re.sub(r"([\\`*\[\]|$~])", r"\\\1", text)
+    # Inside a word an underscore is only itself, and names are full of them.
+    return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)
+
+
+def _markdown(block):
+    match block:
+        case Heading(level, text, _):
+            return f"{'#' * level} {_marked(text)}"
+        case Paragraph(text):
+            return _marked(text)
+        case Bullets(items):
+            return "\n".join(f"- {_marked(item)}" for item in items)
+        case Contents(links):
+            return "\n".join(f"- {_marked(text)}" for _, text in links)
+        case Plain(text):
+            # A fence longer than any in the text cannot be closed by it.
+            longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+            fence = "`" * max(3, longest + 1)
+            return "\n".join([fence + "text", *(_kept(line) for line in text.split("\n")), fence])
+        case Picture(name, _, alt, caption):
+            return f"![{_marked(alt)}]({name})\n\n{_marked(caption)}"
+        case Table():
+            return _markdown_table(block)
+    raise TypeError(f"no block: {block!r}")
+
+
+def _markdown_table(table):
+    rules = ["---:" if number else "---" for number in _right_aligned(table)]
+    rows = [[EMPTY if cell is None else _marked(cell) for cell in row] for row in table.rows]
+    if table.published:
+        rows.append([f"**{PUBLISHED}**", *[""] * (len(rules) - 1)])
+        rows += [[EMPTY if c is None else _marked(c) for c in row] for row in table.published]
+    lines = [[_marked(cell) for cell in table.header], rules, *rows]
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"**{_marked(table.caption)}**\n\n{text}"
+
+
+STYLE = """
+:root { color-scheme: light; }
+body { margin: 0; background: #fff; color: #1a1a1a;
+  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
+main { max-width: 68rem; margin: 0 auto; padding: 1rem; }
+h1 { font-size: 1.8rem; line-height: 1.2; }
+h2 { font-size: 1.4rem; line-height: 1.3; margin-top: 3rem; border-bottom: 2px solid #1a1a1a;
+  overflow-wrap: anywhere; }
+h3 { font-size: 1.1rem; margin-top: 2.2rem; }
+p, li { max-width: 46rem; overflow-wrap: anywhere; }
+.scroll { overflow-x: auto; margin: 1rem 0; }
+table { border-collapse: collapse; font-size: .9rem; }
+caption { text-align: left; font-weight: 600; padding: .3rem 0; max-width: 46rem; }
+th, td { padding: .3rem .7rem; text-align: left; vertical-align: top; }
+thead th { border-bottom: 2px solid #1a1a1a; vertical-align: bottom; }
+tbody tr { border-bottom: 1px solid #ccc; }
+tbody th { font-weight: 500; min-width: 9rem; overflow-wrap: break-word; }
+td { max-width: 24rem; }
+.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+thead .number { white-space: normal; min-width: 3.2rem; }
+.divider th { font-weight: 600; padding-top: .8rem; border-bottom: 1px solid #1a1a1a; }
+.published th, .published td { background: #f1f1f1; font-style: italic; }
+pre { overflow-x: auto; background: #f6f6f6; padding: .8rem; font-size: .8rem; line-height: 1.4; }
+figure { margin: 1.5rem 0; }
+img { max-width: 100%; height: auto; }
+figcaption { font-size: .9rem; max-width: 46rem; overflow-wrap: anywhere; }
+@media print {
+  main { max-width: none; padding: 0; }
+  body { font-size: 10pt; }
+  .scroll, pre { overflow: visible; }
+  pre { white-space: pre-wrap; }
+  table { font-size: 8pt; }
+  th, td { padding: .15rem .35rem; }
+  tbody th { min-width: 6rem; }
+  tr, figure { break-inside: avoid; }
+  h2, h3, caption { break-after: avoid; }
+  nav { display: none; }
+}
+"""

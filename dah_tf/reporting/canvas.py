@@ -1,0 +1,184 @@
+"""What all plots share: matplotlib without a screen, colours, panels, PNG bytes."""
+
+import dataclasses
+import functools
+import io
+import math
+import warnings
+
+from dah_tf.errors import UserError
+from dah_tf.reporting.blocks import clean
+
+# Okabe & Ito's palette, without its yellow, which is too light on white paper.
+BLACK, BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY = (
+    "#000000",
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#E69F00",
+    "#CC79A7",
+    "#56B4E9",
+)
+COLORS = (BLUE, VERMILION, GREEN, BLACK, ORANGE, PURPLE, SKY)
+# 5 and 7 have no common factor: 35 pairs of colour and dash before one comes again.
+DASHES = ("-", (0, (5, 2)), (0, (1, 1.3)), (0, (5, 1.5, 1, 1.5)), (0, (8, 2, 2, 2)))
+MARKERS = "os^Dvx*P<>+"
+PANEL = (5.2, 3.7)
+COUNTS = {"millions": 1e6, "thousands": 1e3, "": 1}
+TIMES = {"hours": 1, "minutes": 1 / 60, "seconds": 1 / 3600}
+SETTINGS = {
+    "font.family": "DejaVu Sans",
+    "font.size": 11,
+    "axes.titlesize": 11,
+    "axes.labelsize": 11,
+    "legend.fontsize": 10,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "lines.linewidth": 1.7,
+    "lines.markersize": 5,
+    "savefig.dpi": 110,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Style:
+    """How one method looks in every plot: told apart without colour too."""
+
+    color: str
+    dash: object
+    marker: str
+
+    @property
+    def line(self):
+        return {"color": self.color, "linestyle": self.dash}
+
+    @property
+    def points(self):
+        # Hollow marks: of two at one place both are seen.
+        return {**self.line, "marker": self.marker, "markerfacecolor": "none"}
+
+    @property
+    def marks(self):
+        return {**self.points, "linestyle": "none"}
+
+
+def styles(names):
+    """Dict of name to `Style`, no two alike up to 35 names."""
+    return {
+        name: Style(COLORS[i % len(COLORS)], DASHES[i % len(DASHES)], MARKERS[i % len(MARKERS)])
+        for i, name in enumerate(names)
+    }
+
+
+def drawing(function):
+    """Decorator of what draws: this module's settings, and a clear word where matplotlib lacks."""
+
+    @functools.wraps(function)
+    def inner(*arguments, **options):
+        check()
+        import matplotlib
+
+        with matplotlib.rc_context(SETTINGS):
+            return function(*arguments, **options)
+
+    return inner
+
+
+def check():
+    """Raises a `UserError` where matplotlib is not installed."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise UserError("plots need matplotlib: pip install 'dah_tf[report]'") from error
+
+
+def panels(count, columns=2, panel=PANEL, **options):
+    """A figure and its axes, `count` of them in rows of `columns`.
+
+    Args:
+        count: int.
+        columns: int.
+        panel: width and height of one, inches.
+        **options: of `Figure.subplots`.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = min(count, columns)
+    rows = math.ceil(count / columns)
+    figure = Figure(figsize=(columns * panel[0], rows * panel[1]), layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.09, w_pad=0.09)
+    FigureCanvasAgg(figure)
+    axes = list(figure.subplots(rows, columns, squeeze=False, **options).ravel())
+    for left_over in axes[count:]:
+        left_over.remove()
+    return figure, axes[:count]
+
+
+def legend(figure, names, how, columns=2):
+    """One legend below all panels.
+
+    Args:
+        figure: the figure.
+        names: list of str.
+        how: dict of name to keyword arguments of a line.
+        columns: int.
+    """
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], **how[name]) for name in names]
+    figure.legend(
+        handles,
+        [plain(name, 60) for name in names],
+        loc="outside lower center",
+        ncols=min(columns, len(names)),
+        frameon=False,
+        handlelength=4,
+    )
+
+
+def plain(text, longest=28):
+    """Text as itself: no formulas from dollar signs, no name that the legend would hide."""
+    text = clean(text)
+    text = text if len(text) <= longest else text[: longest - 1] + "…"
+    return (" " if text.startswith("_") else "") + text.replace("$", r"\$")
+
+
+def percent_limits(axes):
+    """The same limits for all panels: down to where the curves are, and never far beyond 100."""
+    values = [value for value in drawn(axes) if math.isfinite(value)]
+    low, high = (min(values), max(values)) if values else (0, 100)
+    room = max(0.5, 0.08 * (high - low))
+    for axis in axes:
+        axis.set_ylim(max(-1.0, low - room), min(101.0, high + room))
+
+
+def drawn(axes):
+    """The vertical coordinates of all lines drawn."""
+    return [float(y) for axis in axes for line in axis.lines for y in line.get_ydata()]
+
+
+def scaled(name, largest, units):
+    """An axis' label and the divisor of its values, in the largest unit that they reach.
+
+    Args:
+        name: str.
+        largest: float, the largest value.
+        units: dict of unit to divisor, the largest first.
+    """
+    unit = next((u for u, divisor in units.items() if largest >= divisor), list(units)[-1])
+    return f"{name}, {unit}" if unit else name, units[unit]
+
+
+def png(figure):
+    """The figure as PNG bytes, the same for the same data."""
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        # Scripts that the font lacks are drawn as boxes; the tables have them in full.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure.savefig(file, format="png", metadata={"Software": None})
+    return file.getvalue()

@@ -1,0 +1,152 @@
+"""A run's logs: reading, smoothing and thinning them, and its examples."""
+
+import dataclasses
+import json
+import math
+import zipfile
+import zlib
+
+import numpy as np
+
+from dah_tf.reporting import results
+
+POINTS = 400
+SMOOTH_SHARE = 1 / 50
+# A step that took this many times the median, and this many seconds, is a pause: the run was
+# stopped and resumed there.
+PAUSE = 50
+TERMS = ("loss", "class_loss", "w1_similar", "w1_dissimilar", "w2", "balance")
+SHAPES = {"query_images": 4, "neighbour_images": 5, "relevant": 2, "distances": 2}
+
+
+@dataclasses.dataclass
+class History:
+    """Values against steps.
+
+    Attributes:
+        step: float64 array, increasing.
+        values: dict of name to float64 array of the same length, NaN where not known.
+    """
+
+    step: np.ndarray
+    values: dict
+
+
+def read(path, names):
+    """Reads a file of one JSON object a line.
+
+    Args:
+        path: pathlib.Path.
+        names: list of str, what to keep beside `step`.
+
+    Returns:
+        `History`, or None where the file is missing or has no line with a step. Lines that are
+        damaged, such as half a last one, are left out.
+    """
+    rows = []
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                try:
+                    record = json.loads(line)
+                except (ValueError, RecursionError):
+                    record = None
+                step = results.number(record, "step")
+                if step is not None:
+                    found = (results.number(record, name) for name in names)
+                    rows.append((step, *(math.nan if v is None else v for v in found)))
+    except OSError:
+        return None
+    if not rows:
+        return None
+    table = np.array(rows)
+    table = table[np.unique(table[:, 0], return_index=True)[1]]
+    return History(table[:, 0], dict(zip(names, table[:, 1:].T, strict=True)))
+
+
+def smooth(values, window):
+    """Mean over the last `window` values, leaving out NaN; NaN where all of them are.
+
+    Args:
+        values: float64 array.
+        window: int, at least 1.
+
+    Returns:
+        float64 array of the same length.
+    """
+    known = ~np.isnan(values)
+    sums = np.cumsum(np.concatenate([[0.0], np.where(known, values, 0)]))
+    counts = np.cumsum(np.concatenate([[0], known]))
+    last = np.arange(1, len(values) + 1)
+    first = np.maximum(last - window, 0)
+    count = counts[last] - counts[first]
+    mean = np.full(len(values), math.nan)
+    return np.divide(sums[last] - sums[first], count, out=mean, where=count > 0)
+
+
+def thin(length, points=POINTS):
+    """Indices of at most `points` of `length` entries, evenly spread, with the first and last."""
+    return np.unique(np.linspace(0, length - 1, min(length, points)).round().astype(int))
+
+
+def smoothed(history, points=POINTS):
+    """A `History` of every series smoothed over a fiftieth of its length, then thinned."""
+    window = max(1, round(len(history.step) * SMOOTH_SHARE))
+    kept = thin(len(history.step), points)
+    values = {name: smooth(v, window)[kept] for name, v in history.values.items() if name != "time"}
+    return History(history.step[kept], values)
+
+
+def hours(history, steps):
+    """Hours of training until each of `steps`, without pauses; None where times are unknown."""
+    time = history.values.get("time")
+    known = None if time is None else ~np.isnan(time)
+    if known is None or known.sum() < 2:
+        return None
+    taken = np.diff(time[known])
+    typical = np.median(taken)
+    taken = np.where((taken < 0) | (taken > PAUSE * max(typical, 1.0)), typical, taken)
+    return np.interp(steps, history.step[known], np.cumsum([0, *taken]) / 3600)
+
+
+def images_per_step(run):
+    """Images a step of a run, or None."""
+    seen = results.number(run.result, "run", "images_seen")
+    steps = results.number(run.result, "run", "step") or results.number(run.result, "run", "steps")
+    return seen / steps if seen and steps else None
+
+
+def examples(path):
+    """Queries with their nearest neighbours.
+
+    Args:
+        path: pathlib.Path of an `examples.npz`.
+
+    Returns:
+        Dict of arrays, or None where there is no such file.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found = {name: file[name] for name in (*SHAPES, "query_labels", "neighbour_labels")}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if not _fit(found):
+        raise ValueError(f"{path} is damaged: its arrays do not fit together")
+    return found
+
+
+def _fit(found):
+    if any(found[name].ndim != dimensions for name, dimensions in SHAPES.items()):
+        return False
+    grid = found["neighbour_images"].shape[:2]
+    if any(found[name].shape != grid for name in ("relevant", "distances", "neighbour_labels")):
+        return False
+    queries = found["query_images"]
+    same = queries.shape[1:] == found["neighbour_images"].shape[2:]
+    counts = {grid[0], len(queries), *found["query_labels"].shape}
+    return same and queries.shape[-1] in (1, 3) and counts == {grid[0]} and min(grid) > 0

@@ -1,0 +1,169 @@
+"""Pictures of one run: training, classes, examples. PNG bytes, or None where there is no data."""
+
+import numpy as np
+
+from dah_tf.reporting import canvas, histories, results
+
+QUERIES = 10
+NAMED_CLASSES = 30
+NUMBERED_CLASSES = 12
+
+
+@canvas.drawing
+def training(run):
+    """The loss' terms, accuracy and validation MAP, against images seen and time."""
+    names = ["time", *histories.TERMS, "accuracy"]
+    log = histories.read(run.folder / "metrics.jsonl", names) if run.folder else None
+    if log is None:
+        return None
+    checks = histories.read(run.folder / "validation.jsonl", ["validation_map"])
+    short = histories.smoothed(log)
+    terms, accuracy = _terms(short), short.values["accuracy"]
+    rows = [("Term of the loss", short.step, terms)] if terms else []
+    if not np.isnan(accuracy).all():
+        rows.append(("Training accuracy, %", short.step, {"accuracy": 100 * accuracy}))
+    if checks:
+        values = 100 * checks.values["validation_map"]
+        rows.append(("Validation MAP, %", checks.step, {"validation": values}))
+    if not rows:
+        return None
+    columns = _clocks(run, log)
+    figure, axes = canvas.panels(
+        len(rows) * len(columns), len(columns), panel=(5.2, 3.0), sharex="col", sharey="row"
+    )
+    looks = {name: style.line for name, style in canvas.styles(histories.TERMS).items()}
+    looks["accuracy"] = {"color": canvas.BLUE}
+    looks["validation"] = {"color": canvas.BLUE, "marker": "o"}
+    for index, axis in enumerate(axes):
+        row, column = divmod(index, len(columns))
+        title, steps, series = rows[row]
+        label, where = columns[column]
+        for name, values in series.items():
+            axis.plot(where(steps), values, **looks[name])
+        if series is terms:
+            axis.set_yscale("log")
+        if not column:
+            axis.set_ylabel(title)
+        if row == len(rows) - 1:
+            axis.set_xlabel(label)
+    if terms:
+        canvas.legend(figure, list(terms), looks, columns=3)
+    return canvas.png(figure)
+
+
+def _clocks(run, log):
+    """What training is shown against: an axis' label, and a function of steps, each."""
+    scale = histories.images_per_step(run)
+    name, scale = ("Images seen", scale) if scale else ("Steps", 1)
+    label, images = canvas.scaled(name, log.step[-1] * scale, canvas.COUNTS)
+    clocks = [(label, lambda steps: steps * scale / images)]
+    hours = histories.hours(log, log.step)
+    if hours is not None:
+        label, unit = canvas.scaled("Training", hours[-1], canvas.TIMES)
+        clocks.append((label, lambda steps: histories.hours(log, steps) / unit))
+    return clocks
+
+
+def _terms(history):
+    """Terms that are anywhere above 0: the axis is logarithmic."""
+    found = {}
+    for name in histories.TERMS:
+        values = np.where(history.values[name] > 0, history.values[name], np.nan)
+        if not np.isnan(values).all():
+            found[name] = values
+    return found
+
+
+@canvas.drawing
+def class_distances(run):
+    """Heat map of the mean Hamming distances between classes."""
+    rows = results.get(run.result, "class_distances")
+    rows = [results.numbers(row) for row in rows] if isinstance(rows, list) else []
+    if not rows or any(row is None or len(row) != len(rows) for row in rows):
+        return None
+    matrix = np.array(rows)
+    classes = results.get(run.result, "per_class")
+    names = [results.text(row, "class") for row in classes] if isinstance(classes, list) else []
+    if len(names) != len(matrix) or not all(names):
+        names = [str(index) for index in range(len(matrix))]
+    figure, [axis] = canvas.panels(1, panel=(7.2, 5.8))
+    image = axis.imshow(matrix, cmap="cividis", vmin=0)
+    axis.grid(visible=False)
+    figure.colorbar(image, label="Mean Hamming distance, bits")
+    if len(names) <= NAMED_CLASSES:
+        labels = [canvas.plain(name, 16) for name in names]
+        axis.set_xticks(range(len(names)), labels, rotation=45, ha="right", rotation_mode="anchor")
+        axis.set_yticks(range(len(names)), labels)
+    axis.set(xlabel="Class", ylabel="Class")
+    if len(names) <= NUMBERED_CLASSES:
+        middle = np.nanmax(matrix) / 2 if not np.isnan(matrix).all() else 0
+        for (row, column), value in np.ndenumerate(matrix):
+            if not np.isnan(value):
+                color = "white" if value < middle else "black"
+                axis.text(
+                    column, row, f"{value:.1f}", ha="center", va="center", color=color, fontsize=9
+                )
+    return canvas.png(figure)
+
+
+@canvas.drawing
+def retrieval(found):
+    """Figs. 7 and 8: queries and their nearest neighbours; wrong ones framed and crossed.
+
+    Args:
+        found: dict of arrays from `histories.examples`.
+    """
+    from matplotlib.patches import Rectangle
+
+    queries = min(QUERIES, len(found["query_images"]))
+    neighbours = found["neighbour_images"].shape[1]
+    wide, high, gap = 1.22, 1.5, 0.35
+    width, height = (neighbours + 1) * wide + gap, queries * high
+    figure, [axis] = canvas.panels(1, panel=(width * 0.8, height * 0.8 + 0.3))
+
+    def place(row, column, image, caption, color, frame):
+        left, top = column * wide + (gap if column else 0), row * high
+        image = image.repeat(3, axis=-1) if image.shape[-1] == 1 else image
+        axis.imshow(image, extent=(left, left + 1, top + 1, top), interpolation="nearest")
+        axis.add_patch(
+            Rectangle((left, top), 1, 1, fill=False, edgecolor=color, linewidth=frame, zorder=3)
+        )
+        weight = "bold" if frame > 2 else "normal"
+        axis.text(
+            left + 0.5,
+            top + 1.05,
+            canvas.plain(caption, 14),
+            ha="center",
+            va="top",
+            fontsize=8,
+            color=color,
+            fontweight=weight,
+        )
+        return left, top
+
+    for row in range(queries):
+        label = found["query_labels"][row]
+        place(row, 0, found["query_images"][row], label, "black", 1.5)
+        for column in range(neighbours):
+            distance = found["distances"][row, column]
+            image = found["neighbour_images"][row, column]
+            if found["relevant"][row, column]:
+                place(row, column + 1, image, f"{distance}", "black", 0.8)
+                continue
+            caption = f"{distance} ✗ {found['neighbour_labels'][row, column]}"
+            left, top = place(row, column + 1, image, caption, canvas.VERMILION, 4)
+            # A crossed corner: seen without colour, and the picture stays visible.
+            corner = Rectangle((left, top), 0.28, 0.28, facecolor="white", zorder=4)
+            axis.add_patch(corner)
+            for ends in ((0.04, 0.24), (0.24, 0.04)):
+                axis.plot(
+                    [left + 0.04, left + 0.24],
+                    [top + end for end in ends],
+                    color="black",
+                    linewidth=2,
+                    linestyle="-",
+                    zorder=5,
+                )
+    axis.set(xlim=(-0.1, width), ylim=(height, -0.1))
+    axis.axis("off")
+    return canvas.png(figure)

@@ -1,0 +1,263 @@
+"""Plots that compare the methods of a section: PNG bytes, or None where no run has the data."""
+
+import statistics
+
+import numpy as np
+
+from dah_tf.reporting import canvas, histories, published, results, tables
+
+GREY = "#777777"
+
+
+def curves(runs, *paths):
+    """A curve over several runs: the mean of those that have the same points.
+
+    Args:
+        runs: list of `results.Run`.
+        *paths: keys of each coordinate in a result.
+
+    Returns:
+        List of tuples of float64 arrays: one, or one a run where lengths differ. Empty where no
+        run has them.
+    """
+    found = [[results.numbers(run.result, *path) for path in paths] for run in runs]
+    found = [
+        np.array(each)
+        for each in found
+        if all(v is not None for v in each) and len({len(v) for v in each}) == 1
+    ]
+    if len({each.shape for each in found}) == 1:
+        return [tuple(np.mean(found, axis=0))]
+    return [tuple(each) for each in found]
+
+
+def _by_length(section, styles, draw, how="line", **options):
+    """A panel a code length; `draw(axis, runs, style)` says whether it had anything to draw."""
+    held = [
+        bits
+        for bits in section.lengths
+        if any(draw(None, section.of(method, bits), None) for method in section.methods)
+    ]
+    if not held:
+        return None, []
+    figure, axes = canvas.panels(len(held), **options)
+    shown = set()
+    for axis, bits in zip(axes, held, strict=True):
+        axis.set_title(f"{bits} bits")
+        for method in section.methods:
+            if draw(axis, section.of(method, bits), styles[method]):
+                shown.add(method)
+    names = [method for method in section.methods if method in shown]
+    canvas.legend(figure, names, {name: getattr(styles[name], how) for name in names})
+    return figure, axes
+
+
+@canvas.drawing
+def precision_recall(section, styles, source):
+    """Figs. 2 and 5: precision against recall.
+
+    Args:
+        section: `results.Section`.
+        styles: dict of method to `canvas.Style`.
+        source: `rank_curve` (every rank) or `radius_curve` (every Hamming radius).
+    """
+    radius = source == "radius_curve"
+    # A radius that finds nothing for most queries says little: empty results are left out.
+    precision = "precision_nonempty" if radius else "precision"
+
+    def draw(axis, runs, style):
+        found = curves(runs, (source, "recall"), (source, precision))
+        for recall, value in found if axis else []:
+            how = style.points if radius else style.line
+            axis.plot(100 * recall, 100 * value, **how, markersize=4)
+        return bool(found)
+
+    figure, axes = _by_length(section, styles, draw, "points" if radius else "line")
+    for axis in axes:
+        axis.set(xlabel="Recall, %", ylabel="Precision, %", xlim=(-2, 102))
+    canvas.percent_limits(axes)
+    return canvas.png(figure) if figure else None
+
+
+@canvas.drawing
+def top_precision(section, styles):
+    """Figs. 3 and 6: precision of the top n, n up to 1,000."""
+
+    def draw(axis, runs, style):
+        found = curves(runs, ("top_curve", "n"), ("top_curve", "precision"))
+        for n, value in found if axis else []:
+            axis.plot(n, 100 * value, **style.line)
+        return bool(found)
+
+    figure, axes = _by_length(section, styles, draw)
+    for axis in axes:
+        axis.set(xlabel="Number of items retrieved, n", ylabel="Precision of the top n, %")
+    canvas.percent_limits(axes)
+    return canvas.png(figure) if figure else None
+
+
+@canvas.drawing
+def map_by_length(section, styles):
+    """MAP against code length, with the paper's where it may stand beside."""
+    values = {
+        (method, bits): [results.measure(run.result, "map") for run in section.of(method, bits)]
+        for method in section.methods
+        for bits in section.lengths
+    }
+    if not any(v is not None for found in values.values() for v in found):
+        return None
+    figure, [axis] = canvas.panels(1, panel=(7.0, 4.2))
+    _against_length(axis, section, styles, values)
+    how = {method: styles[method].points for method in section.methods}
+    if published.applies(section):
+        for (name, known), marker in zip(published.MAP.items(), ("D", "x"), strict=True):
+            how[f"{name} (paper)"] = {"color": GREY, "linestyle": ":", "marker": marker}
+            axis.plot(list(known), list(known.values()), **how[f"{name} (paper)"])
+    axis.set_ylabel("MAP, %")
+    canvas.legend(figure, list(how), how)
+    return canvas.png(figure)
+
+
+@canvas.drawing
+def within_radius(section, styles):
+    """Figs. 4 and 9: precision within Hamming radius 2, and the share of empty results."""
+    sides = []
+    for key in ("precision", "empty"):
+        values = {
+            (method, bits): [tables.within(run, key) for run in section.of(method, bits)]
+            for method in section.methods
+            for bits in section.lengths
+        }
+        if any(v is not None for found in values.values() for v in found):
+            sides.append((key, values))
+    if not sides:
+        return None
+    figure, axes = canvas.panels(len(sides))
+    names = {"precision": "Precision within radius 2, %", "empty": "Queries that find nothing, %"}
+    for axis, (key, values) in zip(axes, sides, strict=True):
+        _against_length(axis, section, styles, values)
+        axis.set_ylabel(names[key])
+    canvas.legend(figure, section.methods, {m: styles[m].points for m in section.methods})
+    return canvas.png(figure)
+
+
+def _against_length(axis, section, styles, values):
+    """Means and, over several seeds, bars of the sample standard deviation."""
+    for method in section.methods:
+        points = []
+        for bits in section.lengths:
+            found = [100 * v for v in values[method, bits] if v is not None]
+            if found:
+                deviation = statistics.stdev(found) if len(found) > 1 else 0
+                points.append((bits, statistics.fmean(found), deviation))
+        if points:
+            x, y, deviation = zip(*points, strict=True)
+            axis.errorbar(x, y, deviation, capsize=3, **styles[method].points)
+    axis.set_xticks(section.lengths)
+    axis.set_xlabel("Code length, bits")
+
+
+@canvas.drawing
+def uniformity(section, styles):
+    """Table 5 as a picture: ones to zeros of every bit, first seed of each method."""
+
+    def draw(axis, runs, style):
+        found = [results.numbers(run.result, "bit_balance", "ones") for run in runs]
+        found = [ones for ones in found if ones is not None]
+        if axis and found:
+            # Dead bits, 0 or infinite, stand at the edge of what one image in 100 would give.
+            share = np.clip(found[0], 0.01, 0.99)
+            axis.plot(np.arange(1, len(share) + 1), share / (1 - share), **style.marks)
+        return bool(found)
+
+    figure, axes = _by_length(section, styles, draw, "marks")
+    reach = max([2.1, *(1.15 * max(ratio, 1 / ratio) for ratio in canvas.drawn(axes))])
+    for axis in axes:
+        axis.axhline(1, color=GREY, linewidth=1, zorder=0)
+        axis.set_yscale("log")
+        axis.set(xlabel="Bit", ylabel="Ones to zeros", ylim=(1 / reach, reach))
+        steps = (1, 1.25, 1.5, 2) if reach < 5 else (1, 2, 5, 10, 20, 50, 100)
+        ticks = sorted({tick for step in steps if step < reach for tick in (step, 1 / step)})
+        axis.set_yticks(ticks, [f"{tick:.3g}" for tick in ticks])
+        axis.minorticks_off()
+    return canvas.png(figure) if figure else None
+
+
+@canvas.drawing
+def margins(section, styles):
+    """How far the hash values are from the threshold 1/2."""
+
+    def draw(axis, runs, style):
+        found = curves(runs, ("margin", "share"))
+        edges = [results.numbers(run.result, "margin", "edges") for run in runs]
+        edges = [each for each in edges if each is not None]
+        fits = bool(found and edges) and len(edges[0]) == len(found[0][0]) + 1
+        if axis and fits:
+            middles = (edges[0][1:] + edges[0][:-1]) / 2
+            axis.plot(middles, 100 * found[0][0], **style.line)
+        return fits
+
+    figure, axes = _by_length(section, styles, draw)
+    for axis in axes:
+        axis.set(xlabel="Margin |x − 1/2| of a hash value", ylabel="Share of values, %")
+        axis.set_xlim(0, 0.25)
+        axis.set_ylim(bottom=0)
+    return canvas.png(figure) if figure else None
+
+
+@canvas.drawing
+def per_class(section, styles):
+    """MAP of each class, a panel a code length."""
+    names, _ = tables.shown_classes(section.runs)
+
+    def draw(axis, runs, style):
+        held = [tables.class_values(run) for run in runs]
+        points = []
+        for place, name in enumerate(names):
+            found = [each[name] for each in held if each.get(name) is not None]
+            if found:
+                points.append((100 * statistics.fmean(found), place))
+        if axis and points:
+            x, y = zip(*points, strict=True)
+            axis.plot(x, y, **style.marks)
+        return bool(points)
+
+    panel = (canvas.PANEL[0], 1.6 + 0.24 * len(names))
+    figure, axes = _by_length(section, styles, draw, "marks", panel=panel)
+    for axis in axes:
+        axis.set_yticks(range(len(names)), [canvas.plain(name, 22) for name in names])
+        axis.set(xlabel="MAP, %", ylim=(len(names) - 0.5, -0.5))
+    return canvas.png(figure) if figure else None
+
+
+@canvas.drawing
+def validation(section, styles):
+    """Validation MAP of every run, against images seen (steps where those are not recorded)."""
+    held = {}
+    for run in (run for run in section.runs if run.folder):
+        history = histories.read(run.folder / "validation.jsonl", ["validation_map"])
+        if history and not np.isnan(history.values["validation_map"]).all():
+            held[run.number] = (run, history)
+    if not held:
+        return None
+    known = all(histories.images_per_step(run) for run, _ in held.values())
+    ends = [
+        log.step[-1] * (histories.images_per_step(run) if known else 1)
+        for run, log in held.values()
+    ]
+    name = "Images seen" if known else "Steps"
+    label, divisor = canvas.scaled(name, max(ends), canvas.COUNTS)
+
+    def draw(axis, runs, style):
+        found = [held[run.number] for run in runs if run.number in held]
+        for run, history in found if axis else []:
+            scale = histories.images_per_step(run) if known else 1
+            x = history.step * scale / divisor
+            axis.plot(x, 100 * history.values["validation_map"], **style.points, markersize=4)
+        return bool(found)
+
+    figure, axes = _by_length(section, styles, draw, "points")
+    for axis in axes:
+        axis.set(xlabel=label, ylabel="Validation MAP, %")
+    canvas.percent_limits(axes)
+    return canvas.png(figure) if figure else None

@@ -1,0 +1,345 @@
+"""Finding result files, reading them, and putting comparable runs together.
+
+A result is the JSON that evaluating a run leaves. Every key of it is optional here: what is
+missing, null or of the wrong kind reads as None.
+"""
+
+import collections
+import dataclasses
+import json
+import math
+import pathlib
+import re
+
+import numpy as np
+
+from dah_tf.errors import UserError
+
+RESULT = "evaluation.json"
+
+# Flags that do not make another method: what is varied on purpose, and where or how a run is kept.
+NOT_RECIPE = frozenset(
+    ("bits", "seed", "dataset", "data_dir", "protocol", "backbone", "attention", "workdir")
+    + ("output", "flagfile", "cache_gib", "checkpoint_steps", "checkpoint_minutes", "strategy")
+    + ("validate_epochs", "export", "describe", "json", "note")
+)
+# Other networks ignore --attention, so it must not tell their runs apart.
+WITH_ATTENTION = ("resnet30", "compact")
+
+
+def get(value, *keys):
+    """The entry of nested dicts under `keys`, or None."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def number(value, *keys):
+    """As `get`, for a finite number: float or None."""
+    value = get(value, *keys)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        value = float(value)
+    except OverflowError:  # JSON's integers have no bound
+        return None
+    return value if math.isfinite(value) else None
+
+
+def whole(value, *keys):
+    """As `number`, rounded to an int."""
+    value = number(value, *keys)
+    return None if value is None else round(value)
+
+
+def numbers(value, *keys):
+    """As `get`, for a list of numbers: float64 array with NaN for null, or None."""
+    value = get(value, *keys)
+    if not isinstance(value, list) or not value:
+        return None
+    found = [number(item) for item in value]
+    return np.array([math.nan if item is None else item for item in found])
+
+
+def measure(result, key):
+    """A measure that is a number, or bounds over the order of ties: the expected or worst one."""
+    for path in ((key,), (key, "expected"), (key, "worst")):
+        found = number(result, *path)
+        if found is not None:
+            return found
+    return None
+
+
+def text(value, *keys):
+    """As `get`, for a string or a number: str or None."""
+    value = get(value, *keys)
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    return str(value).strip() or None
+
+
+@dataclasses.dataclass
+class Run:
+    """One result.
+
+    Attributes:
+        path: pathlib.Path of the result, as it was found.
+        folder: pathlib.Path of the run's folder with its logs, or None.
+        result: dict.
+        flags: dict, the run's flags; empty where they are not recorded.
+        number: int, of the run in the report.
+        method: str, the row of the tables that the run belongs to.
+        recipe: int, number of the run's recipe; None without flags.
+    """
+
+    path: pathlib.Path
+    folder: pathlib.Path
+    result: dict
+    flags: dict
+    number: int = 0
+    method: str = ""
+    recipe: int = None
+
+    @property
+    def name(self):
+        """The run's own name, else its folder's or file's."""
+        own = self.path.parent.absolute().name if self.path.name == RESULT else self.path.stem
+        return text(self.result, "run", "name") or own
+
+    @property
+    def label(self):
+        return f"{self.number} {self.name}"
+
+    @property
+    def bits(self):
+        """Code length, or None."""
+        found = number(self.result, "bits") or number(self.flags, "bits")
+        return round(found) if found and found >= 1 else None
+
+    @property
+    def seed(self):
+        return whole(self.flags, "seed")
+
+    @property
+    def unfinished(self):
+        """Whether the result is that of a checkpoint before the run's end."""
+        step = number(self.result, "run", "step") or number(self.result, "step")
+        steps = number(self.result, "run", "steps")
+        return step is not None and steps is not None and step < steps
+
+    @property
+    def settings(self):
+        """Flags that a comparison shows, with what evaluation itself was told."""
+        mirror = get(self.result, "mirror")
+        return {**self.flags, **({} if mirror is None else {"mirror": mirror})}
+
+
+@dataclasses.dataclass
+class Section:
+    """Runs that may be compared: same data, same protocol, same images in it.
+
+    Attributes:
+        runs: list of `Run`.
+        number: int, from 1.
+    """
+
+    runs: list
+    number: int
+
+    @property
+    def first(self):
+        return self.runs[0].result
+
+    @property
+    def data(self):
+        return text(self.first, "data", "name") or "data not stated"
+
+    @property
+    def protocol(self):
+        return text(self.first, "protocol", "name") or "not stated"
+
+    @property
+    def checksum(self):
+        return text(self.first, "protocol", "checksum")
+
+    @property
+    def title(self):
+        checksum = f" ({self.checksum})" if self.checksum else ""
+        return f"{self.data}, protocol {self.protocol}{checksum}"
+
+    @property
+    def methods(self):
+        return list(dict.fromkeys(run.method for run in self.runs))
+
+    @property
+    def lengths(self):
+        return sorted({run.bits for run in self.runs if run.bits})
+
+    def of(self, method, bits):
+        """The runs of one cell: they differ in the seed only."""
+        return [run for run in self.runs if run.method == method and run.bits == bits]
+
+    @property
+    def groups(self):
+        """`(method, bits, runs)` of every cell that has runs, lengths inside methods."""
+        lengths = [*self.lengths, None]
+        cells = [(m, bits, self.of(m, bits)) for m in self.methods for bits in lengths]
+        return [cell for cell in cells if cell[2]]
+
+
+def find(paths):
+    """Reads all results that the paths name.
+
+    Args:
+        paths: list of str: run folders, result files, or folders of many of either (run folders
+            are looked for one and two levels deep, other result files in the folder itself).
+
+    Returns:
+        List of `Run`, numbered and with their methods named, and list of str: what could not be
+        reported and why.
+
+    Raises:
+        UserError: a path does not exist, or no result could be read.
+    """
+    runs, problems = [], []
+    for path in map(pathlib.Path, paths):
+        if not path.exists():
+            raise UserError(f"{path} does not exist; name run folders or result files")
+        found, missing = _candidates(path)
+        problems += missing
+        for file, sure in found:
+            try:
+                run = _read(file, sure)
+            except UserError as error:
+                problems.append(str(error))
+            else:
+                runs += [run] if run else []
+        if not found and not missing:
+            problems.append(f"{path} holds no result: neither {RESULT} nor another result's JSON")
+    runs, copies = _without_copies(runs)
+    if not runs:
+        more = f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else ""
+        raise UserError(f"no run to report: {''.join(problems[:1]) or 'no paths given'}{more}")
+    _name_methods(runs)
+    runs.sort(key=_order)
+    for index, run in enumerate(runs, 1):
+        run.number = index
+    return runs, list(dict.fromkeys(problems + copies))
+
+
+def sections(runs):
+    """Splits runs by data and protocol; those of one section may stand in one table."""
+    held = collections.defaultdict(list)
+    for run in runs:
+        held[_section_key(run)].append(run)
+    return [Section(group, index) for index, group in enumerate(held.values(), 1)]
+
+
+def differing(runs):
+    """Names of the flags that are not the same in all runs."""
+    names = sorted({name for run in runs for name in run.settings})
+    return [n for n in names if len({_plain(run.settings.get(n, ...)) for run in runs}) > 1]
+
+
+def _candidates(path):
+    """Files of a path, each with whether it must be a result, and folders not evaluated yet."""
+    if not path.is_dir():
+        return [(path, True)], []
+    if (path / RESULT).is_file():
+        return [(path / RESULT, True)], []
+    below = [file for level in ("*", "*/*") for file in sorted(path.glob(f"{level}/{RESULT}"))]
+    begun = [path / "flags.json"]
+    begun += [file for level in ("*", "*/*") for file in sorted(path.glob(f"{level}/flags.json"))]
+    missing = [
+        f"{file.parent} has not been evaluated: python -m dah_tf.evaluate --workdir={file.parent}"
+        for file in begun
+        if file.is_file() and not (file.parent / RESULT).exists() and _shown(file, path)
+    ]
+    found = [(file, True) for file in below if _shown(file, path)]
+    found += [(file, False) for file in sorted(path.glob("*.json")) if _shown(file, path)]
+    return found, missing
+
+
+def _shown(file, root):
+    return not any(part.startswith(".") for part in file.relative_to(root).parts)
+
+
+def _read(file, sure):
+    """A `Run`, or None for JSON that is no result where that need not be one."""
+    try:
+        result = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file} is damaged: {error}") from error
+    if not isinstance(result, dict) or not {"map", "bit_balance", "top_curve"} & set(result):
+        if sure:
+            raise UserError(f"{file} is not a result: it holds no measures")
+        return None
+    folder = file.parent
+    if file.name != RESULT and not (folder / "flags.json").exists():
+        folder = None
+    return Run(file, folder, result, _flags(result, folder))
+
+
+def _flags(result, folder):
+    flags = get(result, "run", "flags")
+    if flags is None and folder:
+        try:
+            flags = get(json.loads((folder / "flags.json").read_text()), "flags")
+        except (OSError, ValueError, RecursionError):
+            flags = None  # the result stands by itself
+    return flags if isinstance(flags, dict) else {}
+
+
+def _without_copies(runs):
+    """One run of each result: a copy beside the original would pass for a second seed."""
+    kept, notes = {}, []
+    for run in sorted(runs, key=lambda run: run.folder is None):
+        key = json.dumps(run.result, sort_keys=True)
+        first = kept.setdefault(key, run)
+        if first.path.resolve() != run.path.resolve():
+            notes.append(f"{run.path} is a copy of {first.path} and counted once")
+    return list(kept.values()), notes
+
+
+def _plain(value):
+    """A hashable stand-in; equal values have equal ones."""
+    if isinstance(value, list | dict):
+        return json.dumps(value, sort_keys=True)
+    return str(value) if isinstance(value, bool) else value
+
+
+def _section_key(run):
+    result = run.result
+    data = text(result, "data", "fingerprint") or text(result, "run", "note")
+    parts = [text(result, "data", "name"), data]
+    parts += [text(result, "protocol", "name"), text(result, "protocol", "checksum")]
+    parts += [text(result, "queries"), text(result, "database")]
+    return tuple(part or "" for part in parts)
+
+
+def _order(run):
+    """Sections together, then methods; `recipe 10` comes after `recipe 9`."""
+    parts = re.split(r"(\d+)", run.method)
+    method = [int(part) if index % 2 else part for index, part in enumerate(parts)]
+    return _section_key(run), method, run.bits or 0, run.seed or 0, str(run.path)
+
+
+def _name_methods(runs):
+    """Gives each run its recipe and the name of its method, the same in the whole report."""
+    recipes = {}
+    for run in (run for run in runs if run.flags):
+        settings = run.settings
+        key = frozenset((n, _plain(v)) for n, v in settings.items() if n not in NOT_RECIPE)
+        run.recipe = recipes.setdefault(key, len(recipes) + 1)
+    for run in runs:
+        parts = [text(run.flags, "backbone") or run.name]
+        attention = get(run.flags, "attention")
+        if parts[0] in WITH_ATTENTION and isinstance(attention, bool):
+            parts.append("CBAM" if attention else "no CBAM")
+        if run.recipe and len(recipes) > 1:
+            parts.append(f"recipe {run.recipe}")
+        if run.unfinished:
+            parts.append("unfinished")
+        run.method = ", ".join(parts)

@@ -1,0 +1,363 @@
+"""The tables of a section: one function, one table, or None where no run has its figures.
+
+A cell over several runs is their mean ± sample standard deviation; a missing figure is None.
+"""
+
+import statistics
+
+import numpy as np
+
+from dah_tf.reporting import published, results
+from dah_tf.reporting.blocks import Table, clean
+
+# Flags that only say where things lie.
+PLACES = ("workdir", "data_dir", "output")
+SHOWN_CLASSES = 40
+CELLS = "Mean ± sample standard deviation of n runs."
+
+
+def spread(values, form):
+    """`mean ± standard deviation (n = count)` of the values that are not None, or None."""
+    values = [value for value in values if value is not None]
+    if not values:
+        return None
+    if len(values) == 1:
+        return form(values[0])
+    mean, deviation = statistics.fmean(values), statistics.stdev(values)
+    return f"{form(mean)} ± {form(deviation)} (n = {len(values)})"
+
+
+def percent(value):
+    return None if value is None else f"{100 * value:.2f}"
+
+
+def decimal(value):
+    return None if value is None else f"{value:.2f}"
+
+
+def count(value):
+    return None if value is None else f"{value:,.0f}"
+
+
+def mean(runs, key):
+    """Mean of a measure over runs, or None."""
+    found = [results.measure(run.result, key) for run in runs]
+    found = [value for value in found if value is not None]
+    return statistics.fmean(found) if found else None
+
+
+def within(run, key, radius=2):
+    """A value of `within_radius` at a radius, or None."""
+    rows = results.get(run.result, "within_radius")
+    for row in rows if isinstance(rows, list) else []:
+        if results.number(row, "radius") == radius:
+            return results.number(row, key)
+    if (key, radius) == ("precision", 2):
+        return results.number(run.result, "precision_within_radius_2")
+    return None
+
+
+def mean_average_precision(section):
+    """Table 2 of the paper: MAP by code length, beside what was published."""
+    table = _by_length(section, "map", "Table 2: MAP by code length, %.")
+    if table and published.applies(section):
+        lengths = section.lengths
+        for name, values in published.MAP.items():
+            known = [f"{values[bits]:.2f}" if bits in values else None for bits in lengths]
+            source = published.PAPER
+            if name != "DAH":
+                source += ": DAH less the stated gain"
+            edges = f"{min(values.values()):.2f} – {max(values.values()):.2f}"
+            table.published.append([name, *known, edges, source])
+        for name, edges, source in published.RIVALS:
+            table.published.append([name, *[None] * len(lengths), edges, source])
+    return table
+
+
+def precision_at_1000(section):
+    """Table 3 of the paper: precision of the top 1,000 by code length."""
+    caption = "Table 3: precision of the top 1,000 by code length, %."
+    table = _by_length(section, "precision_at_1000", caption)
+    if table and published.applies(section):
+        name, edges, source = published.PRECISION_AT_1000
+        table.published.append([name, *[None] * len(section.lengths), edges, source])
+    return table
+
+
+def _by_length(section, key, caption):
+    rows = []
+    for method in section.methods:
+        cells = [section.of(method, bits) for bits in section.lengths]
+        means = [m for m in (mean(runs, key) for runs in cells) if m is not None]
+        if not means:
+            continue
+        edges = f"{percent(min(means))} – {percent(max(means))}" if len(means) > 1 else None
+        values = [[results.measure(run.result, key) for run in runs] for runs in cells]
+        rows.append([method, *(spread(v, percent) for v in values), edges, "measured"])
+    header = ["Method", *map(_length, section.lengths), "Lowest – highest", "Source"]
+    return Table(f"{caption} {CELLS}", header, rows) if rows else None
+
+
+def _length(bits):
+    return f"{bits} bits"
+
+
+def tie_bounds(section):
+    """Lowest and highest of MAP and of the top 1,000's precision over the order of ties."""
+    rows = []
+    for method in section.methods:
+        for key, name in (("map", "MAP"), ("precision_at_1000", "precision@1000")):
+            cells = [_bounds(section.of(method, bits), key) for bits in section.lengths]
+            if any(cells):
+                rows.append([method, name, *cells])
+    header = ["Method", "Measure", *map(_length, section.lengths)]
+    caption = (
+        "Bounds over the order of items at equal distance, %: worst – best order, means over runs."
+    )
+    return Table(caption, header, rows) if rows else None
+
+
+def _bounds(runs, key):
+    sides = []
+    for side in ("worst", "best"):
+        found = [results.number(run.result, key, side) for run in runs]
+        found = [value for value in found if value is not None]
+        if not found:
+            return None
+        sides.append(percent(statistics.fmean(found)))
+    return " – ".join(sides)
+
+
+def within_radius(section):
+    """Figs. 4 and 9 as numbers: what lies within Hamming radius 2."""
+    rows = []
+    for method in section.methods:
+        for key, name in (
+            ("precision", "precision, empty results as 0"),
+            ("precision_nonempty", "precision without empty results"),
+            ("empty", "empty results"),
+            ("recall", "recall"),
+        ):
+            values = [[within(r, key) for r in section.of(method, b)] for b in section.lengths]
+            cells = [spread(v, percent) for v in values]
+            if any(cells):
+                rows.append([method, name, *cells, "measured"])
+    header = ["Method", "Measure", *map(_length, section.lengths), "Source"]
+    table = Table(f"Within Hamming radius 2, %. {CELLS}", header, rows)
+    if published.applies(section):
+        name, edges, source = published.PRECISION_WITHIN_2
+        blank = [None] * len(section.lengths)
+        table.published.append([name, f"precision {edges}", *blank, source])
+    return table if rows else None
+
+
+def other_measures(section):
+    """What has no table of its own."""
+    measures = [
+        ("map_at_1000", "MAP@1000"),
+        ("accuracy", "Classifier accuracy"),
+        ("ndcg", "nDCG"),
+        ("weighted_map", "Weighted MAP"),
+    ]
+    measures = [m for m in measures if any(mean([r], m[0]) is not None for r in section.runs)]
+    rows = [
+        [method, count(bits)]
+        + [spread([results.measure(r.result, k) for r in runs], percent) for k, _ in measures]
+        for method, bits, runs in section.groups
+    ]
+    header = ["Method", "Bits", *(name for _, name in measures)]
+    return Table(f"Other measures, %. {CELLS}", header, rows) if measures else None
+
+
+def references(section):
+    """What the codes could reach at best, and what chance gives."""
+    rows = []
+    for run in section.runs:
+        held = results.get(run.result, "references")
+        bits = results.whole(held, "one_hot", "bits")
+        for key, name in (
+            ("map", "MAP"),
+            ("precision_at_1000", "precision@1000"),
+            ("precision_within_radius_2", "precision within radius 2"),
+        ):
+            cells = [
+                percent(results.measure(results.get(held, each), key))
+                for each in ("one_hot", "features_cosine", "random")
+            ]
+            if any(cells):
+                own = percent(results.measure(run.result, key))
+                first = f"{cells[0]} ({bits} bits)" if cells[0] and bits else cells[0]
+                rows.append([run.label, name, own, first, *cells[1:]])
+    header = ["Run", "Measure", "Hash codes", "One-hot class", "Float features", "Random codes"]
+    caption = (
+        "Reference points, %. One-hot class: the code of the class that the classifier names. "
+        "Float features: the network's features ranked by cosine. Random codes: of the same length."
+    )
+    return Table(caption, header, rows) if rows else None
+
+
+def encoding_time(section):
+    """Table 4 of the paper: encoding time."""
+    rows = []
+    for run in section.runs:
+        held = results.get(run.result, "encoding")
+        best, batch = results.number(held, "best_ms"), results.whole(held, "best_batch")
+        single = results.number(held, "batch_1_ms")
+        if best is None and single is None:
+            continue
+        row = [run.label, run.method, count(run.bits), _ms(single), _ms(best), count(batch)]
+        row += [count(results.number(held, "images"))]
+        rows.append([*row, results.text(held, "hardware"), results.text(held, "runtime")])
+    header = ["Run", "Method", "Bits", "ms, batch of 1", "ms, best batch", "Best batch", "Images"]
+    caption = "Table 4: encoding time, milliseconds an image."
+    return Table(caption, [*header, "Hardware", "Runtime"], rows) if rows else None
+
+
+def _ms(value):
+    return None if value is None else f"{value:.3g}" if value < 100 else f"{value:,.0f}"
+
+
+def uniformity(section):
+    """Table 5 of the paper: how evenly each bit is one or zero."""
+    rows = []
+    for run in section.runs:
+        balance = results.get(run.result, "bit_balance")
+        ratios = results.numbers(balance, "ones_per_zero")
+        if ratios is None or np.isnan(ratios).all():
+            continue
+        low, middle, high = np.nanmin(ratios), np.nanmean(ratios), np.nanmax(ratios)
+        ones = [percent(results.number(balance, key)) for key in ("ones_min", "ones_max")]
+        row = [run.label, run.method, count(run.bits), *map(decimal, (low, middle, high))]
+        rows.append([*row, *ones, count(results.number(balance, "dead"))])
+    header = ["Run", "Method", "Bits", "Lowest", "Mean", "Highest"]
+    header += ["Fewest ones, %", "Most ones, %", "Dead bits"]
+    caption = (
+        "Table 5: ratio of ones to zeros of a bit over the database (1 is even). "
+        "A bit that is never zero has no ratio and is left out of it."
+    )
+    return Table(caption, header, rows) if rows else None
+
+
+def code_health(section):
+    """How well the codes use their bits, and how tight the classes are."""
+    columns = [
+        ("Distinct codes", ("codes", "distinct"), count),
+        ("Shared by classes", ("codes", "shared_by_classes"), count),
+        ("Items in shared", ("codes", "items_in_shared"), count),
+        ("Dead bits", ("bit_balance", "dead"), count),
+        ("Entropy of a bit", ("codes", "bit_entropy_mean"), decimal),
+        ("Entropy of the code", ("codes", "code_entropy"), decimal),
+        ("Mean |correlation|", ("codes", "correlation_mean"), decimal),
+        ("Largest |correlation|", ("codes", "correlation_max"), decimal),
+        ("Bits from class centre", ("codes", "distance_to_centre"), decimal),
+        ("Mean margin", ("margin", "mean"), decimal),
+    ]
+    rows = []
+    for run in section.runs:
+        cells = [form(results.number(run.result, *path)) for _, path, form in columns]
+        if any(cells):
+            rows.append([run.label, count(run.bits), *cells])
+    caption = (
+        "Code health over the database. Shared: codes that images of more than one class have. "
+        "Entropies in bits. Margin: mean |x − 1/2| of the hash values, 0 to 0.25."
+    )
+    header = ["Run", "Bits", *(name for name, _, _ in columns)]
+    return Table(caption, header, rows) if rows else None
+
+
+def class_values(run):
+    """MAP of each class of a run: dict of name to float or None."""
+    rows = results.get(run.result, "per_class")
+    rows = rows if isinstance(rows, list) else []
+    names = [(results.text(row, "class"), results.number(row, "map")) for row in rows]
+    return {name: value for name, value in names if name is not None}
+
+
+def shown_classes(runs):
+    """Class names in the order of the data: all, or of many the lowest and the highest.
+
+    Returns:
+        List of str, and the number of all classes.
+    """
+    values = {}
+    for run in runs:
+        for name, value in class_values(run).items():
+            values.setdefault(name, []).extend([] if value is None else [value])
+    if len(values) <= SHOWN_CLASSES:
+        return list(values), len(values)
+    known = [name for name, found in values.items() if found]
+    ranked = sorted(known, key=lambda name: statistics.fmean(values[name]))
+    half = SHOWN_CLASSES // 2
+    edge = ranked if len(ranked) <= SHOWN_CLASSES else ranked[:half] + ranked[-half:]
+    return edge, len(values)
+
+
+def per_class(section, bits):
+    """MAP of each class for one code length."""
+    runs = [run for run in section.runs if run.bits == bits]
+    names, of = shown_classes(runs)
+    held = {run.number: class_values(run) for run in runs}
+    methods = [m for m in section.methods if any(held[r.number] for r in section.of(m, bits))]
+    rows = [
+        [name]
+        + [
+            spread([held[r.number].get(name) for r in section.of(m, bits)], percent)
+            for m in methods
+        ]
+        for name in names
+    ]
+    part = f" The lowest and highest {len(names)} of {of} classes." if len(names) < of else ""
+    caption = f"MAP of each class at {bits} bits, %.{part} {CELLS}"
+    return Table(caption, ["Class", *methods], rows) if rows else None
+
+
+def run_list(section):
+    """Every run with its main figures."""
+    rows = []
+    for run in section.runs:
+        held = results.get(run.result, "run")
+        seconds = results.number(held, "seconds")
+        hours = f"{seconds / 3600:.2f}" if seconds is not None else None
+        row = [run.label, run.method, count(run.bits), count(run.seed)]
+        row += [percent(results.measure(run.result, key)) for key in ("map", "precision_at_1000")]
+        row += [decimal(results.number(held, "epochs")), count(results.number(held, "images_seen"))]
+        row += [hours, results.text(held, "hardware"), results.text(held, "finished")]
+        rows.append([*row, results.text(held, "note")])
+    header = ["Run", "Method", "Bits", "Seed", "MAP, %", "P@1000, %", "Epochs", "Images seen"]
+    header += ["Training, hours", "Hardware", "Finished", "Note"]
+    # What all runs share is said above the table.
+    kept = [
+        index
+        for index, name in enumerate(header)
+        if name not in ("Hardware", "Note") or len({row[index] for row in rows}) > 1
+    ]
+    rows = [[row[index] for index in kept] for row in rows]
+    return Table("Runs", [header[index] for index in kept], rows)
+
+
+def recipes(runs):
+    """What the numbered recipes differ in, or None for a single one."""
+    first = {run.recipe: run for run in reversed(runs) if run.recipe}
+    names = [n for n in results.differing(list(first.values())) if n not in results.NOT_RECIPE]
+    rows = [[n, *(setting(first[index], n) for index in sorted(first))] for n in names]
+    header = ["Flag", *(f"Recipe {index}" for index in sorted(first))]
+    return Table("Flags in which the recipes differ.", header, rows) if rows else None
+
+
+def setting(run, name):
+    """A flag's value as it is written on a command line, or None where it is not recorded."""
+    if name not in run.settings:
+        return None
+    value = run.settings[name]
+    return str(value).lower() if isinstance(value, bool | None) else str(value)
+
+
+def flag_table(runs):
+    """All runs and the flags that differ, as plain text in columns."""
+    names = [name for name in results.differing(runs) if name not in PLACES]
+    rows = [["run", *names]]
+    rows += [[run.label, *(setting(run, name) or "-" for name in names)] for run in runs]
+    rows = [[clean(cell) for cell in row] for row in rows]
+    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join(line.rstrip() for line in lines)

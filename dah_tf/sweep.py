@@ -1,0 +1,107 @@
+"""Trains a grid of runs: `python -m dah_tf.sweep --output=DIR --grid=bits=12,24,36,48 ...`.
+
+Any flag of dah_tf.train can stand in a --grid; the others are the same for every run. Finished
+runs are skipped and begun ones resumed, so the same command goes on after any interruption; with
+--cells=0::2 on one machine and --cells=1::2 on another two share the work. Example:
+
+  python -m dah_tf.sweep --flagfile=configs/cifar10_compact.cfg --output=runs/table2 \\
+      --grid=bits=12,24,36,48 --grid=attention=true,false --grid=seed=0,1,2
+"""
+
+import pathlib
+import sys
+
+from absl import flags
+
+from dah_tf import options
+from dah_tf.errors import UserError
+
+FLAGS = flags.FLAGS
+OWN = ("output", "grid", "cells", "dry_run")
+
+
+def define_flags():
+    """Every flag of the command: those of training, and its own."""
+    options.data_flags()
+    options.model_flags()
+    options.training_flags()
+    flags.DEFINE_string("output", None, "The sweep's folder; each run is a folder in it.")
+    flags.DEFINE_multi_string("grid", [], "FLAG=VALUE,VALUE,...; may be given several times.")
+    flags.DEFINE_string("cells", ":", "Which runs: START:STOP:STEP as in Python, or I,J,...")
+    flags.DEFINE_boolean("dry_run", False, "Only list the runs and their state.")
+
+
+def main():
+    from dah_tf import grid
+
+    if not FLAGS.output:
+        raise UserError("name the sweep's folder: --output=DIR")
+    if FLAGS["workdir"].present:
+        raise UserError("a sweep names its runs' folders itself: give --output, not --workdir")
+    axes = grid.axes(FLAGS.grid)
+    parsed = {name: {value: parse(name, value) for value in axes[name]} for name in axes}
+    everything = grid.cells(axes, FLAGS.output)
+    chosen = [everything[i] for i in grid.part(FLAGS.cells, len(everything))]
+    fixed = {
+        name: FLAGS[name]
+        for name in sorted(options.own_flags())
+        if FLAGS[name].present and name not in (*OWN, *axes)
+    }
+    for cell in chosen:
+        own = {name: parsed[name][value] for name, value in cell.settings.items()}
+        grid.check(cell, {**{name: flag.value for name, flag in fixed.items()}, **own})
+    failed = []
+    if not FLAGS.dry_run:
+        failed = run(chosen, [flag.serialize() for flag in fixed.values()])
+    rows = grid.summary(everything)
+    if pathlib.Path(FLAGS.output).is_dir():
+        from dah_tf import workspace
+
+        workspace.write_json(pathlib.Path(FLAGS.output) / "sweep.json", rows)
+    print(grid.table(rows))
+    for cell in failed:
+        print(f"failed: {cell.title}; see {cell.folder / 'train.log'}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def parse(name, value):
+    """A grid's value as its flag reads it.
+
+    Raises:
+        UserError: no such flag of training, or not one of its values.
+    """
+    if name in (*OWN, "workdir", "flagfile") or name not in options.own_flags():
+        raise UserError(f"--grid={name}: training has no such flag; see dah_tf.train --help")
+    try:
+        return FLAGS[name].parser.parse(value)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"--grid={name}: {error}") from error
+
+
+def run(chosen, arguments):
+    """Runs the cells that are not done; returns those that failed."""
+    from dah_tf import grid
+
+    failed = []
+    for number, cell in enumerate(chosen, 1):
+        where = f"run {number} of {len(chosen)}: {cell.title}"
+        if grid.is_done(cell):
+            print(f"{where}: done before", flush=True)
+        elif grid.is_busy(cell):
+            print(f"{where}: another process trains it; left to that", flush=True)
+        else:
+            print(f"{where}: training in {cell.folder}", flush=True)
+            try:
+                code = grid.run(cell, arguments)
+            except grid.Stopped:
+                print(f"{where}: stopped; the same command resumes it", flush=True)
+                sys.exit(0)
+            if code or not grid.is_done(cell):
+                failed.append(cell)
+                print(f"{where}: failed with exit code {code}", flush=True)
+    return failed
+
+
+if __name__ == "__main__":
+    define_flags()
+    options.launch(main, __doc__, keras=False)
