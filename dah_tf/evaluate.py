@@ -26,6 +26,7 @@ def define_flags():
         None,
         "The result's file; default DIR/evaluation.json. examples.npz goes beside it.",
     )
+    flags.DEFINE_string("note", None, "Stands beside the figures; default the run's.")
     flags.DEFINE_boolean("encoding_time", False, "Also time the encoding (DAH, Table 4).")
 
 
@@ -49,6 +50,8 @@ def main():
     result["run"] = workspace.run_facts(FLAGS.workdir)
     if step is not None:
         result["run"]["step"] = step
+    if FLAGS.note is not None:
+        result["run"]["note"] = FLAGS.note
     path = pathlib.Path(FLAGS.output or pathlib.Path(FLAGS.workdir) / "evaluation.json")
     if FLAGS.encoding_time:
         result["encoding"] = assessment.encoding_time(model, dataset, protocol.database, run.mirror)

@@ -1,0 +1,63 @@
+"""README's table of results is what the stored files say."""
+
+import importlib.util
+import json
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+spec = importlib.util.spec_from_file_location("results", ROOT / "tools" / "results.py")
+results = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(results)
+
+FILES = sorted(results.RESULTS.glob("*.json"))
+
+
+def test_readme_holds_the_files_table():
+    readme = (ROOT / "README.md").read_text()
+    assert results.with_table(readme, results.table()) == readme, "run python tools/results.py"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_result_says_what_it_must(path):
+    result = json.loads(path.read_text())
+    run = result["run"]
+    assert run["hardware"] and run["finished"] and run["seconds"] > 0 and run["images_seen"] > 0
+    assert {"dah_tf", "keras", "numpy", "python"} <= set(run["versions"])
+    assert {"seed", "bits", "backbone", "protocol"} <= set(run["flags"])
+    assert result["protocol"]["checksum"] and result["data"]["fingerprint"]
+    if result["data"]["name"] == "cifar10":
+        assert run["note"], "say which variant of the images"
+    for value in json.dumps(run["flags"]).split('"'):
+        assert not value.startswith("/"), "no path of a machine"
+    assert path.stat().st_size < 200_000
+
+
+def test_a_table_by_hand(tmp_path):
+    result = {
+        "run": {
+            "flags": {"backbone": "compact", "attention": True, "seed": 3},
+            "note": "JPEG q75",
+            "seconds": 150.0,
+            "images_seen": 12345,
+            "hardware": "2 CPU cores",
+        },
+        "data": {"name": "cifar10"},
+        "protocol": {"name": "full"},
+        "queries": 5,
+        "bits": 36,
+        "map": {"expected": 0.91234, "worst": 0.9, "best": 0.92},
+        "precision_at_1000": {"expected": 0.5},
+        "precision_within_radius_2": None,
+    }
+    (tmp_path / "one.json").write_text(json.dumps(result))
+    line = results.table(tmp_path).splitlines()[-1]
+    assert line == (
+        "| cifar10 (JPEG q75), `full`, seed 3 | compact + CBAM | 36 | **91.23** (90.00 to 92.00) | "
+        "50.00 | – | – | 12,345 | 2 min | 2 CPU cores | [one](configs/results/one.json) |"
+    )
+    text = "a\n<!-- results -->\nold\n<!-- /results -->\nb"
+    assert results.with_table(text, "new") == "a\n<!-- results -->\nnew\n<!-- /results -->\nb"
+    with pytest.raises(ValueError, match="README"):
+        results.with_table("nothing", "new")
