@@ -176,5 +176,5 @@ def encoding_time(model, dataset, indices, mirror=False, batches=(32, 128, 512))
         "best_ms": 1000 * spent / len(indices),
         "best_batch": best,
         "images": len(indices),
-        "runtime": f"Keras, {keras.backend.backend()}, {keras.config.dtype_policy().name}",
+        "runtime": f"Keras, {keras.backend.backend()}, {model.backbone.output.dtype}",
     }

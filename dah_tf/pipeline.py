@@ -71,7 +71,7 @@ def _train(options, held):
         )
         prepare_stem(model, dataset, protocol.train)
         workspace.compile_model(model, options, steps)
-    workspace.record_flags(options.workdir, flags, facts)
+    workspace.record_flags(options.workdir, flags, facts, steps)
     report_skipped(options.workdir, dataset)
 
     settings = training.Settings(

@@ -95,13 +95,14 @@ def check_classes(dataset, facts):
         )
 
 
-def record_flags(workdir, flags, data):
+def record_flags(workdir, flags, data, steps):
     """Stores a run's flags, or holds them against those the folder was begun with.
 
     Args:
         workdir: path; made if missing.
         flags: JSON-able dict.
         data: JSON-able dict, what `build_model` must know of the data, and its fingerprint.
+        steps: int, the whole run's.
 
     Raises:
         UserError: flags that matter differ; nothing was written.
@@ -125,7 +126,8 @@ def record_flags(workdir, flags, data):
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"flags": flags, "data": data, "dah_tf": __version__})
+        content = {"flags": flags, "data": data, "steps": steps, "dah_tf": __version__}
+        write_json(path, content)
     except OSError as error:
         raise UserError(
             f"cannot write to {folder}: {error.strerror}; choose another --workdir"
@@ -287,6 +289,7 @@ def run_facts(workdir):
         "note": flags.get("note", ""),
         "flags": {name: flags[name] for name in flags if name not in LOCAL_FLAGS},
         "step": step,
+        "steps": content.get("steps"),
         "epochs": flags["epochs"],
         "images_seen": step * flags["groups"] * classes * flags["images_per_class"],
         "seconds": last.get("seconds"),

@@ -8,7 +8,9 @@ from dah_tf import codes, references
 
 def test_one_hot_codes():
     logits = np.array([[0.1, 3.0, -1.0], [2.0, -1.0, 1.0]])
-    np.testing.assert_array_equal(codes.unpack(references.one_hot(logits), 3), [[0, 1, 0], [1, 0, 0]])
+    np.testing.assert_array_equal(
+        codes.unpack(references.one_hot(logits), 3), [[0, 1, 0], [1, 0, 0]]
+    )
     several = codes.unpack(references.one_hot(logits, multi_label=True), 3)
     np.testing.assert_array_equal(several, [[1, 1, 0], [1, 0, 1]])
 

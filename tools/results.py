@@ -83,9 +83,10 @@ def take(folder):
     """Copies a run's result, if it says what a result must say."""
     path = pathlib.Path(folder) / "evaluation.json"
     result = json.loads(path.read_text())
-    row(path.parent.name, result)
+    name = path.parent.resolve().name
+    row(name, result)
     RESULTS.mkdir(exist_ok=True)
-    target = RESULTS / f"{path.parent.resolve().name}.json"
+    target = RESULTS / f"{name}.json"
     target.write_text(json.dumps(result, indent=1) + "\n")
     return target
 
