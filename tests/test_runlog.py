@@ -145,6 +145,7 @@ def test_resume_cuts_both_logs_back(tmp_path):
         "events",
         "events",
         "metrics",
+        "validation",
     ]
 
 
