@@ -175,7 +175,7 @@ def run_python(code, *arguments):
 
 
 @pytest.mark.parametrize(
-    "name", ["codes", "metrics", "data.plan", "runlog", "options", "reporting"]
+    "name", ["codes", "metrics", "data.plan", "runlog", "options", "reporting", "index"]
 )
 def test_starts_without_tensorflow(name):
     run_python(

@@ -1,0 +1,23 @@
+"""Stores packed binary codes with 64-bit ids, and finds the nearest. NumPy and faiss.
+
+An index is a folder: `manifest.json` and, in `segments/`, arrays `NUMBER-NAME.npy` that
+`numpy.load` reads. A segment NUMBER has these NAMEs:
+
+- `codes`: uint8 `(entries, width)`, packed, zeros behind to a width of 4, 8, 16, 20 or 32 bytes.
+- `ids`: int64 `(rows,)`.
+- `starts`: uint32 `(entries + 1,)`, only where equal codes are stored once: the rows of entry e
+  are `starts[e]` to `starts[e + 1]`. Without it, entry and row are the same.
+- `alive-N`: uint8, only where rows were removed: bit i % 8 of byte i // 8, the least significant
+  first, is 1 where row i is not removed.
+- `keys`, `keys_starts`, `labels`, `labels_starts`: strings by row, see `texts`.
+- `tableI`, `bucketsI`: in large segments, the tables of multi-index hashing, see `tables`.
+- `approximate`: for approximate backends, a faiss index, serialised.
+
+A removed item's row stays until `compact`.
+"""
+
+from dah_tf.index.engines import BACKENDS
+from dah_tf.index.index import Index
+from dah_tf.index.results import Neighbours, Within
+
+__all__ = ["BACKENDS", "Index", "Neighbours", "Within"]

@@ -1,0 +1,104 @@
+"""What a search returns, and how the answers of several segments become one."""
+
+import typing
+
+import numpy as np
+
+from dah_tf.index import engines
+from dah_tf.index.spans import spans
+
+# Distances and ids merged at a time, over all segments: 96 MiB.
+MERGED = 1 << 23
+
+
+class Neighbours(typing.NamedTuple):
+    """Nearest items of each query.
+
+    Attributes:
+        distances: int32 array of shape `(q, n)`, ascending; -1 where there is no further item.
+        ids: int64 array of shape `(q, n)`, ascending within a distance; -1 likewise.
+    """
+
+    distances: np.ndarray
+    ids: np.ndarray
+
+
+class Within(typing.NamedTuple):
+    """Items within a radius; query i's are `starts[i]` to `starts[i + 1]`.
+
+    Attributes:
+        starts: int64 array of shape `(q + 1,)`.
+        distances: int32 array of shape `(found,)`, ascending for each query.
+        ids: int64 array of shape `(found,)`, in no order within a distance.
+    """
+
+    starts: np.ndarray
+    distances: np.ndarray
+    ids: np.ndarray
+
+
+def nearest(backend, views, queries, k):
+    """The k nearest items over all segments.
+
+    Args:
+        backend: str, one of `engines.BACKENDS`.
+        views: list of pairs `(Segment, View)`, none of them empty.
+        queries: uint8 array of shape `(q, width)`.
+        k: int.
+
+    Returns:
+        int32 distances and int64 ids, each of shape `(q, k)`, as in `Neighbours`.
+    """
+    views = views if len(queries) else []
+    block = max(1, MERGED // max(1, k * len(views)))
+    parts = [
+        _merged(backend, views, queries[start : start + block], k)
+        for start in range(0, max(1, len(queries)), block)
+    ]
+    return tuple(np.concatenate(each) for each in zip(*parts, strict=True))
+
+
+def _merged(backend, views, queries, k):
+    shape = len(queries), k
+    found = [(np.full(shape, -1, np.int32), np.full(shape, -1, np.int64))]
+    for segment, view in views:
+        entries = engines.knn(backend, segment, view, queries, min(k, view.count))
+        found.append(segment.nearest_items(view, *entries, k))
+    distances, ids = (np.concatenate(each, axis=1) for each in zip(*found, strict=True))
+    last = np.where(ids < 0, np.iinfo(np.int32).max, distances)
+    if k < last.shape[1]:
+        first = np.argpartition(last, k, axis=1)[:, :k]
+        distances, ids, last = (
+            np.take_along_axis(each, first, axis=1) for each in (distances, ids, last)
+        )
+    order = np.lexsort((ids, last), axis=1)
+    return tuple(np.take_along_axis(each, order, axis=1) for each in (distances, ids))
+
+
+def within(backend, views, queries, radius):
+    """Every item within a radius over all segments.
+
+    Args:
+        backend, views, queries: as in `nearest`.
+        radius: int.
+
+    Returns:
+        `Within`.
+    """
+    views = views if len(queries) else []
+    # What is sorted are entries, each of many items: a radius may hold a tenth of the index.
+    parts = [np.zeros((5, 0), np.int64)]
+    for number, (segment, view) in enumerate(views):
+        near, entries, distances = engines.within(backend, segment, view, queries, radius)
+        first, counts = segment.runs(view, entries)
+        parts.append(np.stack([near, distances, first, counts, np.full(len(near), number)]))
+    found = np.concatenate(parts, axis=1)
+    near, distances, first, counts, origin = found[:, np.lexsort((found[1], found[0]))]
+    place = np.cumsum(counts) - counts
+    ids = np.empty(counts.sum(), np.int64)
+    for number, (segment, view) in enumerate(views):
+        own = origin == number
+        items = spans(first[own], counts[own])
+        ids[spans(place[own], counts[own])] = segment.ids_of(view, items)
+    starts = np.append(place, len(ids))[np.searchsorted(near, np.arange(len(queries) + 1))]
+    return Within(starts, np.repeat(distances, counts).astype(np.int32), ids)

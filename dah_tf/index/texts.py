@@ -1,0 +1,70 @@
+"""A string for each item, such as its path or its label, in two NumPy arrays.
+
+`text` is uint8: all strings in UTF-8, one after the other; string i is
+`bytes(text[starts[i]:starts[i + 1]]).decode()`. `starts` is int64 of shape `(n + 1,)`.
+"""
+
+import numpy as np
+
+from dah_tf.index.spans import spans
+
+BLOCK = 1 << 20
+
+
+def encode(strings):
+    """Arrays of a sequence of strings.
+
+    Returns:
+        Tuple of uint8 array `text` and int64 array `starts`.
+    """
+    # Names of files need not be valid UTF-8; Python marks such bytes as surrogates.
+    encoded = [string.encode("utf-8", "surrogateescape") for string in strings]
+    starts = np.zeros(len(encoded) + 1, np.int64)
+    np.cumsum([len(each) for each in encoded], out=starts[1:])
+    return np.frombuffer(b"".join(encoded), np.uint8), starts
+
+
+def decode(text, starts, rows):
+    """List of the strings of some rows."""
+    return [
+        text[starts[row] : starts[row + 1]].tobytes().decode("utf-8", "surrogateescape")
+        for row in rows
+    ]
+
+
+def take(text, starts, rows):
+    """Arrays of the strings of some rows, in their order."""
+    lengths = starts[rows + 1] - starts[rows]
+    taken = np.zeros(len(rows) + 1, np.int64)
+    np.cumsum(lengths, out=taken[1:])
+    return text[spans(starts[rows], lengths)], taken
+
+
+def join(columns):
+    """Arrays of several columns, one after the other."""
+    texts, shifted, total = [], [np.zeros(1, np.int64)], 0
+    for text, starts in columns:
+        texts.append(text)
+        shifted.append(starts[1:] + total)
+        total += len(text)
+    return np.concatenate(texts), np.concatenate(shifted)
+
+
+def matches(text, starts, wanted, prefix=False):
+    """Which strings are `wanted`, or begin with it.
+
+    Returns:
+        bool array of shape `(n,)`.
+    """
+    wanted = np.frombuffer(wanted.encode("utf-8", "surrogateescape"), np.uint8)
+    found = np.zeros(len(starts) - 1, bool)
+    for first in range(0, len(found), BLOCK):
+        begin = np.asarray(starts[first : first + BLOCK + 1])
+        lengths = np.diff(begin)
+        fits = lengths >= len(wanted) if prefix else lengths == len(wanted)
+        rows = np.flatnonzero(fits)
+        # Column by column: most rows drop out at the first letters.
+        for column, letter in enumerate(wanted):
+            rows = rows[text[begin[rows] + column] == letter]
+        found[first + rows] = True
+    return found

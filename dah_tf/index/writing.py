@@ -1,0 +1,259 @@
+"""How an index changes: new files first, then one rename makes all of the change visible."""
+
+import contextlib
+import copy
+
+import numpy as np
+
+from dah_tf import codes as packed
+from dah_tf.errors import UserError
+from dah_tf.index import approximate, files, scan, segments, texts
+
+# Small additions leave small segments. From this many on, those that fit into `MERGED_BYTES` are
+# written again as one: searching stays fast, and no addition writes much more than its own codes.
+SMALL_SEGMENTS = 16
+SMALL_BYTES = 1 << 18
+MERGED_BYTES = 1 << 19
+
+
+def settings(bits, fingerprint):
+    """The manifest's facts on the codes.
+
+    Raises:
+        UserError: a code length that cannot be stored.
+    """
+    if not 8 <= bits <= 256:
+        raise UserError(f"codes have 8 to 256 bits. Received: {bits}")
+    return {"bits": int(bits), "fingerprint": fingerprint}
+
+
+def empty(bits, fingerprint, backend, recall):
+    """The manifest's content of an index without items."""
+    return {
+        **settings(bits, fingerprint),
+        "backend": backend,
+        "recall": recall,
+        "generation": 0,
+        "next_id": 0,
+        "next_segment": 1,
+        "segments": [],
+    }
+
+
+@contextlib.contextmanager
+def change(index):
+    """Holds the lock while an index is changed: yields its newest manifest's content to edit.
+
+    Args:
+        index: `Index`; refreshed first.
+
+    Raises:
+        UserError: another process writes, or the disk is full.
+    """
+    with files.lock(index.path):
+        index.refresh()
+        try:
+            files.sweep(index.path)
+            yield copy.deepcopy(index._manifest)
+        except BaseException as error:
+            with contextlib.suppress(OSError, UserError):
+                files.sweep(index.path)
+            if isinstance(error, OSError):
+                raise UserError(f"cannot write to {index.path}: {error.strerror}") from error
+            raise
+
+
+def commit(folder, content):
+    """Makes a change visible and durable, then deletes what it made superfluous."""
+    content["generation"] += 1
+    files.sync_folder(folder / files.SEGMENTS)
+    files.write_manifest(folder, content)
+    with contextlib.suppress(OSError):  # the change is made; the next writer deletes the rest
+        files.sweep(folder)
+
+
+def append(folder, content, items):
+    """Writes items as new segments and names them in a manifest's content."""
+    total = len(items.ids) + sum(entry["live"] for entry in content["segments"])
+    for start in range(0, len(items.ids), segments.ROWS):
+        part = items
+        if len(items.ids) > segments.ROWS:
+            rows = np.arange(start, min(start + segments.ROWS, len(items.ids)))
+            part = segments.take(items, rows)
+        backend = content["backend"]
+        arrays = segments.arrays_of(part, content["bits"], with_tables=backend != "numpy")
+        kind = approximate.choose(backend, content["recall"], len(arrays["codes"]), total)
+        if kind:
+            arrays["approximate"] = approximate.build(arrays["codes"], kind, content["recall"])
+        name = f"{content['next_segment']:08d}"
+        content["next_segment"] += 1
+        content["segments"].append(
+            {
+                "name": name,
+                "rows": len(part.ids),
+                "live": len(part.ids),
+                "range": [int(part.ids.min()), int(part.ids.max())],
+                "files": {
+                    each: files.write_array(folder, f"{name}-{each}.npy", array)
+                    for each, array in arrays.items()
+                },
+            }
+        )
+
+
+def bury(folder, content, segment, rows):
+    """Records in a manifest's content that rows of a segment are removed."""
+    entries = content["segments"]
+    place = next(i for i, entry in enumerate(entries) if entry["name"] == segment.entry["name"])
+    entry = entries[place]
+    entry["live"] -= len(rows)
+    if not entry["live"]:
+        del entries[place]
+        return
+    # The number makes the name new: a reader may still be using the bitmap before.
+    name = f"{entry['name']}-alive-{content['generation'] + 1}.npy"
+    entry["files"]["alive"] = files.write_array(folder, name, segment.without(rows))
+
+
+def merge(content, opened, items):
+    """Takes small segments out of a manifest's content, if there are many.
+
+    Args:
+        content: the manifest's content.
+        opened: list of `Segment`, in its order.
+        items: `Items` about to be added.
+
+    Returns:
+        List of `Items` to be written with the new ones.
+    """
+    small = [segment for segment in opened if size(segment.entry) < SMALL_BYTES]
+    if len(small) + 1 < SMALL_SEGMENTS:
+        return []
+    small.sort(key=lambda segment: size(segment.entry))
+    taken, total = [], 0
+    for segment in small:
+        total += size(segment.entry)
+        if total > MERGED_BYTES:
+            break
+        taken.append(segment)
+    names = {segment.entry["name"] for segment in taken}
+    content["segments"] = [each for each in content["segments"] if each["name"] not in names]
+    return [segment.items() for segment in taken]
+
+
+def gathered(opened):
+    """The living items of segments, in parts of about `segments.ROWS`."""
+    pending, count = [], 0
+    for segment in opened:
+        if pending and count + segment.live > segments.ROWS:
+            yield segments.join(pending)
+            pending, count = [], 0
+        pending.append(segment.items())
+        count += segment.live
+    if pending:
+        yield segments.join(pending)
+
+
+def size(entry):
+    """Bytes of a segment's files."""
+    return sum(file[1] for file in entry["files"].values())
+
+
+def checked(content, codes, ids, keys, labels):
+    """New items, if they are sound; counts them in a manifest's content.
+
+    Raises:
+        UserError: codes of another length, an id given twice, or numbers that differ.
+    """
+    codes = checked_codes(codes, content["bits"])
+    if ids is None:
+        ids = np.arange(content["next_id"], content["next_id"] + len(codes))
+    ids = checked_ids(ids)
+    if len(ids) != len(codes):
+        raise UserError(f"{len(codes)} codes and {len(ids)} ids; each code needs one id")
+    ordered = np.sort(ids)
+    twice = ordered[1:][ordered[1:] == ordered[:-1]]
+    if len(twice):
+        raise UserError(f"id {twice[0]} is given twice")
+    columns = []
+    for name, strings in (("keys", keys), ("labels", labels)):
+        if strings is not None and len(strings) != len(codes):
+            raise UserError(f"{len(codes)} codes and {len(strings)} {name}")
+        columns.append(None if strings is None else texts.encode(strings))
+    if len(ids):
+        content["next_id"] = max(content["next_id"], int(ordered[-1]) + 1)
+    padded = scan.pad(codes, scan.padded_width(content["bits"]))
+    return segments.Items(ids, padded, *columns)
+
+
+def checked_codes(codes, bits):
+    """The codes as a uint8 array, if they are packed codes of `bits` bits.
+
+    Raises:
+        UserError: they are not.
+    """
+    try:
+        return packed.check(codes, bits)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def checked_ids(ids):
+    """Ids as int64 array.
+
+    Raises:
+        UserError: no whole numbers from 0 to 2**63 - 1.
+    """
+    ids = np.asarray(ids)
+    if not ids.size and ids.ndim == 1:
+        return np.zeros(0, np.int64)
+    # A whole number that is too large makes an array of objects.
+    whole = ids.ndim == 1 and ids.dtype.kind in "iu"
+    if not whole or ids.min() < 0 or ids.max() > np.iinfo(np.int64).max:
+        received = f"{ids.min()} to {ids.max()}" if whole else f"{ids.dtype} {ids.shape}"
+        raise UserError(
+            f"ids are whole numbers from 0 to 2**63 - 1 of shape (n,). Received: {received}"
+        )
+    return ids.astype(np.int64)
+
+
+def verify(folder, content, opened):
+    """What is wrong with an index: list of str."""
+    problems, ids = [], []
+    for segment in opened:
+        for record in segment.entry["files"].values():
+            if not files.is_whole(folder, record):
+                problems.append(f"{record[0]}: its content has changed since it was written")
+        ids.append(segment.ids[segment.living()])
+        problems += [f"segment {segment.entry['name']}: {each}" for each in _faults(segment)]
+    ids = np.sort(np.concatenate(ids)) if ids else np.zeros(0, np.int64)
+    if (ids[1:] == ids[:-1]).any():
+        problems.append("an id stands there twice")
+    if len(ids) and ids[-1] >= content["next_id"]:
+        problems.append(f"id {ids[-1]} is not below next_id {content['next_id']}")
+    return problems
+
+
+def _faults(segment):
+    """What does not fit together within a segment."""
+    if int(segment.living().sum()) != segment.live:
+        yield "another number of items than the manifest says"
+    if [int(segment.ids.min()), int(segment.ids.max())] != segment.entry["range"]:
+        yield "ids outside of the manifest's range"
+    if segment.starts is not None:
+        starts = segment.starts.astype(np.int64)
+        if starts[0] != 0 or starts[-1] != len(segment.ids) or (np.diff(starts) < 1).any():
+            yield "starts do not divide its items"
+    for name in ("keys", "labels"):
+        column = segment.column(name)
+        if column and (
+            column[1][0] or column[1][-1] != len(column[0]) or (np.diff(column[1]) < 0).any()
+        ):
+            yield f"{name}_starts do not divide {name}"
+    used = np.asarray(segment.codes[:, : -(-segment.bits // 8)])
+    if segment.codes[:, used.shape[1] :].any():
+        yield "padding that is not 0"
+    try:
+        packed.check(used, segment.bits)
+    except ValueError as error:
+        yield str(error)
