@@ -1,12 +1,10 @@
 """A trained model under a protocol: its codes' quality, what stands beside it, how fast it is."""
 
-import os
-import pathlib
 import time
 
 import numpy as np
 
-from dah_tf import codes, evaluation, metrics, references
+from dah_tf import codes, durable, evaluation, metrics, references
 
 PART = 8192
 EXAMPLES, NEIGHBOURS = 10, 10
@@ -132,12 +130,9 @@ def _names(dataset, indices):
 
 
 def write_examples(path, arrays):
-    """Writes `examples` to an `.npz` file, aside first, so that no half a file is ever seen."""
-    path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
+    """Writes `examples` to an `.npz` file, whole or not at all."""
+    with durable.replacing(path) as file:
         np.savez_compressed(file, **arrays)
-    os.replace(temporary, path)
 
 
 def encoding_time(model, dataset, indices, mirror=False, batches=(32, 128, 512)):

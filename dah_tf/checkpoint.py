@@ -5,12 +5,12 @@ agree on restore. It is written aside, fsynced and renamed; the last two are kep
 """
 
 import json
-import os
 import pathlib
 import zipfile
 
 import numpy as np
 
+from dah_tf import durable
 from dah_tf.errors import UserError
 
 KEEP = 2
@@ -21,7 +21,7 @@ class NotFinite(ArithmeticError):
 
 
 def save(folder, step, variables, facts):
-    """Writes `folder/step-XXXXXXXX.npz` and deletes all but the last two.
+    """Writes `folder/step-STEP.npz`, STEP being 8 digits, and deletes all but the last two.
 
     Args:
         folder: path; made if missing.
@@ -46,31 +46,13 @@ def save(folder, step, variables, facts):
         arrays[f"v{i:05d}"] = array
     meta = {"step": step, "facts": facts, "names": [v.path for v in variables]}
     path = folder / f"step-{step:08d}.npz"
-    temporary = folder / f".{path.name}.{os.getpid()}.tmp"
-    try:
-        with open(temporary, "wb") as file:
-            np.savez(file, meta=np.frombuffer(json.dumps(meta).encode(), np.uint8), **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(folder)
+    with durable.replacing(path) as file:
+        np.savez(file, meta=np.frombuffer(json.dumps(meta).encode(), np.uint8), **arrays)
     for old in files(folder)[:-KEEP]:
         old.unlink(missing_ok=True)
     for stale in folder.glob(".step-*.tmp"):
         stale.unlink(missing_ok=True)
     return path
-
-
-def sync_folder(folder):
-    """Makes a rename in `folder` durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def files(folder):

@@ -31,7 +31,7 @@ def define_flags():
 
 
 def main():
-    from dah_tf import assessment, evaluation, workspace
+    from dah_tf import assessment, devices, evaluation, workspace
 
     run = workspace.read_flags(FLAGS.workdir)
     for name in ("dataset", "data_dir", "protocol", "mirror"):
@@ -47,15 +47,13 @@ def main():
     if step is not None:
         print(f"the run has not ended: this is its checkpoint of step {step:,}")
     result, pictures = assessment.evaluate(model, dataset, protocol, run.mirror)
-    result["run"] = workspace.run_facts(FLAGS.workdir)
-    if step is not None:
-        result["run"]["step"] = step
+    result["run"] = workspace.run_facts(FLAGS.workdir, step)
     if FLAGS.note is not None:
         result["run"]["note"] = FLAGS.note
     path = pathlib.Path(FLAGS.output or pathlib.Path(FLAGS.workdir) / "evaluation.json")
     if FLAGS.encoding_time:
         result["encoding"] = assessment.encoding_time(model, dataset, protocol.database, run.mirror)
-        result["encoding"]["hardware"] = workspace.hardware()
+        result["encoding"]["hardware"] = devices.hardware()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         assessment.write_examples(path.with_name("examples.npz"), pictures)

@@ -48,6 +48,8 @@ def evaluate(
         JSON-able dict (no NaN or infinity: None stands for what is not defined):
         `protocol`, `bits`, `queries`, `database`, `conventions`;
         `map`, `map_at_1000`, `precision_at_1000`: dicts of `expected`, `worst`, `best`;
+        `precision_at_1000_limit`: float, what a perfect ranking reaches, below 1 where queries
+        have fewer than 1,000 relevant items;
         `precision_within_radius_2`: float, empty results as 0;
         `within_radius`: list of dicts, radius 0 to 4;
         `bit_balance`: `ones` and `ones_per_zero` by bit, their extremes, `dead` bits;
@@ -55,7 +57,8 @@ def evaluate(
         `top_curve` (the top 1,000), `rank_curve` (some 100 ranks over the whole database),
         `radius_curve`: points of expected precision and recall;
         `per_class`: list of dicts; `class_distances`: matrix, for at most 100 classes;
-        for multi-label data `ndcg`, `ndcg_at_1000` and `weighted_map`.
+        for multi-label data `ndcg`, `ndcg_at_1000` and `weighted_map`, a mean number
+        of shared labels.
 
     Raises:
         UserError: no query, or an empty database.
@@ -71,10 +74,10 @@ def evaluate(
     precision = metrics.average_precision(*histograms)
     radii = metrics.radius_curve(*histograms)
     within = [_radius(radii, radius) for radius in RADII if radius <= bits]
-    top = metrics.top_curve(*histograms, TOP)
-    points = [n for n in POINTS if n <= len(top.precision)]
-    rank = metrics.top_curve(*histograms, len(database_codes))
-    ranks = np.unique(np.geomspace(1, len(rank.precision), RANKS).round().astype(int)).tolist()
+    curve = metrics.top_curve(*histograms, len(database_codes))
+    points = [n for n in POINTS if n <= len(database_codes)]
+    ranks = np.unique(np.geomspace(1, len(database_codes), RANKS).round().astype(int)).tolist()
+    reachable = np.minimum(histograms[0].sum(axis=1), TOP).mean() / min(TOP, len(database_codes))
     result = {
         "protocol": dict(protocol),
         "bits": bits,
@@ -84,12 +87,13 @@ def evaluate(
         "map": _means(precision),
         f"map_at_{TOP}": metrics.mean_average_precision(*histograms, TOP)._asdict(),
         f"precision_at_{TOP}": metrics.precision_at(*histograms, TOP)._asdict(),
+        f"precision_at_{TOP}_limit": reachable,
         "precision_within_radius_2": float(radii.precision[min(2, bits)]),
         "within_radius": within,
         "bit_balance": _balance(database_codes, bits),
         "codes": _codes(database_codes, database_labels, bits),
-        "top_curve": _points(top, points),
-        "rank_curve": _points(rank, ranks),
+        "top_curve": _points(curve, points),
+        "rank_curve": _points(curve, ranks),
         "radius_curve": {name: list(getattr(radii, name)) for name in radii._fields},
         "per_class": _per_class(precision.expected, query_labels, database_labels, class_names),
     }
@@ -213,10 +217,11 @@ def table(result):
     for key, name in (
         ("ndcg", "NDCG"),
         (f"ndcg_at_{TOP}", f"NDCG@{TOP}"),
-        ("weighted_map", "weighted MAP"),
     ):
         if key in result:
             lines.append(f"{name:<24}{_percent(result[key], 9)}")
+    if "weighted_map" in result:
+        lines.append(f"{'weighted MAP':<24}{result['weighted_map']:>9.4f} (shared labels, no %)")
     if "accuracy" in result:
         lines.append(f"{'classifier accuracy':<24}{_percent(result['accuracy'], 9)}")
     lines += ["", f"{'within radius, %':<24}" + "".join(f"{radius:>9}" for radius in within)]
@@ -266,8 +271,11 @@ def _reference_lines(result):
 
 def _convention_lines(result):
     small = "" if result["database"] >= TOP else f"; MAP@{TOP}: all {result['database']:,} items"
+    limit = result[f"precision_at_{TOP}_limit"]
+    few = f"precision@{TOP} can reach {100 * limit:.2f} here: there are not {TOP:,} relevant items."
     return [
         "ties: expected = mean over all orders of items at equal distance; worst and best = bounds.",
         f"AP is divided by the relevant items retrieved (0 if none){small}.",
         "Precision within a radius counts empty results as 0.",
+        *([few] if limit < 1 else []),
     ]

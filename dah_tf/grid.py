@@ -111,28 +111,6 @@ def is_done(cell):
     )
 
 
-def check(cell, flags):
-    """Refuses a cell that was begun with other flags.
-
-    Args:
-        cell: `Cell`.
-        flags: dict of flag to value, what the cell is to be run with.
-
-    Raises:
-        UserError: its folder holds a run with other ones.
-    """
-    found = (read_json(cell.folder / "flags.json") or {}).get("flags")
-    changed = [
-        f"{name} was {found[name]!r}, now {value!r}"
-        for name, value in flags.items()
-        if found and name in found and found[name] != value
-    ]
-    if changed:
-        raise UserError(
-            f"{cell.folder} holds a run with other flags: {'; '.join(changed)}; use another --output"
-        )
-
-
 def is_busy(cell):
     """Whether another process trains in a cell's folder."""
     try:

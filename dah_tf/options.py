@@ -25,7 +25,12 @@ def data_flags():
     flags.DEFINE_string(
         "protocol", "full", "full, 1k/5k/59k, 1k/5k/54k, unseen or own; see README."
     )
-    flags.DEFINE_integer("validation", 1000, "Images carved from training for model selection.", 0)
+    flags.DEFINE_integer(
+        "validation",
+        None,
+        "Images carved from training for model selection; None: 1,000, at most a tenth.",
+        0,
+    )
     flags.DEFINE_float("cache_gib", 4.0, "Decoded images of a folder kept in memory, GiB.", 0.0)
 
 
@@ -123,10 +128,10 @@ def launch(main, usage, paths=False, keras=True):
         paths: bool; the command takes arguments that are no flags: `main` gets them as a list.
         keras: bool; False for a command that needs no Keras.
     """
-    if {"--help", "-h", "-help", "--helpfull", "--helpshort"} & set(sys.argv[1:]):
-        print(help_text(usage))
-        sys.exit(0)
     try:
+        if {"--help", "-h", "-help", "--helpfull", "--helpshort"} & set(sys.argv[1:]):
+            print(help_text(usage), flush=True)
+            sys.exit(0)
         FLAGS.set_gnu_getopt(paths)  # flags may follow the paths
         rest = FLAGS(sys.argv)
         if rest[1:] and not paths:
@@ -136,9 +141,15 @@ def launch(main, usage, paths=False, keras=True):
             )
         if keras:
             import_quietly()
-        sys.exit(main(rest[1:]) if paths else main())
+        code = main(rest[1:]) if paths else main()
+        sys.stdout.flush()
+        sys.exit(code)
     except (flags.Error, UserError) as error:
         fail(error)
+    except BrokenPipeError:
+        # The reader, such as `head`, has gone; at its end Python flushes stdout once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

@@ -49,7 +49,7 @@ def lock(workdir):
 def _train(options, held):
     import keras
 
-    from dah_tf import runlog, training, workspace
+    from dah_tf import durable, runlog, training, workspace
 
     flags = dict(sorted(vars(options).items()))
     keras.utils.set_random_seed(options.seed)
@@ -111,7 +111,9 @@ def _train(options, held):
     path = pathlib.Path(options.workdir) / "model.keras"
     temporary = path.with_name(".model.tmp.keras")
     model.save(temporary)
+    durable.sync(temporary)
     temporary.replace(path)
+    durable.sync(path.parent)
     print(f"trained to step {steps:,} ({trained / 60:.1f} min in this part); {path}")
     finish(options, flags, model, dataset, protocol, run.log, facts)
     run.log.close()
@@ -163,35 +165,12 @@ def set_precision(name):
     """
     import keras
 
+    from dah_tf import devices
+
     if name == "auto":
-        name = "mixed_bfloat16" if bfloat16_is_fast() else "float32"
+        name = "mixed_bfloat16" if devices.bfloat16_is_fast() else "float32"
     keras.config.set_dtype_policy(name)
     return name
-
-
-def bfloat16_is_fast():
-    """Whether the devices have bfloat16 matrix products (x86 AVX512-BF16 or AMX, Ampere, TPU)."""
-    import keras
-
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        gpus = tf.config.list_physical_devices("GPU")
-        if gpus:
-            details = tf.config.experimental.get_device_details(gpus[0])
-            return details.get("compute_capability", (0, 0)) >= (8, 0)
-        accelerated = bool(tf.config.list_physical_devices("TPU"))
-    elif keras.backend.backend() == "jax":
-        import jax
-
-        accelerated = jax.default_backend() in ("gpu", "tpu")
-    else:
-        accelerated = False
-    if accelerated:
-        return True
-    cpuinfo = pathlib.Path("/proc/cpuinfo")
-    text = cpuinfo.read_text() if cpuinfo.exists() else ""
-    return "avx512_bf16" in text or "amx_bf16" in text
 
 
 def scope(strategy):
@@ -266,7 +245,8 @@ def report_skipped(workdir, dataset):
     if dataset.skipped:
         path = pathlib.Path(workdir) / "skipped.txt"
         path.write_text("".join(f"{name}\t{reason}\n" for name, reason in dataset.skipped))
-        print(f"{len(dataset.skipped)} unreadable files skipped, listed in {path}")
+        count = len(dataset.skipped)
+        print(f"{count} unreadable {'file' if count == 1 else 'files'} skipped, listed in {path}")
 
 
 def make_validator(options, dataset, protocol):
@@ -290,6 +270,8 @@ def make_validator(options, dataset, protocol):
 def announce(options, dataset, protocol, model, plan, steps, precision, replicas):
     """Prints what is about to happen."""
     import keras
+
+    from dah_tf import devices
 
     size, channels = dataset.images.size, dataset.images.channels
     count = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
@@ -323,7 +305,7 @@ def announce(options, dataset, protocol, model, plan, steps, precision, replicas
                 f"({options.epochs:g} epochs), {options.optimizer} at {options.learning_rate:g}"
             ),
         ),
-        ("device", f"{device_name()} x {replicas}, {precision}, {keras.backend.backend()}"),
+        ("device", f"{devices.name()} x {replicas}, {precision}, {keras.backend.backend()}"),
         ("folder", options.workdir),
     ]
     for name, value in rows:
@@ -338,29 +320,11 @@ def has_attention(model):
     return any(isinstance(layer, CBAM) for layer in model.backbone.layers)
 
 
-def device_name():
-    """Kind of device the back end computes on."""
-    import os
-
-    import keras
-
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        for kind in ("GPU", "TPU"):
-            if tf.config.list_logical_devices(kind):
-                return kind
-    elif keras.backend.backend() == "jax":
-        import jax
-
-        if jax.default_backend() != "cpu":
-            return jax.devices()[0].device_kind
-    return f"CPU ({os.cpu_count()} cores)"
-
-
 def slow_advice(options):
     """What to say where a run turns out to take hours on a CPU, or None."""
-    if options.backbone == "compact" or not device_name().startswith("CPU"):
+    from dah_tf import devices
+
+    if options.backbone == "compact" or devices.accelerators():
         return None
     return (
         "that is long for a CPU: --flagfile=configs/cifar10_compact.cfg trains a network made "

@@ -16,6 +16,7 @@ import time as clock
 
 import numpy as np
 
+from dah_tf import durable
 from dah_tf.errors import UserError
 from dah_tf.events import Appender, Events
 from dah_tf.progress import Progress
@@ -196,45 +197,47 @@ def cut_back(path, step):
         path: path of the file; it may be missing.
         step: int, the last step to keep.
     """
-    path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    if not path.exists():
+    if not pathlib.Path(path).exists():
         return
-    changed, last = False, -1
-    try:
-        with open(path, "rb") as old, open(temporary, "wb") as new:
-            for line in old:
-                found = _step_of(line)
-                keep = found is not None and last < found <= step
-                if keep:
-                    new.write(line.rstrip(b"\n") + b"\n")
-                    last = found
-                changed |= not keep or not line.endswith(b"\n")
-            new.flush()
-            os.fsync(new.fileno())
-        if changed:
-            os.replace(temporary, path)
-            _sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with open(path, "rb") as old:
+        if all(line == kept for line, kept in _kept(old, step)):
+            return
+    with open(path, "rb") as old, durable.replacing(path) as new:
+        new.writelines(kept for _, kept in _kept(old, step))
 
 
-def last_record(path):
-    """The last line of a `metrics.jsonl`.
+def _kept(lines, step):
+    """Pairs of each line and what is kept of it: all with its end, or nothing."""
+    last = -1
+    for line in lines:
+        found = _step_of(line)
+        if found is not None and last < found <= step:
+            last = found
+            yield line, line.rstrip(b"\n") + b"\n"
+        else:
+            yield line, b""
+
+
+def last_record(path, step=None):
+    """The last line of a `metrics.jsonl`, or the last up to a step.
 
     Its `seconds` is the time of the steps so far, over all parts of the run; what a killed part
     did after its last checkpoint was undone, and does not count.
 
     Args:
         path: path of the file.
+        step: int, or None for the file's end, which is found without reading the rest.
 
     Returns:
         Dict; empty where there is no file or no whole line.
     """
     try:
         with open(path, "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
-            return dict(json.loads(file.read().splitlines()[-1]))
+            if step is None:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
+                return dict(json.loads(file.read().splitlines()[-1]))
+            kept = [line for _, line in _kept(file, step) if line]
+            return dict(json.loads(kept[-1]))
     except (OSError, ValueError, IndexError, TypeError):
         return {}
 
@@ -245,14 +248,6 @@ def _step_of(line):
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return None
-
-
-def _sync_folder(folder):
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def example_sheet(query_images, neighbour_images, relevant):

@@ -32,7 +32,7 @@ def define_flags():
 
 
 def main():
-    from dah_tf import grid
+    from dah_tf import grid, workspace
 
     if not FLAGS.output:
         raise UserError("name the sweep's folder: --output=DIR")
@@ -49,14 +49,19 @@ def main():
     }
     for cell in chosen:
         own = {name: parsed[name][value] for name, value in cell.settings.items()}
-        grid.check(cell, {**{name: flag.value for name, flag in fixed.items()}, **own})
+        changed = workspace.changed_flags(
+            cell.folder, {**{name: flag.value for name, flag in fixed.items()}, **own}
+        )
+        if changed:
+            raise UserError(
+                f"{cell.folder} holds a run with other flags: {'; '.join(changed)}; use another "
+                "--output"
+            )
     failed = []
     if not FLAGS.dry_run:
         failed = run(chosen, [flag.serialize() for flag in fixed.values()])
     rows = grid.summary(everything)
     if pathlib.Path(FLAGS.output).is_dir():
-        from dah_tf import workspace
-
         workspace.write_json(pathlib.Path(FLAGS.output) / "sweep.json", rows)
     print(grid.table(rows))
     for cell in failed:

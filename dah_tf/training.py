@@ -250,9 +250,8 @@ class Run:
     def _say_how_long(self):
         seconds = self.progress.eta_seconds
         shown = f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
-        self.progress.message(
-            f"about {shown} to go at {self.progress.images_per_second:.0f} images/s"
-        )
+        shown = f"about {shown}" if seconds >= 60 else "less than a minute"
+        self.progress.message(f"{shown} to go at {self.progress.images_per_second:.0f} images/s")
         if self.advice and seconds > 7200:
             self.progress.message(self.advice)
 

@@ -7,12 +7,11 @@ checkpoints/  model.keras  evaluation.json  export/1/
 import datetime
 import importlib.metadata
 import json
-import os
 import pathlib
 import platform
 import types
 
-from dah_tf import __version__
+from dah_tf import __version__, durable
 from dah_tf.errors import UserError
 
 # What may change between the parts of one run.
@@ -36,14 +35,8 @@ LOCAL_FLAGS = {"workdir", "data_dir", "describe", "json"}
 
 def write_json(path, content):
     """Writes JSON aside and renames it, so that a reader never sees half a file."""
-    path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "w") as file:
-        json.dump(content, file, indent=1)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    with durable.replacing(path) as file:
+        file.write((json.dumps(content, indent=1) + "\n").encode())
 
 
 def read_flags(workdir):
@@ -110,12 +103,7 @@ def record_flags(workdir, flags, data, steps):
     folder = pathlib.Path(workdir)
     path = folder / "flags.json"
     if path.exists():
-        old = vars(read_flags(folder))
-        changed = [
-            f"{name} was {old.get(name)!r}, now {value!r}"
-            for name, value in flags.items()
-            if name not in FREE_FLAGS and old.get(name) != value
-        ]
+        changed = changed_flags(folder, flags)
         if read_data_facts(folder) != data:
             changed.append("the data itself")
         if changed:
@@ -126,12 +114,47 @@ def record_flags(workdir, flags, data, steps):
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        content = {"flags": flags, "data": data, "steps": steps, "dah_tf": __version__}
+        content = {"flags": flags, "data": data, "steps": steps, **surroundings()}
         write_json(path, content)
     except OSError as error:
         raise UserError(
             f"cannot write to {folder}: {error.strerror}; choose another --workdir"
         ) from error
+
+
+def changed_flags(workdir, flags):
+    """How flags differ from those that a run's folder was begun with.
+
+    Args:
+        workdir: path of the folder.
+        flags: dict; flags that are not in it are not compared.
+
+    Returns:
+        List of str, one a flag that must stay as it was; empty where no run was begun.
+
+    Raises:
+        UserError: the folder's flags.json is damaged.
+    """
+    if not (pathlib.Path(workdir) / "flags.json").exists():
+        return []
+    old = vars(read_flags(workdir))
+    return [
+        f"{name} was {old.get(name)!r}, now {value!r}"
+        for name, value in flags.items()
+        if name not in FREE_FLAGS and old.get(name) != value
+    ]
+
+
+def surroundings():
+    """What a run is made with: a dict of `hardware`, a line, and `versions` by package."""
+    import keras
+
+    from dah_tf import devices
+
+    versions = {"dah_tf": __version__, "python": platform.python_version()}
+    for name in ("keras", "numpy", keras.backend.backend()):
+        versions[name] = importlib.metadata.version(name)
+    return {"hardware": devices.hardware(), "versions": versions}
 
 
 def open_data(options):
@@ -261,27 +284,24 @@ def load_model(workdir):
     return model, step
 
 
-def run_facts(workdir):
+def run_facts(workdir, step=None):
     """What a result must say of the run behind it.
 
     Args:
         workdir: path of the run's folder.
+        step: int, the checkpoint's that is evaluated; None is the run's end.
 
     Returns:
-        JSON-able dict: `name`, `note`, `flags`, `step` (the last that was logged), `steps`,
-        `epochs`, `images_seen`, `seconds` of training, `finished` (UTC), `hardware`, `versions`.
+        JSON-able dict: `name`, `note`, `flags`, `step`, `steps` of the whole run, `epochs`,
+        `images_seen`, `seconds` of training, `finished` (UTC), and what the run was begun with:
+        `hardware`, `versions`.
     """
-    import keras
-
     from dah_tf import runlog
 
     folder = pathlib.Path(workdir)
     content = json.loads((folder / "flags.json").read_text())
-    flags, last = content["flags"], runlog.last_record(folder / "metrics.jsonl")
+    flags, last = content["flags"], runlog.last_record(folder / "metrics.jsonl", step)
     classes = flags["classes_per_group"] or min(content["data"]["num_classes"], 100)
-    versions = {"dah_tf": __version__, "python": platform.python_version()}
-    for name in ("keras", "numpy", keras.backend.backend()):
-        versions[name] = importlib.metadata.version(name)
     step = last.get("step", 0)
     finished = datetime.datetime.fromtimestamp(last.get("time", 0), datetime.UTC)
     return {
@@ -294,38 +314,6 @@ def run_facts(workdir):
         "images_seen": step * flags["groups"] * classes * flags["images_per_class"],
         "seconds": last.get("seconds"),
         "finished": finished.isoformat(timespec="seconds") if last else None,
-        "hardware": hardware(),
-        "versions": versions,
+        "hardware": content.get("hardware"),
+        "versions": content.get("versions", {}),
     }
-
-
-def hardware():
-    """The devices that the back end computes on, and the processor, as one line."""
-    import keras
-
-    devices = []
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        for device in tf.config.list_physical_devices("GPU"):
-            details = tf.config.experimental.get_device_details(device)
-            devices.append(details.get("device_name", "GPU"))
-    elif keras.backend.backend() == "jax":
-        import jax
-
-        devices = [d.device_kind for d in jax.devices() if d.platform != "cpu"]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return ", ".join([*devices, f"{cores} CPU cores ({_processor()})"])
-
-
-def _processor():
-    """The processor's name and its widest extension for neural networks."""
-    name, path = platform.processor() or platform.machine(), pathlib.Path("/proc/cpuinfo")
-    text = path.read_text() if path.exists() else ""
-    for line in text.splitlines():
-        if line.startswith("model name"):
-            name = line.partition(":")[2].strip()
-            break
-    extensions = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")
-    found = next((each for each in extensions if each in text), None)
-    return f"{name}, {found.upper().replace('_', '-')}" if found else name

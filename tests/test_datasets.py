@@ -1,10 +1,8 @@
 """Labelled images by a short name: what is read, in which order, and what is refused."""
 
 import io
-import socket
 import subprocess
 import sys
-import urllib.request
 
 import numpy as np
 import pytest
@@ -392,79 +390,7 @@ def test_arrays_load_without_tensorflow(tmp_path):
     assert lines[2].startswith("UserError")
 
 
-# === TensorFlow Datasets ===
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
-    """A TFDS folder with a small data set, and what its images must decode to."""
-    import tensorflow_datasets as tfds
-
-    class Pieces(tfds.core.GeneratorBasedBuilder):
-        """Pieces of two photographs."""
-
-        VERSION = tfds.core.Version("1.0.0")
-
-        def _info(self):
-            features = {
-                "image": tfds.features.Image(shape=(32, 32, 3), encoding_format="jpeg"),
-                "label": tfds.features.ClassLabel(names=["china", "flower"]),
-            }
-            return tfds.core.DatasetInfo(
-                builder=self, features=tfds.features.FeaturesDict(features)
-            )
-
-        def _split_generators(self, dl_manager):
-            return {"train": self._rows(0, 40), "test": self._rows(40, 50)}
-
-        def _rows(self, first, last):
-            for i in range(first, last):
-                yield i, {"image": jpeg(crop(i)), "label": i % 2}
-
-        def _generate_examples(self, **kwargs):
-            raise NotImplementedError
-
-    root = tmp_path_factory.mktemp("tfds")
-    Pieces(data_dir=root).download_and_prepare()
-    return root
-
-
-def jpeg(image):
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=75)
-    buffer.seek(0)
-    return buffer
-
-
-def test_tfds(prepared):
-    dataset = data.load("tfds:pieces", data_dir=prepared)
-    assert dataset.class_names == ["china", "flower"]
-    assert len(dataset.train) == 40 and dataset.test.tolist() == list(range(40, 50))
-    wanted = {by_pil(jpeg(crop(i))).tobytes(): i for i in range(50)}
-    found = [wanted[image.tobytes()] for image in dataset.images.read(np.arange(50))]
-    assert sorted(found[:40]) == list(range(40)) and sorted(found[40:]) == list(range(40, 50))
-    assert dataset.labels.tolist() == [i % 2 for i in found]
-    again = data.load("tfds:pieces", data_dir=prepared)
-    assert again.fingerprint == dataset.fingerprint
-    small = data.load("tfds:pieces", data_dir=prepared, image_size=16, channels=1)
-    assert small.images.read([0]).shape == (1, 16, 16, 1)
-
-
-def test_tfds_too_large_for_memory(prepared):
-    assert "--cache_gib" in error("tfds:pieces", data_dir=prepared, cache_gib=1e-5)
-
-
-def test_tfds_that_is_not_there_says_what_to_do(tmp_path, monkeypatch):
-    def no_network(address, timeout):
-        raise socket.gaierror(-2, "Name or service not known")
-
-    monkeypatch.setattr(socket, "create_connection", no_network)
-    monkeypatch.setattr(urllib.request, "getproxies", dict)
-    text = error("cifar10", data_dir=tmp_path / "nowhere")
-    assert "cannot be downloaded (www.cs.toronto.edu: Name or service not known)" in text
-    assert str(tmp_path / "nowhere") in text and "--data_dir" in text and "npz:" in text
-    assert not (tmp_path / "nowhere").exists()
-    assert "knows no nonesuch" in error("tfds:nonesuch", data_dir=tmp_path)
+# === Any ===
 
 
 @pytest.mark.parametrize("spec", ["", "imagenet", "tfds:", "folder:", "folder", "cifar10:x", "npz"])

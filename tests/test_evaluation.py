@@ -32,6 +32,9 @@ def test_by_hand():
         assert list(result[key]) == ["expected", "worst", "best"]
         assert list(result[key].values()) == pytest.approx([value] * 3)
     assert result["precision_within_radius_2"] == 0.5
+    # Of the four items that the top 1,000 holds, two are relevant: no ranking finds more.
+    assert result["precision_at_1000_limit"] == 0.5
+    assert "precision@1000 can reach 50.00 here" in evaluation.table(result)
     assert [row["precision"] for row in result["within_radius"]] == [1, 0.5, 0.5, 2 / 3, 0.5]
     assert result["bit_balance"]["ones"] == [0.5] * 4
     assert result["bit_balance"]["dead"] == 0
@@ -99,3 +102,11 @@ def test_the_protocol_may_not_be_empty():
         evaluation.evaluate(query[:0], query_labels[:0], database, labels, 4, PROTOCOL)
     with pytest.raises(UserError, match="own has 2 queries and 0 database items"):
         evaluation.evaluate(query, query_labels, database[:0], labels[:0], 4, PROTOCOL)
+
+
+def test_weighted_map_stands_without_percent():
+    # Both items share both labels with the query: the mean grade up to each is 2.
+    both, zero = np.ones((2, 2), int), codes.pack([[0, 1], [0, 1]])
+    result = evaluation.evaluate(zero[:1], both[:1], zero, both, 2, PROTOCOL)
+    assert result["weighted_map"] == 2.0 and result["ndcg"] == 1.0
+    assert "weighted MAP               2.0000 (shared labels, no %)" in evaluation.table(result)

@@ -117,7 +117,7 @@ def in_child(function):
         try:
             function()
             os._exit(0)
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001 - nothing may leave the forked child
             print(repr(error), file=sys.stderr, flush=True)
             os._exit(1)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

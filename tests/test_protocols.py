@@ -264,3 +264,9 @@ def test_validation_that_takes_a_class_last_image():
 def test_protocol_cannot_be_changed(dataset):
     with pytest.raises(dataclasses.FrozenInstanceError):
         protocols.make("full", dataset).seed = 1
+
+
+@pytest.mark.parametrize(("images", "held"), [(2800, 280), (12_000, 1000), (9, 0)])
+def test_validation_by_default_is_a_thousand_or_a_tenth(images, held):
+    made = make_dataset(np.arange(images + 30) % 3, train=images)
+    assert len(protocols.make("full", made, validation=None, seed=0).validation) == held

@@ -211,3 +211,19 @@ def test_querying_loads_no_framework(folder):
         [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("line", ["query --index=ix --codes=codes.npy --k=40", "--help"])
+def test_a_reader_that_goes_early_is_no_error(folder, line):
+    command(BUILD, folder)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dah_tf.search", *line.split()],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+    )
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    process.wait(timeout=60)

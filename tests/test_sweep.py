@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from dah_tf import grid
+from dah_tf import grid, workspace
 from dah_tf.errors import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -78,9 +78,10 @@ def test_the_choice_is_by_validation_never_by_the_queries(tmp_path):
     text = grid.table(rows)
     assert "bits=12 phi1=2 seed=0         65.00 *   10.00" in text
     assert "the choice" in text
-    grid.check(found[0], {"phi1": 1.0})
-    with pytest.raises(UserError, match=r"phi1 was 1\.0, now 2\.0"):
-        grid.check(found[0], {"phi1": 2.0})
+    assert workspace.changed_flags(found[0].folder, {"phi1": 1.0, "data_dir": "elsewhere"}) == []
+    changed = workspace.changed_flags(found[0].folder, {"phi1": 2.0})
+    assert changed == ["phi1 was 1.0, now 2.0"]
+    assert workspace.changed_flags(found[7].folder, {"phi1": 2.0}) == []
 
 
 @pytest.fixture(scope="module")

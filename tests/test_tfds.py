@@ -1,8 +1,10 @@
 """Prepared folders of TensorFlow Datasets: a small `cifar10`, and a data set that is odd."""
 
 import io
+import socket
 import subprocess
 import sys
+import urllib.request
 
 import numpy as np
 import pytest
@@ -13,7 +15,8 @@ from sklearn.datasets import load_sample_images
 from dah_tf import data
 from dah_tf.errors import UserError
 
-PHOTOGRAPH = load_sample_images().images[0]
+PHOTOGRAPHS = load_sample_images().images
+PHOTOGRAPH = PHOTOGRAPHS[0]
 CLASSES = ["plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 BROKEN = b"no image"
 
@@ -22,6 +25,24 @@ def encoded(i, form, width=32):
     buffer = io.BytesIO()
     Image.fromarray(PHOTOGRAPH[3 * i : 3 * i + 32, 4 * i : 4 * i + width]).save(buffer, form)
     return buffer.getvalue()
+
+
+def piece(i):
+    """A JPEG file of a piece of either photograph, another one for every `i`."""
+    top, left = 37 * i % 380, 91 * i % 590
+    buffer = io.BytesIO()
+    image = Image.fromarray(PHOTOGRAPHS[i % 2][top : top + 32, left : left + 32])
+    image.save(buffer, "JPEG", quality=75)
+    return buffer.getvalue()
+
+
+def refusal(spec, **options):
+    """The one line that `load` refuses `spec` with."""
+    with pytest.raises(UserError) as caught:
+        data.load(spec, **options)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
 
 
 def by_pil(contents):
@@ -126,3 +147,67 @@ def test_nothing_is_said_while_loading(folder):
     start = ("I0000", "W0000", "E0000", "WARNING: All log messages before")
     assert [line for line in done.stderr.splitlines() if not line.startswith(start)] == []
     assert done.stdout == ""
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A TFDS folder with a small data set, and what its images must decode to."""
+
+    class Pieces(tfds.core.GeneratorBasedBuilder):
+        """Pieces of two photographs."""
+
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            features = {
+                "image": tfds.features.Image(shape=(32, 32, 3), encoding_format="jpeg"),
+                "label": tfds.features.ClassLabel(names=["china", "flower"]),
+            }
+            return tfds.core.DatasetInfo(
+                builder=self, features=tfds.features.FeaturesDict(features)
+            )
+
+        def _split_generators(self, dl_manager):
+            return {
+                "train": self._generate_examples(0, 40),
+                "test": self._generate_examples(40, 50),
+            }
+
+        def _generate_examples(self, first, last):
+            for i in range(first, last):
+                yield i, {"image": io.BytesIO(piece(i)), "label": i % 2}
+
+    root = tmp_path_factory.mktemp("tfds")
+    Pieces(data_dir=root).download_and_prepare()
+    return root
+
+
+def test_tfds(prepared):
+    dataset = data.load("tfds:pieces", data_dir=prepared)
+    assert dataset.class_names == ["china", "flower"]
+    assert len(dataset.train) == 40 and dataset.test.tolist() == list(range(40, 50))
+    wanted = {by_pil(piece(i)).tobytes(): i for i in range(50)}
+    found = [wanted[image.tobytes()] for image in dataset.images.read(np.arange(50))]
+    assert sorted(found[:40]) == list(range(40)) and sorted(found[40:]) == list(range(40, 50))
+    assert dataset.labels.tolist() == [i % 2 for i in found]
+    again = data.load("tfds:pieces", data_dir=prepared)
+    assert again.fingerprint == dataset.fingerprint
+    small = data.load("tfds:pieces", data_dir=prepared, image_size=16, channels=1)
+    assert small.images.read([0]).shape == (1, 16, 16, 1)
+
+
+def test_tfds_too_large_for_memory(prepared):
+    assert "--cache_gib" in refusal("tfds:pieces", data_dir=prepared, cache_gib=1e-5)
+
+
+def test_tfds_that_is_not_there_says_what_to_do(tmp_path, monkeypatch):
+    def no_network(address, timeout):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "create_connection", no_network)
+    monkeypatch.setattr(urllib.request, "getproxies", dict)
+    text = refusal("cifar10", data_dir=tmp_path / "nowhere")
+    assert "cannot be downloaded (www.cs.toronto.edu: Name or service not known)" in text
+    assert str(tmp_path / "nowhere") in text and "--data_dir" in text and "npz:" in text
+    assert not (tmp_path / "nowhere").exists()
+    assert "knows no nonesuch" in refusal("tfds:nonesuch", data_dir=tmp_path)

@@ -69,7 +69,7 @@ def make(name, dataset, *, validation=0, seed=0):
             `own`: a tenth of each class are queries, the rest trains and is the database.
         dataset: `Dataset`.
         validation: int, images taken out of training, from each class by its share. They stay in
-            the database.
+            the database. None takes 1,000, or a tenth of the training images where that is fewer.
         seed: int, of every choice made here.
 
     An image with several labels counts as its first class' where classes are drawn from.
@@ -125,6 +125,8 @@ def make(name, dataset, *, validation=0, seed=0):
         description = f"{OWN_SHARE:.0%} of each class are queries, seeded; the rest is the database"
     if not len(query):
         raise UserError(f"{dataset.name} is too small for --protocol={name}: no query is left")
+    if validation is None:
+        validation = min(1000, len(train) // 10)
     held = _validation(dataset, train, validation, np.random.default_rng([seed, 102]))
     learned = np.setdiff1d(train, held)
     lost = _classes(dataset, train) - _classes(dataset, learned)

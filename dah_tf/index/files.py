@@ -21,6 +21,7 @@ import zlib
 
 import numpy as np
 
+from dah_tf import durable
 from dah_tf.errors import UserError
 
 FORMAT = "dah_tf index"
@@ -101,15 +102,6 @@ def write_new(path, parts):
     return size, crc
 
 
-def sync_folder(folder):
-    """Makes new and renamed entries of a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def write_manifest(folder, content):
     """Replaces the manifest: until the rename the old one stands, afterwards the new one.
 
@@ -123,7 +115,7 @@ def write_manifest(folder, content):
     temporary.unlink(missing_ok=True)
     write_new(temporary, [json.dumps(body).encode()])
     os.replace(temporary, temporary.with_name(MANIFEST))
-    sync_folder(folder)
+    durable.sync(folder)
 
 
 def read_manifest(folder):
@@ -201,7 +193,7 @@ def sweep(folder):
     """
     folder = pathlib.Path(folder)
     # Were the manifest's rename undone by a loss of power, the files before it would be needed.
-    sync_folder(folder)
+    durable.sync(folder)
     named = {
         file[0] for part in read_manifest(folder)["segments"] for file in part["files"].values()
     }
@@ -228,7 +220,7 @@ def new_folder(path):
         with lock(aside):
             yield aside
             os.rename(aside, path)
-            sync_folder(path.parent)
+            durable.sync(path.parent)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     finally:

@@ -4,6 +4,7 @@ import pathlib
 
 import numpy as np
 
+from dah_tf import durable
 from dah_tf.errors import UserError
 from dah_tf.index import engines, files, results, scan, segments, writing
 
@@ -68,7 +69,7 @@ class Index:
         with files.new_folder(path) as folder:
             if items is not None:
                 writing.append(folder, content, items)
-            files.sync_folder(folder / files.SEGMENTS)
+            durable.sync(folder / files.SEGMENTS)
             files.write_manifest(folder, content)
         return cls(path)
 

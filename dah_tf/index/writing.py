@@ -6,6 +6,7 @@ import copy
 import numpy as np
 
 from dah_tf import codes as packed
+from dah_tf import durable
 from dah_tf.errors import UserError
 from dah_tf.index import approximate, files, scan, segments, texts
 
@@ -66,7 +67,7 @@ def change(index):
 def commit(folder, content):
     """Makes a change visible and durable, then deletes what it made superfluous."""
     content["generation"] += 1
-    files.sync_folder(folder / files.SEGMENTS)
+    durable.sync(folder / files.SEGMENTS)
     files.write_manifest(folder, content)
     with contextlib.suppress(OSError):  # the change is made; the next writer deletes the rest
         files.sweep(folder)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import importlib.util
 import io
 import math
 import warnings
@@ -90,10 +91,8 @@ def drawing(function):
 
 def check():
     """Raises a `UserError` where matplotlib is not installed."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise UserError("plots need matplotlib: pip install 'dah_tf[report]'") from error
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UserError("plots need matplotlib: pip install 'dah_tf[report]'")
 
 
 def panels(count, columns=2, panel=PANEL, **options):

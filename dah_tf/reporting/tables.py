@@ -154,19 +154,24 @@ def within_radius(section):
 def other_measures(section):
     """What has no table of its own."""
     measures = [
-        ("map_at_1000", "MAP@1000"),
-        ("accuracy", "Classifier accuracy"),
-        ("ndcg", "nDCG"),
-        ("weighted_map", "Weighted MAP"),
+        ("map_at_1000", "MAP@1000, %", percent),
+        ("accuracy", "Classifier accuracy, %", percent),
+        ("ndcg", "NDCG, %", percent),
+        ("ndcg_at_1000", "NDCG@1000, %", percent),
+        # A mean number of shared labels, which may be above 1.
+        ("weighted_map", "Weighted MAP, labels", decimal),
     ]
     measures = [m for m in measures if any(mean([r], m[0]) is not None for r in section.runs)]
     rows = [
         [method, count(bits)]
-        + [spread([results.measure(r.result, k) for r in runs], percent) for k, _ in measures]
+        + [
+            spread([results.measure(r.result, key) for r in runs], form)
+            for key, _, form in measures
+        ]
         for method, bits, runs in section.groups
     ]
-    header = ["Method", "Bits", *(name for _, name in measures)]
-    return Table(f"Other measures, %. {CELLS}", header, rows) if measures else None
+    header = ["Method", "Bits", *(name for _, name, _ in measures)]
+    return Table(f"Other measures. {CELLS}", header, rows) if measures else None
 
 
 def references(section):

@@ -24,7 +24,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dah_tf import __version__, pixels
+from dah_tf import __version__, durable, pixels
 from dah_tf.errors import UserError
 from dah_tf.model import mirrored
 
@@ -77,9 +77,9 @@ def save(model, output, *, class_names=None, mirror=False, flags=None, metrics=N
             Path(staging, "dah.json").write_text(json.dumps(description, indent=2) + "\n")
             for folder, _, names in os.walk(staging):
                 for name in (*names, "."):
-                    _sync(Path(folder, name))
+                    durable.sync(Path(folder, name))
             os.rename(staging, output)
-            _sync(output.parent)
+            durable.sync(output.parent)
     except (OSError, tf.errors.OpError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"cannot write the model to {output}: {reason}") from error
@@ -150,14 +150,6 @@ def _plain(value):
     if value is None or isinstance(value, (str, bool, int, float)):
         return value
     return str(value)
-
-
-def _sync(path):
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _archive(model, mirror):

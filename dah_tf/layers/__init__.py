@@ -1,0 +1,25 @@
+"""The network's building blocks: tensors in, tensors out, in `keras.ops`.
+
+Importing them makes them known to Keras, so that saved models load.
+"""
+
+from dah_tf.layers.attention import CBAM, ChannelAttention, SpatialAttention
+from dah_tf.layers.bottleneck import SeparableBottleneck
+from dah_tf.layers.hashing import HashHead, ShrinkSigmoid
+from dah_tf.layers.initializers import PartialIdentity
+from dah_tf.layers.normalization import BatchNorm
+from dah_tf.layers.package import PACKAGE
+from dah_tf.layers.pixels import PixelTransform
+
+__all__ = [
+    "CBAM",
+    "PACKAGE",
+    "BatchNorm",
+    "ChannelAttention",
+    "HashHead",
+    "PartialIdentity",
+    "PixelTransform",
+    "SeparableBottleneck",
+    "ShrinkSigmoid",
+    "SpatialAttention",
+]

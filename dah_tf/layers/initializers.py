@@ -1,0 +1,34 @@
+"""How convolution kernels start."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from dah_tf.layers.package import PACKAGE
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class PartialIdentity(keras.initializers.Initializer):
+    """3x3 kernel: the identity on the first `min(in, out)` channels, He-uniform elsewhere.
+
+    References:
+        Dirac initialisation in Jordan, "94% on CIFAR-10 in 3.29 seconds" (arXiv 2404.00498).
+    """
+
+    def __init__(self, seed=None):
+        self.seed = seed
+
+    def __call__(self, shape, dtype=None):
+        height, width, channels_in, channels_out = shape
+        # PyTorch's default: uniform in +-1/sqrt(fan in).
+        bound = (height * width * channels_in) ** -0.5
+        kernel = keras.random.uniform(shape, -bound, bound, dtype="float32", seed=self.seed)
+        identity = np.zeros(shape, np.float32)
+        keep = np.ones(shape, np.float32)
+        n = min(channels_in, channels_out)
+        keep[..., :n] = 0.0
+        identity[height // 2, width // 2, np.arange(n), np.arange(n)] = 1.0
+        return ops.cast(kernel * keep + identity, dtype or "float32")
+
+    def get_config(self):
+        return {"seed": self.seed}

@@ -1,0 +1,3 @@
+"""The name that saved models know our classes by."""
+
+PACKAGE = "dah_tf"
