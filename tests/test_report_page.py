@@ -260,9 +260,9 @@ def test_smoothing_by_hand():
 
 def test_long_histories_are_thinned(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    lines = (f'{{"step": {n}, "loss": 2.0, "time": {n}}}' for n in range(1, 20_001))
+    lines = (f'{{"step": {n}, "loss": 2.0, "seconds": {n}}}' for n in range(1, 20_001))
     path.write_text("\n".join(lines))
-    history = histories.read(path, ["loss", "time"])
+    history = histories.read(path, ["loss", "seconds"])
     short = histories.smoothed(history)
     assert len(history.step) == 20_000 and len(short.step) == histories.POINTS
     assert (short.step[0], short.step[-1]) == (1, 20_000)
@@ -270,9 +270,11 @@ def test_long_histories_are_thinned(tmp_path):
 
 
 def test_hours_leave_pauses_out():
-    # Ten seconds a step, but a day before the fourth: 4 steps of 10 s = 40 s.
-    time = np.array([0.0, 10, 20, 86_420, 86_430])
-    history = histories.History(np.arange(1.0, 6), {"time": time})
+    # Ten seconds a step; a pause adds nothing to what the log counts: the fifth ends at 40 s. The
+    # third is not known, and lies between its neighbours.
+    seconds = np.array([0.0, 10, np.nan, 30, 40])
+    history = histories.History(np.arange(1.0, 6), {"seconds": seconds})
+    assert histories.hours(history, [3])[0] * 3600 == pytest.approx(20)
     assert histories.hours(history, [5])[0] * 3600 == pytest.approx(40)
 
 

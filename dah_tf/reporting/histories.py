@@ -12,9 +12,6 @@ from dah_tf.reporting import results
 
 POINTS = 400
 SMOOTH_SHARE = 1 / 50
-# A step that took this many times the median, and this many seconds, is a pause: the run was
-# stopped and resumed there.
-PAUSE = 50
 TERMS = ("loss", "class_loss", "w1_similar", "w1_dissimilar", "w2", "balance")
 SHAPES = {"query_images": 4, "neighbour_images": 5, "relevant": 2, "distances": 2}
 
@@ -93,20 +90,19 @@ def smoothed(history, points=POINTS):
     """A `History` of every series smoothed over a fiftieth of its length, then thinned."""
     window = max(1, round(len(history.step) * SMOOTH_SHARE))
     kept = thin(len(history.step), points)
-    values = {name: smooth(v, window)[kept] for name, v in history.values.items() if name != "time"}
+    values = {
+        name: smooth(v, window)[kept] for name, v in history.values.items() if name != "seconds"
+    }
     return History(history.step[kept], values)
 
 
 def hours(history, steps):
-    """Hours of training until each of `steps`, without pauses; None where times are unknown."""
-    time = history.values.get("time")
-    known = None if time is None else ~np.isnan(time)
+    """Hours of training until each of `steps`, over all parts of the run; None if not known."""
+    seconds = history.values.get("seconds")
+    known = None if seconds is None else ~np.isnan(seconds)
     if known is None or known.sum() < 2:
         return None
-    taken = np.diff(time[known])
-    typical = np.median(taken)
-    taken = np.where((taken < 0) | (taken > PAUSE * max(typical, 1.0)), typical, taken)
-    return np.interp(steps, history.step[known], np.cumsum([0, *taken]) / 3600)
+    return np.interp(steps, history.step[known], seconds[known] / 3600)
 
 
 def images_per_step(run):

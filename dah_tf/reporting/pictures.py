@@ -12,7 +12,7 @@ NUMBERED_CLASSES = 12
 @canvas.drawing
 def training(run):
     """The loss' terms, accuracy and validation MAP, against images seen and time."""
-    names = ["time", *histories.TERMS, "accuracy"]
+    names = ["seconds", *histories.TERMS, "accuracy"]
     log = histories.read(run.folder / "metrics.jsonl", names) if run.folder else None
     if log is None:
         return None
