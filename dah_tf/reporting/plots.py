@@ -113,6 +113,7 @@ def map_by_length(section, styles):
         for (name, known), marker in zip(published.MAP.items(), ("D", "x"), strict=True):
             how[f"{name} (paper)"] = {"color": GREY, "linestyle": ":", "marker": marker}
             axis.plot(list(known), list(known.values()), **how[f"{name} (paper)"])
+            axis.set_xticks(sorted({*axis.get_xticks(), *known}))
     axis.set_ylabel("MAP, %")
     canvas.legend(figure, list(how), how)
     return canvas.png(figure)
