@@ -1,8 +1,63 @@
 """Files that are whole or absent, whatever is killed or full meanwhile. Standard library only."""
 
 import contextlib
+import fcntl
 import os
 import pathlib
+
+
+class Busy(Exception):
+    """Another process holds the lock.
+
+    Attributes:
+        pid: str, its process id, or "unknown".
+    """
+
+    def __init__(self, pid):
+        super().__init__(f"locked by process {pid}")
+        self.pid = pid
+
+
+class Lock:
+    """Holds a folder for this process, until `close` or the process' end, even by kill -9.
+
+    Closing leaves the folder's file `.lock`: deleting it would race with the next owner.
+
+    Args:
+        folder: path; exists.
+
+    Raises:
+        Busy: another process holds it.
+        OSError: the folder cannot be written, or its file system has no locks.
+    """
+
+    def __init__(self, folder):
+        path = pathlib.Path(folder) / ".lock"
+        self._file = path.open("a+")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.seek(0)
+            pid = self._file.read().strip() or "unknown"
+            self._file.close()
+            raise Busy(pid) from None
+        except OSError:
+            self._file.close()
+            raise
+        with contextlib.suppress(OSError):  # a full disk: the lock holds, only the name is missing
+            self._file.truncate(0)
+            self._file.write(f"{os.getpid()}\n")
+            self._file.flush()
+
+    def close(self):
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
 
 
 @contextlib.contextmanager

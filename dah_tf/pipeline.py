@@ -21,29 +21,12 @@ def train(options):
     Raises:
         UserError: flags, data or disk; the run diverged.
     """
-    sizes_of(options.train_sizes, 1, None)
-    options.workdir = options.workdir or default_workdir(options)
-    with lock(options.workdir) as held:
-        return _train(options, held)
-
-
-def lock(workdir):
-    """Holds a run's folder for this process.
-
-    Raises:
-        UserError: another process trains in it, or it cannot be made.
-    """
-    import contextlib
-
     from dah_tf import runlog
 
-    try:
-        pathlib.Path(workdir).mkdir(parents=True, exist_ok=True)
-        return contextlib.closing(runlog.Lock(workdir))
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {workdir}: {error.strerror}; choose another --workdir"
-        ) from error
+    sizes_of(options.train_sizes, 1, None)
+    options.workdir = options.workdir or default_workdir(options)
+    with runlog.Lock(options.workdir) as held:
+        return _train(options, held)
 
 
 def _train(options, held):

@@ -21,6 +21,7 @@ class Progress:
         window: float, seconds over which `images_per_second` is measured.
         work: function of a step, the work of all steps up to it, in any unit; None where each
             step takes as long as the next.
+        unit: str, what a step is called.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Progress:
         every=30.0,
         window=30.0,
         work=None,
+        unit="step",
     ):
         self.total_steps = total_steps
         self.images_per_step = images_per_step
@@ -40,6 +42,7 @@ class Progress:
         self._every = 0.1 if self._moving else every
         self._window = window
         self._work = work or (lambda step: step)
+        self._unit = unit
         self._step, self._terms = start_step, {}
         self._points = collections.deque()  # (second, step) of updates, the oldest first
         self._shown_at, self._shown_step, self._bar = -math.inf, None, False
@@ -111,7 +114,7 @@ class Progress:
     def _show(self):
         self._shown_at, self._shown_step = clock.monotonic(), self._step
         share = self._step / max(self.total_steps, 1)
-        parts = [f"step {self._step:,}/{self.total_steps:,} ({share:.0%})"]
+        parts = [f"{self._unit} {self._step:,}/{self.total_steps:,} ({share:.0%})"]
         if len(self._points) > 1:
             parts.append(f"{self.images_per_second:,.0f} images/s")
             parts.append(f"ETA {duration(self.eta_seconds)}")

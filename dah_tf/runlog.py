@@ -7,7 +7,6 @@ that fails (disk full) is undone, so that files always parse, and its `OSError` 
 
 import contextlib
 import errno
-import fcntl
 import json
 import math
 import os
@@ -27,7 +26,7 @@ __all__ = ["Lock", "Progress", "RunLog", "cut_back", "example_sheet", "last_reco
 VERMILION = (213, 94, 0)
 
 
-class Lock:
+class Lock(durable.Lock):
     """Holds a run's folder for this process, until `close` or the process' end, even by kill -9.
 
     Args:
@@ -38,35 +37,18 @@ class Lock:
     """
 
     def __init__(self, workdir):
-        path = pathlib.Path(workdir) / ".lock"
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("a+")
-        except OSError as error:
-            raise UserError(f"cannot write to --workdir={workdir}: {error.strerror}") from error
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.seek(0)
-            pid = self._file.read().strip() or "unknown"
-            self._file.close()
+            pathlib.Path(workdir).mkdir(parents=True, exist_ok=True)
+            super().__init__(workdir)
+        except durable.Busy as busy:
             raise UserError(
-                f"{workdir} is already being trained (pid {pid}); wait for it, stop it, or name "
-                "another --workdir"
+                f"{workdir} is already being trained (pid {busy.pid}); wait for it, stop it, or "
+                "name another --workdir"
             ) from None
         except OSError as error:
             # Some network file systems have no locks: better to train without than not at all.
             if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-                raise
-        with contextlib.suppress(OSError):  # a full disk: the lock holds, only the name is missing
-            self._file.truncate(0)
-            self._file.write(f"{os.getpid()}\n")
-            self._file.flush()
-
-    def close(self):
-        """Gives the folder free. The file stays: deleting it would race with the next owner."""
-        with contextlib.suppress(OSError):
-            self._file.close()
+                raise UserError(f"cannot write to --workdir={workdir}: {error.strerror}") from error
 
 
 class RunLog:

@@ -1,18 +1,23 @@
 """Finds the nearest codes: `python -m dah_tf.search COMMAND --index=DIR ...`.
 
 Commands:
-  build    --codes=FILE [--ids --keys --labels --bits]  makes an index
-  add      --codes=FILE [--ids --keys --labels]         adds items
-  remove   ID... or --ids=FILE                          removes items
-  query    --codes=FILE [--k --max_distance --radius]   prints the nearest items of each code
-  rebuild  --codes=FILE [--ids --keys --labels --bits]  swaps all items for others in one step
-  compact  [--backend --recall]                         gives the space of removed items free
-  stats                                                 prints what the index holds
-  verify                                                checks every file against its checksum
+  build    --codes=CODES                            makes an index
+  add      --codes=CODES                            adds items
+  remove   ID... or --ids=FILE                      removes items
+  query    --model=MODEL IMAGE... or --codes=CODES  prints the nearest items of each query
+  rebuild  --model=MODEL or --codes=CODES           encodes the images again by another model, or
+                                                    takes other items, and swaps in one step
+  compact  [--backend --recall]                     gives the space of removed items free
+  stats                                             prints what the index holds
+  verify                                            checks every file against its checksum
 
-FILEs are .npy arrays: codes uint8 (n, bytes), packed as dah_tf.codes says; ids whole numbers (n,),
-without which items are numbered on; keys (such as paths) and labels strings or numbers (n,).
-What add, remove, rebuild and compact did is on the disk when they end, all of it or nothing.
+CODES is a folder that dah_tf.encode made, or a .npy array: uint8 (n, bytes), packed as
+dah_tf.codes says. With an array go --ids, whole numbers (n,), without which items are numbered
+on; --keys (such as paths) and --labels, strings or numbers (n,). IMAGEs are files or folders of
+them. What add, remove, rebuild and compact did is on the disk when they end, all of it or nothing.
+
+--index=milvus:URI/COLLECTION keeps the items in Milvus: milvus:http://HOST:19530/photos, or
+milvus:photos.db/photos for one embedded in this process.
 """
 
 import json
@@ -22,7 +27,7 @@ import sys
 import numpy as np
 from absl import flags
 
-from dah_tf import options
+from dah_tf import answers, options
 from dah_tf.errors import UserError
 
 FLAGS = flags.FLAGS
@@ -32,34 +37,39 @@ ITEMS = {"codes", "ids", "keys", "labels", "fingerprint"}
 
 def define_flags():
     """Every flag of the command."""
-    flags.DEFINE_string("index", None, "The index's folder.")
-    flags.DEFINE_string("codes", None, "Packed codes, .npy.")
+    flags.DEFINE_string("index", None, "The index's folder, or milvus:URI/COLLECTION.")
+    flags.DEFINE_string("codes", None, "A folder of codes, or packed codes, .npy.")
     flags.DEFINE_string("ids", None, "Ids, .npy; 0 to 2**63 - 1.")
     flags.DEFINE_string("keys", None, "A string for each item, such as its path, .npy.")
     flags.DEFINE_string("labels", None, "A label for each item, .npy.")
-    flags.DEFINE_integer("bits", None, "Code length, 8 to 256; None: 8 times the bytes.")
+    flags.DEFINE_integer("bits", None, "Code length, 8 to 256; None: the codes' own.")
     flags.DEFINE_string("fingerprint", None, "The model that the codes are from.")
     flags.DEFINE_string("backend", None, "flat (default), mih, numpy, hnsw, ivf or auto.")
     flags.DEFINE_float("recall", None, "Of hnsw, ivf and auto: 0 to 1; None: 0.95.")
+    flags.DEFINE_string("model", None, "A SavedModel, a folder of its versions, or a run.")
+    flags.DEFINE_string("root", ".", "The folder that keys which are relative paths begin at.")
     flags.DEFINE_integer("k", 10, "Neighbours of each query.")
     flags.DEFINE_integer("max_distance", None, "Items farther away are no match.")
     flags.DEFINE_integer("radius", None, "Instead of k: every item up to this distance.")
+    flags.DEFINE_integer(
+        "rerank", 0, "Nearest items that the query's float hash values order anew; 0: none.", 0
+    )
     flags.DEFINE_string("label", None, "Only items with this label.")
     flags.DEFINE_string("key_prefix", None, "Only items whose key begins with this.")
     flags.DEFINE_boolean("json", False, "Print JSON.")
+    flags.DEFINE_string("gallery", None, "Also write a page .html or picture .png of the answers.")
 
 
 def build():
     codes, items = read_items()
-    bits = FLAGS.bits or 8 * codes.shape[1]
     made = index_class().create(
         FLAGS.index,
-        bits,
-        FLAGS.fingerprint,
-        FLAGS.backend or "flat",
-        0.95 if FLAGS.recall is None else FLAGS.recall,
-        codes,
-        **items,
+        bits=FLAGS.bits or items.pop("bits", None) or 8 * codes.shape[1],
+        fingerprint=items.pop("fingerprint"),
+        backend=FLAGS.backend or "flat",
+        recall=0.95 if FLAGS.recall is None else FLAGS.recall,
+        codes=codes,
+        **{name: items[name] for name in ("ids", "keys", "labels")},
     )
     print(f"{len(made):,} items of {made.bits} bits in {FLAGS.index}")
 
@@ -67,7 +77,10 @@ def build():
 def add():
     index = opened()
     codes, items = read_items()
-    added = index.add(codes, **items, fingerprint=FLAGS.fingerprint)
+    bits = items.pop("bits", index.bits)
+    if bits != index.bits:
+        raise UserError(f"{FLAGS.codes} has codes of {bits} bits, {FLAGS.index} of {index.bits}")
+    added = index.add(codes, **items)
     print(f"{len(added):,} added to {FLAGS.index}: {len(index):,} items")
 
 
@@ -87,29 +100,114 @@ def remove(words):
     print(f"{before - len(index):,} removed from {FLAGS.index}: {len(index):,} items")
 
 
-def query():
+def query(words):
+    if FLAGS.gallery:
+        from dah_tf import gallery
+
+        gallery.check(FLAGS.gallery)
+    if FLAGS.radius is not None and (FLAGS["k"].present or FLAGS.max_distance is not None):
+        raise UserError("--radius stands alone, without --k and --max_distance")
+    if FLAGS.rerank and (not FLAGS.model or FLAGS.radius is not None):
+        raise UserError("--rerank is for images (--model) and their --k nearest items")
     index = opened(FLAGS.backend)
-    about = {name: FLAGS[name].value for name in ("label", "key_prefix", "fingerprint")}
-    codes = read_codes(FLAGS.codes)
-    if FLAGS.radius is None:
-        found = index.search(codes, FLAGS.k, FLAGS.max_distance, **about)
-        answers = list(zip(*found, strict=True))
+    queries, codes, values, fingerprint, broken = read_queries(words, index)
+    about = {"label": FLAGS.label, "key_prefix": FLAGS.key_prefix, "fingerprint": fingerprint}
+    found = answers.describe(index, queries, nearest(index, codes, values, about))
+    if FLAGS.json:
+        print(answers.to_json(found))
     else:
-        if FLAGS["k"].present or FLAGS.max_distance is not None:
-            raise UserError("--radius stands alone, without --k and --max_distance")
+        for line in answers.to_table(found):
+            print(line)
+    if FLAGS.gallery:
+        gallery.write(FLAGS.gallery, answers.with_paths(found, FLAGS.root))
+    for key, reason in broken:
+        print(f"error: {answers.shown(key)}: {reason}", file=sys.stderr)
+    return 2 if broken else 0
+
+
+def nearest(index, codes, values, about):
+    """The items that answer each query: a list of tuples of distances, ids and maybe scores."""
+    if FLAGS.radius is not None:
         starts, distances, ids = index.radius(codes, FLAGS.radius, **about)
         order = np.lexsort((ids, distances, np.repeat(np.arange(len(codes)), np.diff(starts))))
-        distances, ids = (np.split(each[order], starts[1:-1]) for each in (distances, ids))
-        answers = list(zip(distances, ids, strict=True))
-    show(described(index, answers))
+        parts = (np.split(each[order], starts[1:-1]) for each in (distances, ids))
+        return list(zip(*parts, strict=True))
+    found = index.search(codes, max(FLAGS.k, FLAGS.rerank), FLAGS.max_distance, **about)
+    if not FLAGS.rerank:
+        return list(zip(*found, strict=True))
+    from dah_tf.index.reranking import rerank
+
+    scores, distances, ids = rerank(index, values, found, FLAGS.k)
+    return list(zip(distances, ids, scores, strict=True))
+
+
+def read_queries(words, index):
+    """What is asked: of each query a dict, codes and maybe hash values, model, and what is broken.
+
+    Raises:
+        UserError: neither or both of images and codes, or an image by a model that is not the
+            index's.
+    """
+    if bool(words) == bool(FLAGS.codes):
+        raise UserError("name what to look for: image files or folders with --model, or --codes")
+    if FLAGS.codes:
+        codes, items = read_items()
+        queries = [{"query": row} for row in range(len(codes))]
+        if items["keys"]:
+            labels = items["labels"] or [""] * len(codes)
+            queries = [named(*pair) for pair in zip(items["keys"], labels, strict=True)]
+        return queries, codes, None, items["fingerprint"], []
+    if not FLAGS.model:
+        raise UserError("name the model that encodes the images: --model=models/dah")
+    encoder = load_encoder(index)
+    found = encoder.files(*words)
+    queries = [named(*pair) for pair in zip(found.keys, found.labels, strict=True)]
+    return queries, found.codes, found.hash, encoder.fingerprint, found.broken
+
+
+def named(key, label):
+    """What is known of a query that has a key."""
+    return {"query": key, "image": key} | ({"label": label} if label else {})
+
+
+def load_encoder(index=None):
+    """The encoder of --model, refused before it is loaded if its codes do not fit the index."""
+    from dah_tf.encoding import Encoder, find_model
+
+    path, model = find_model(FLAGS.model)
+    if index is not None and model["bits"] != index.bits:
+        raise UserError(
+            f"{path} makes codes of {model['bits']} bits, {FLAGS.index} holds codes of {index.bits}"
+        )
+    if index is not None and index.fingerprint not in (None, model["fingerprint"]):
+        raise UserError(
+            f"{path} is model {model['fingerprint'][:12]}, {FLAGS.index} holds codes of model "
+            f"{index.fingerprint[:12]}: their distances mean nothing; "
+            f"python -m dah_tf.search rebuild --index={FLAGS.index} --model={FLAGS.model}"
+        )
+    options.import_quietly()
+    return Encoder(FLAGS.model)
 
 
 def rebuild():
     index = opened()
-    codes, items = read_items()
-    bits = FLAGS.bits or 8 * codes.shape[1]
-    index.replace(codes, **items, bits=bits, fingerprint=FLAGS.fingerprint)
+    if FLAGS.model:
+        given = [name for name in ITEMS | {"bits"} if FLAGS[name].present]
+        if given:
+            raise UserError(f"--model encodes the index's own images: leave out --{given[0]}")
+        from dah_tf.rebuild import rebuild as encode_again
+
+        encode_again(index, FLAGS.model, encode_here, FLAGS.root)
+    else:
+        codes, items = read_items()
+        bits = FLAGS.bits or items.pop("bits", None) or 8 * codes.shape[1]
+        index.replace(codes, **items, bits=bits)
     print(f"{len(index):,} items of {index.bits} bits in {FLAGS.index}")
+
+
+def encode_here(job):
+    """Encodes what a job misses in this process."""
+    job.encode_missing(load_encoder())
 
 
 def compact():
@@ -151,10 +249,10 @@ COMMANDS = {
     "remove": (remove, {"ids"}),
     "query": (
         query,
-        {"codes", "k", "max_distance", "radius", "label", "key_prefix"}
-        | {"backend", "fingerprint", "json"},
+        {"codes", "model", "k", "max_distance", "radius", "rerank", "label", "key_prefix"}
+        | {"backend", "fingerprint", "json", "gallery", "root"},
     ),
-    "rebuild": (rebuild, ITEMS | {"bits"}),
+    "rebuild": (rebuild, ITEMS | {"bits", "model", "root"}),
     "compact": (compact, {"backend", "recall"}),
     "stats": (stats, {"json"}),
     "verify": (verify, set()),
@@ -162,9 +260,9 @@ COMMANDS = {
 
 
 def index_class():
-    from dah_tf.index import Index
+    from dah_tf.index import at
 
-    return Index
+    return at(FLAGS.index)
 
 
 def opened(backend=None):
@@ -172,8 +270,21 @@ def opened(backend=None):
 
 
 def read_items():
-    """The codes, and a dict of their ids, keys and labels, of the flags that name them."""
-    codes = read_codes(FLAGS.codes)
+    """The codes, and a dict of what is known of them: what `Index.add` takes, maybe `bits`."""
+    if not FLAGS.codes:
+        raise UserError("name the codes: --codes=CODES, a folder of codes or a .npy file")
+    if os.path.isdir(FLAGS.codes):
+        own = ("ids", "keys", "labels", "bits", "fingerprint")
+        given = [name for name in own if FLAGS[name].present]
+        if given:
+            raise UserError(f"{FLAGS.codes} is a folder of codes: leave out --{given[0]}")
+        from dah_tf.encoding.store import Codes
+
+        folder = Codes.open(FLAGS.codes)
+        codes, keys, labels = folder.read()
+        known = {"fingerprint": folder.fingerprint, "bits": folder.bits}
+        return codes, {"ids": None, "keys": keys, "labels": labels if any(labels) else None} | known
+    codes = read_array(FLAGS.codes)
     if codes.ndim != 2:
         raise UserError(f"{FLAGS.codes} has shape {codes.shape}; codes have shape (n, bytes)")
     ids = read_array(FLAGS.ids) if FLAGS.ids else None
@@ -181,16 +292,7 @@ def read_items():
         [str(each) for each in read_array(path).tolist()] if path else None
         for path in (FLAGS.keys, FLAGS.labels)
     )
-    return codes, {"ids": ids, "keys": keys, "labels": labels}
-
-
-def read_codes(path):
-    """Packed codes, as array of shape `(n, bytes)`."""
-    if not path:
-        raise UserError("name the codes: --codes=FILE.npy")
-    if os.path.isdir(path):
-        raise UserError(f"--codes={path} is a folder; name a .npy file")
-    return read_array(path)
+    return codes, {"ids": ids, "keys": keys, "labels": labels, "fingerprint": FLAGS.fingerprint}
 
 
 def read_array(path):
@@ -206,68 +308,20 @@ def read_array(path):
     return np.asarray(array)
 
 
-def described(index, answers):
-    """For each query a list of dicts, nearest first.
-
-    Args:
-        index: `Index`.
-        answers: list of pairs of int arrays, distances and ids of a query; ids of -1 are none.
-    """
-    there = [(distances[ids >= 0], ids[ids >= 0]) for distances, ids in answers]
-    every = np.unique(np.concatenate([np.zeros(0, np.int64), *(ids for _, ids in there)]))
-    keys, labels = index.describe(every)
-    return [
-        [
-            {"rank": rank, "distance": distance, "id": number, "key": keys[at], "label": labels[at]}
-            for rank, (distance, number, at) in enumerate(
-                zip(distances.tolist(), ids.tolist(), np.searchsorted(every, ids), strict=True), 1
-            )
-        ]
-        for distances, ids in there
-    ]
-
-
-def show(answers):
-    """Prints the neighbours of each query."""
-    if FLAGS.json:
-        print(json.dumps([{"query": i, "neighbours": found} for i, found in enumerate(answers)]))
-        return
-    names = ["rank", "distance", "id"]
-    names += [n for n in ("key", "label") if any(each[n] for found in answers for each in found)]
-    none = ["-", "-", "no match", "", ""]
-    rows = [["query", *names]]
-    for i, found in enumerate(answers):
-        cells = [[printable(each[name]) for name in names] for each in found]
-        rows += [[str(i), *row] for row in cells or [none[: len(names)]]]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [
-            cell.ljust(width) if i > 3 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        print("  ".join(cells).rstrip())
-
-
-def printable(value):
-    """Text of a table's cell: no control character of a file's name reaches the terminal."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value)
-    )
-
-
 def main(words):
     if not words or words[0] not in COMMANDS:
         given = f" Received: {words[0]}" if words else ""
         raise UserError(f"name a command: {', '.join(COMMANDS)}.{given}")
     command, takes = COMMANDS[words[0]]
-    if words[1:] and command is not remove:
+    with_words = command in (remove, query)
+    if words[1:] and not with_words:
         raise UserError(f"unexpected argument {words[1]!r}; flags are written --name=value")
     for name in options.own_flags() - takes - {"index"}:
         if FLAGS[name].present:
             raise UserError(f"{words[0]} takes no --{name}")
     if not FLAGS.index:
         raise UserError("name the index: --index=DIR")
-    return command(words[1:]) if command is remove else command()
+    return command(words[1:]) if with_words else command()
 
 
 if __name__ == "__main__":

@@ -12,12 +12,13 @@ PACKAGE = ROOT / "dah_tf"
 
 # One command each, and what only commands call: they may import anything of the library.
 COMMANDS = {"train", "evaluate", "encode", "export", "search", "demo", "report", "sweep"}
-ASSEMBLY = {"assessment", "pipeline", "workspace", "describe"}
+ASSEMBLY = {"assessment", "pipeline", "workspace", "describe", "rebuild"}
 
 # Module or folder: what it may import of dah_tf, beside itself. Anyone may import
 # `errors` and `durable`, which import nothing.
 ALLOWED = {
     "": set(),
+    "answers": {"gallery"},
     "backbones": {"layers"},
     "baselines": {"codes"},
     "checkpoint": set(),
@@ -25,9 +26,12 @@ ALLOWED = {
     "data": {"pixels"},
     "devices": set(),
     "durable": set(),
+    "encoding": {"codes", "data", "pixels", "progress"},
+    "encoding.store": {"codes"},
     "errors": set(),
     "evaluation": {"codes", "metrics"},
     "events": set(),
+    "gallery": set(),
     "grid": {"runlog"},
     "index": {"codes"},
     "layers": set(),
@@ -57,6 +61,9 @@ LIGHT += [
     "data.plan",
     "reporting",
     "grid",
+    "answers",
+    "gallery",
+    "encoding.store",
 ]
 
 
@@ -178,7 +185,7 @@ def run_python(code, *arguments):
 
 
 @pytest.mark.parametrize(
-    "name", ["codes", "metrics", "data.plan", "runlog", "options", "reporting", "index"]
+    "name", ["codes", "metrics", "data.plan", "runlog", "options", "reporting", "index", "encoding"]
 )
 def test_starts_without_tensorflow(name):
     run_python(

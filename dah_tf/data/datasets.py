@@ -209,7 +209,7 @@ def _tfds(spec, name, data_dir, image_size, channels, cache_gib):
     tf = _tensorflow(spec)
     import tensorflow_datasets as tfds
 
-    builder = _builder(tfds, name, data_dir)
+    builder = tfds_builder(name, data_dir)
     features, splits = builder.info.features, builder.info.splits
     keys = features.keys() if hasattr(features, "keys") else ()
     if not {"image", "label"} <= set(keys) or not hasattr(features["label"], "num_classes"):
@@ -243,8 +243,18 @@ def _tfds(spec, name, data_dir, image_size, channels, cache_gib):
     return _arrays(spec, x, y, names, train, test, image_size, channels, skipped=skipped)
 
 
-def _builder(tfds, name, data_dir):
-    """The prepared builder of a TFDS name; downloads where it must and can."""
+def tfds_builder(name, data_dir=None):
+    """The prepared builder of a TFDS name; downloads where it must and can.
+
+    Args:
+        name: str, such as `cifar10`.
+        data_dir: path where TensorFlow Datasets keeps its data; None is its own default.
+
+    Raises:
+        UserError: there is no such data set, or it cannot be had.
+    """
+    import tensorflow_datasets as tfds
+
     tfds.disable_progress_bar()
     logging.getLogger("tensorflow_datasets").setLevel(logging.ERROR)
     try:

@@ -1,6 +1,7 @@
 """Lists of labelled image files: a folder a class, or a table."""
 
 import csv
+import os
 import pathlib
 
 from dah_tf.errors import UserError
@@ -35,10 +36,10 @@ def from_folder(root):
         for folder in _visible(base):
             if not folder.is_dir():
                 continue
-            found = [path for path in _files_below(folder)]
+            found = list(files_below(folder))
             if not found:
                 raise UserError(f"{folder} holds no images; add some or remove the folder")
-            rows += [(str(path), [folder.name], part) for path in found]
+            rows += [(path, [folder.name], part) for path in found]
     if not any(part == "train" for _, _, part in rows):
         base = bases.get("train", root / "train")
         raise UserError(f"{base} holds no folders of images; wanted: {base / 'CLASS' / 'IMAGE'}")
@@ -49,12 +50,37 @@ def _visible(folder):
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
-def _files_below(folder):
-    for path in _visible(folder):
-        if path.is_dir():
-            yield from _files_below(path)
-        else:
-            yield path
+def files_below(folder):
+    """The files of a folder and of the folders in it, sorted folder by folder.
+
+    What begins with a dot is left out, and what is neither file nor folder. Links are followed,
+    but not to a folder that the link is in.
+
+    Args:
+        folder: path.
+
+    Yields:
+        str, the path of each, beginning with `folder`.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    return _below(os.fspath(folder), [os.path.realpath(folder)])
+
+
+def _below(folder, above):
+    with os.scandir(folder) as entries:
+        entries = sorted(entries, key=lambda entry: entry.name)
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            real = os.path.join(above[-1], entry.name)
+            real = os.path.realpath(real) if entry.is_symlink() else real
+            if real not in above:
+                yield from _below(entry.path, [*above, real])
+        elif entry.is_file():
+            yield entry.path
 
 
 def from_csv(path):

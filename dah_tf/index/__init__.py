@@ -20,4 +20,13 @@ from dah_tf.index.engines import BACKENDS
 from dah_tf.index.index import Index
 from dah_tf.index.results import Neighbours, Within
 
-__all__ = ["BACKENDS", "Index", "Neighbours", "Within"]
+__all__ = ["BACKENDS", "Index", "Neighbours", "Within", "at"]
+
+
+def at(path):
+    """The class of index that a path means: `MilvusIndex` for `milvus:...`, else `Index`."""
+    if str(path).startswith("milvus:"):
+        from dah_tf.index.milvus import MilvusIndex
+
+        return MilvusIndex
+    return Index

@@ -9,7 +9,6 @@ leaves behind is named by no manifest: readers never see it, the next writer del
 """
 
 import contextlib
-import fcntl
 import glob
 import io
 import json
@@ -161,28 +160,17 @@ def lock(folder):
     Raises:
         UserError: another writer holds it, or the folder cannot be written or locked.
     """
-    path = pathlib.Path(folder) / ".lock"
     try:
-        file = path.open("a+")
+        held = durable.Lock(folder)
+    except durable.Busy as busy:
+        raise UserError(
+            f"{folder} is being written by another process (pid {busy.pid}); try again when it is "
+            "done (searching goes on meanwhile)"
+        ) from None
     except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror}") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            pid = file.read().strip() or "unknown"
-            raise UserError(
-                f"{folder} is being written by another process (pid {pid}); try again when it is "
-                "done (searching goes on meanwhile)"
-            ) from None
-        except OSError as error:
-            # Without a lock two writers could each drop what the other added.
-            raise UserError(f"cannot lock {folder}: {error.strerror}; use a local disk") from error
-        with contextlib.suppress(OSError):  # a full disk: the lock holds, only the name is missing
-            file.truncate(0)
-            file.write(f"{os.getpid()}\n")
-            file.flush()
+        # Without a lock two writers could each drop what the other added.
+        raise UserError(f"cannot lock {folder}: {error.strerror}") from error
+    with held:
         yield
 
 

@@ -298,6 +298,35 @@ class Index:
                     strings[place] = string
         return tuple([strings[i] for i in back] for strings in described.values())
 
+    def codes(self, ids):
+        """Codes of items.
+
+        Args:
+            ids: integer array of shape `(n,)`.
+
+        Returns:
+            uint8 array of shape `(n, ceil(bits / 8))`.
+
+        Raises:
+            UserError: an id is not there.
+        """
+        wanted, back = np.unique(np.asarray(ids, np.int64), return_inverse=True)
+        codes = np.zeros((len(wanted), -(-self.bits // 8)), np.uint8)
+        there = np.zeros(len(wanted), bool)
+        for segment in self._segments:
+            rows, places = segment.find(wanted)
+            codes[places] = segment.codes_of(rows)[:, : codes.shape[1]]
+            there[places] = True
+        if not there.all():
+            raise UserError(f"{_some(wanted[~there])} not in the index")
+        return codes[back]
+
+    def items(self):
+        """Yields ids, keys and labels of all items: int64 array `(n,)` and two lists of n str."""
+        for segment in self._segments:
+            rows = np.flatnonzero(segment.living())
+            yield segment.ids[rows], *(segment.strings(name, rows) for name in ("keys", "labels"))
+
     def stats(self):
         """What the index holds, as a JSON-able dict."""
         manifest = self._manifest

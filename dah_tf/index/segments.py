@@ -168,6 +168,12 @@ class Segment:
         items = Items(self.ids, codes, self.column("keys"), self.column("labels"))
         return take(items, np.flatnonzero(self.living()))
 
+    def codes_of(self, rows):
+        """Padded codes of some rows: uint8 array of shape `(len(rows), width)`."""
+        if self.starts is None:
+            return self.codes[rows]
+        return self.codes[np.searchsorted(self.starts, rows, side="right") - 1]
+
     def column(self, name):
         """`(text, starts)` of the keys or labels, or None."""
         text = self.arrays.get(name)

@@ -1,0 +1,95 @@
+"""What a search found, as rows to print, as JSON, and as what a gallery shows."""
+
+import json
+import os
+
+import numpy as np
+
+from dah_tf.gallery.captions import shown
+
+
+def describe(index, queries, answers):
+    """Answers with keys and labels.
+
+    Args:
+        index: `Index`.
+        queries: list of dicts, one a query: what is known of it.
+        answers: list of tuples of arrays of equal length, nearest first: distances, ids, and
+            optionally scores; ids of -1 are none.
+
+    Returns:
+        List of dicts, one a query: its own entries, and `neighbours`, a list of dicts with
+        `rank`, `distance`, `id`, `key`, `label`, and `score` where there are scores.
+    """
+    found = [[each[answer[1] >= 0] for each in answer] for answer in answers]
+    every = np.unique(np.concatenate([np.zeros(0, np.int64), *(each[1] for each in found)]))
+    keys, labels = index.describe(every)
+    described = []
+    for query, (distances, ids, *scores) in zip(queries, found, strict=True):
+        places = np.searchsorted(every, ids)
+        neighbours = [
+            {
+                "rank": rank + 1,
+                "distance": int(distances[rank]),
+                "id": int(ids[rank]),
+                "key": keys[place],
+                "label": labels[place],
+            }
+            for rank, place in enumerate(places)
+        ]
+        for each, score in zip(neighbours, *scores or [()], strict=bool(scores)):
+            each["score"] = round(float(score), 4)
+        described.append({**query, "neighbours": neighbours})
+    return described
+
+
+def to_json(answers):
+    """One line of JSON."""
+    return json.dumps(answers)
+
+
+def to_table(answers):
+    """Yields the lines of a table: a row for each neighbour."""
+    every = [each for answer in answers for each in answer["neighbours"]]
+    names = ["rank", "distance", *(["score"] if any("score" in each for each in every) else [])]
+    names += ["id", *(n for n in ("key", "label") if any(each[n] for each in every))]
+    none = {name: "-" for name in names} | {"id": "no match", "key": "", "label": ""}
+    rows = [["query", *names]]
+    for answer in answers:
+        name = shown(answer["query"])
+        for each in answer["neighbours"] or [none]:
+            rows.append([name, *(shown(each.get(name, "-")) for name in names)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    numbers = {"rank", "distance", "score", "id"} | ({"query"} if every_number(answers) else set())
+    for row in rows:
+        cells = [
+            cell.rjust(width) if name in numbers else cell.ljust(width)
+            for name, cell, width in zip(rows[0], row, widths, strict=True)
+        ]
+        yield "  ".join(cells).rstrip()
+
+
+def every_number(answers):
+    """Whether the queries have numbers for names."""
+    return all(isinstance(answer["query"], int) for answer in answers)
+
+
+def with_paths(answers, root):
+    """Answers as a gallery takes them: the paths of the images beside their keys.
+
+    Args:
+        answers: list of dicts of `describe`; a query's `image` is its path.
+        root: str, the folder that relative keys begin at.
+    """
+    return [
+        {
+            "query": str(answer["query"]),
+            "path": answer.get("image"),
+            "label": answer.get("label", ""),
+            "neighbours": [
+                {**each, "path": os.path.join(root, each["key"]) if each["key"] else None}
+                for each in answer["neighbours"]
+            ],
+        }
+        for answer in answers
+    ]

@@ -1,0 +1,87 @@
+"""Encodes many images: `python -m dah_tf.encode --model=MODEL --input=FOLDER --output=CODES`.
+
+The codes are written in shards with the images' paths, and labels where they are known; their
+format is described in dah_tf/encoding. Killed at any moment, the same command goes on where it
+stopped. Images that cannot be read are listed in CODES/broken.tsv and stop nothing.
+
+  --input=photos              every file in a folder and the folders in it
+  --input=list:paths.txt      a path a line, and optionally a tab and a label; or ended by NULs
+  --input=tfds:cifar10/test   a split of a TensorFlow data set
+"""
+
+import os
+
+from absl import flags
+
+from dah_tf import options
+from dah_tf.errors import UserError
+
+FLAGS = flags.FLAGS
+
+
+def define_flags():
+    """Every flag of the command."""
+    flags.DEFINE_string("model", None, "A SavedModel, a folder of its versions, or a run.")
+    flags.DEFINE_string("input", None, "FOLDER, list:FILE or tfds:NAME/SPLIT.")
+    flags.DEFINE_string("output", None, "The folder of codes to make, or to go on with.")
+    flags.DEFINE_enum(
+        "labels",
+        "auto",
+        ["auto", "folder", "none"],
+        "Of a folder's images. auto: the first folder's name where it is one of the model's "
+        "classes; folder: whatever its name.",
+    )
+    flags.DEFINE_list("skip", [], "Folders of codes: images whose paths are in one are left out.")
+    flags.DEFINE_integer("batch_size", 256, "Images that the model takes at a time.", 1)
+    flags.DEFINE_integer("shard_items", 8192, "Images of a shard.", 1)
+    flags.DEFINE_string("data_dir", None, "Where TensorFlow Datasets keeps its data.")
+    flags.DEFINE_enum("runner", "local", ["local", "ray"], "This process, or a Ray cluster.")
+    flags.DEFINE_integer("workers", None, "Of ray; None: one a machine.", 1)
+
+
+def main():
+    from dah_tf.encoding import job
+
+    for name, example in (("model", "models/dah"), ("input", "photos"), ("output", "codes")):
+        if not FLAGS[name].value:
+            raise UserError(f"name the {name}: --{name}={example}")
+    if FLAGS["workers"].present and FLAGS.runner != "ray":
+        raise UserError("--workers is for --runner=ray")
+    content = job.run(
+        FLAGS.model,
+        FLAGS.input,
+        FLAGS.output,
+        labels=FLAGS.labels,
+        skip=FLAGS.skip,
+        shard_items=FLAGS.shard_items,
+        data_dir=FLAGS.data_dir,
+        work={"local": locally, "ray": on_cluster}[FLAGS.runner],
+    )
+    print(f"{content['items']:,} codes of {content['bits']} bits in {FLAGS.output}")
+    if content["broken"]:
+        where = os.path.join(FLAGS.output, "broken.tsv")
+        print(f"{content['broken']:,} images could not be read: {where}")
+
+
+def locally(job):
+    """Encodes what is missing in this process."""
+    from dah_tf.encoding import Encoder
+
+    job.encode_missing(Encoder(FLAGS.model), FLAGS.batch_size)
+
+
+def on_cluster(job):
+    """Encodes what is missing on Ray's workers."""
+    from dah_tf.encoding import cluster
+
+    shards = job.missing()
+    with job.progress(shards) as shown:
+        done, broken = job.source.items - job.items_of(shards), 0
+        for shard, lost in cluster.encode(job, shards, FLAGS.batch_size, FLAGS.workers):
+            done, broken = done + job.items_of([shard]), broken + lost
+            shown.update(done, {"broken": broken})
+
+
+if __name__ == "__main__":
+    define_flags()
+    options.launch(main, __doc__)

@@ -1,0 +1,96 @@
+"""Encodes the shards of a job on the workers of a Ray cluster, by Ray Data.
+
+Every machine needs dah_tf, and sees the job's folder, the model and the images under the same
+paths. A shard is written whole or not at all, so that a worker may die at any time: Ray gives its
+shard to another, and the first that writes it wins.
+"""
+
+import logging
+import os
+
+from dah_tf.errors import UserError
+
+
+class ShardEncoder:
+    """A worker: loads the model once, then encodes shard after shard.
+
+    Args:
+        folder: str, absolute path of the folder of codes.
+        batch_size: int.
+    """
+
+    def __init__(self, folder, batch_size):
+        from dah_tf.encoding import Encoder, job
+
+        self._job, self._batch_size = job.Job(folder), batch_size
+        self._encoder = Encoder(self._job.facts["model"])
+
+    def __call__(self, batch):
+        """Encodes one shard, `batch["shard"]` of shape `(1,)`; adds what was broken in it."""
+        [shard] = (int(number) for number in batch["shard"])
+        broken = 0
+        if shard in self._job.missing():
+            for _, broken in self._job.encode(self._encoder, [shard], self._batch_size):
+                pass
+        return {**batch, "broken": [broken]}
+
+
+def encode(job, shards, batch_size, workers=None):
+    """Encodes shards of a job on a cluster: the one of `RAY_ADDRESS`, else this machine.
+
+    Args:
+        job: `Job`.
+        shards: list of int.
+        batch_size: int.
+        workers: int; None is one a machine of the cluster.
+
+    Yields:
+        Pairs of int as shards end, in any order: the shard, and the images in it that could not
+        be read.
+
+    Raises:
+        UserError: Ray is missing or cannot be reached, or a shard fails on every worker.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise UserError("--runner=ray needs Ray: python -m pip install 'dah_tf[ray]'") from None
+    # Ray's processes tell of every restart of a worker, on the screen.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    there = os.environ.get("RAY_ADDRESS")
+    options = {"address": there} if there else {"include_dashboard": False}
+    started = not ray.is_initialized()
+    try:
+        if started:
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UserError(f"cannot reach Ray: {str(error).splitlines()[0]}") from error
+    try:
+        yield from _encode(ray, job, shards, batch_size, workers)
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _encode(ray, job, shards, batch_size, workers):
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    workers = workers or sum(node["Alive"] for node in ray.nodes())
+    rows = ray.data.from_items([{"shard": n} for n in shards], override_num_blocks=len(shards))
+    found = rows.map_batches(
+        ShardEncoder,
+        fn_constructor_args=(str(job.folder.absolute()), batch_size),
+        batch_size=1,
+        batch_format="numpy",
+        compute=ray.data.ActorPoolStrategy(size=min(workers, len(shards))),
+        num_cpus=1,
+    )
+    try:
+        for row in found.iter_rows():
+            yield int(row["shard"]), int(row["broken"])
+    except ray.exceptions.RayError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise UserError(
+            f"the cluster could not encode every shard: {reason}; the same command goes on"
+        ) from error

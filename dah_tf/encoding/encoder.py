@@ -1,0 +1,225 @@
+"""A SavedModel that turns image files into codes, with decoding in parallel."""
+
+import json
+import os
+import pathlib
+import re
+import typing
+
+import numpy as np
+
+from dah_tf.errors import UserError
+
+BATCH = 256
+
+
+class Encoded(typing.NamedTuple):
+    """Images' codes, in memory.
+
+    Attributes:
+        keys: list of n str, the images' paths.
+        labels: list of n str, "" where not known.
+        codes: uint8 array of shape `(n, ceil(bits / 8))`, packed as in `dah_tf.codes`.
+        hash: float32 array of shape `(n, bits)`, the hash layer's values in [1/4, 3/4].
+        broken: list of pairs of str, key and reason of each image that could not be read.
+    """
+
+    keys: list
+    labels: list
+    codes: np.ndarray
+    hash: np.ndarray
+    broken: list
+
+
+class Encoder:
+    """A model exported by `dah_tf`.
+
+    Args:
+        path: path of a SavedModel, of a folder of versions of it, or of a run.
+
+    Attributes:
+        path: `pathlib.Path` of the SavedModel.
+        bits: int, code length.
+        fingerprint: str, names the weights.
+        classes: list of str, the classes that the model was trained on.
+        image_size, channels: ints.
+
+    Raises:
+        UserError: no such model.
+
+    Example:
+        >>> encoder = Encoder("models/dah")
+        >>> photos = encoder.files("photos")
+        >>> photos.codes.shape, photos.keys[0]
+    """
+
+    def __init__(self, path):
+        import tensorflow as tf
+
+        self.path, self.description = find_model(path)
+        self.bits = self.description["bits"]
+        self.fingerprint = self.description["fingerprint"]
+        self.classes = self.description["class_names"]
+        self.image_size = self.description["image_size"]
+        self.channels = self.description["channels"]
+        try:
+            self._model = tf.saved_model.load(str(self.path))
+            self._run = self._model.signatures["pixels"]
+        except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
+            reason = str(error).partition("\n")[0]
+            raise UserError(f"cannot load {self.path}: {reason}; export it again") from error
+        # Traced once, not again by each data set.
+        data = [tf.TensorSpec([], tf.string)]
+        self._decode = tf.function(self._decoded, input_signature=data, autograph=False)
+
+    def __call__(self, images):
+        """Codes of images.
+
+        Args:
+            images: uint8 array of shape `(n, h, w, channels)`.
+
+        Returns:
+            Dict of arrays: `codes` uint8 `(n, ceil(bits / 8))`, `hash` float32 `(n, bits)` and
+            `probabilities` float32 `(n, classes)`.
+        """
+        import tensorflow as tf
+
+        outputs = self._run(pixels=tf.convert_to_tensor(images, tf.uint8))
+        return {name: value.numpy() for name, value in outputs.items()}
+
+    def files(self, *paths, labels="auto", batch_size=BATCH):
+        """Codes of image files, in memory; `python -m dah_tf.encode` is for many.
+
+        Args:
+            *paths: image files, and folders of them.
+            labels: as in `sources.below`.
+            batch_size: int.
+
+        Returns:
+            `Encoded`, in the order given; files of a folder sorted by name.
+
+        Raises:
+            UserError: no such file or folder.
+        """
+        import tensorflow as tf
+
+        from dah_tf.encoding import sources
+
+        found = [
+            pair
+            for path in paths
+            for pair in sources.below(os.fspath(path), labels, set(self.classes))
+        ]
+        names = [path for path, _ in found]
+        rows, codes, values = [], [], []
+        if found:
+            numbered = tf.data.Dataset.from_tensor_slices(names).enumerate()
+            items = numbered.map(lambda row, name: (row, "", name))
+            for row, _, outputs in self.stream(items, tf.io.read_file, batch_size):
+                rows.append(row)
+                codes.append(outputs["codes"])
+                values.append(outputs["hash"])
+        rows = np.concatenate(rows) if rows else np.zeros(0, np.int64)
+        lost = np.setdiff1d(np.arange(len(found)), rows)
+        keys, kinds = ([os.fsdecode(each[i]) for each in found] for i in (0, 1))
+        return Encoded(
+            [keys[row] for row in rows],
+            [kinds[row] for row in rows],
+            np.concatenate(codes) if codes else np.zeros((0, -(-self.bits // 8)), np.uint8),
+            np.concatenate(values) if values else np.zeros((0, self.bits), np.float32),
+            [(keys[row], self.fault(tf.io.read_file, names[row])) for row in lost],
+        )
+
+    def stream(self, items, contents, batch_size=BATCH):
+        """Runs over images, decoded on several threads while the model works.
+
+        Args:
+            items: `tf.data.Dataset` of triples of scalars: int64 row, string, and what
+                `contents` takes.
+            contents: TensorFlow function, to the bytes of an image file.
+            batch_size: int; every batch but the last is full, whatever was broken.
+
+        Yields:
+            Rows, int64 array of shape `(n,)`, in order; the strings, array of n bytes; and a
+            dict as `__call__` returns. Images that cannot be read are left out.
+        """
+        import tensorflow as tf
+
+        def load(row, label, what):
+            return row, label, self._decode(contents(what))
+
+        found = items.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        found = found.ignore_errors().batch(batch_size).prefetch(4)
+        for rows, labels, images in found:
+            yield rows.numpy(), labels.numpy(), self(images)
+
+    def fault(self, contents, what):
+        """Why an image cannot be read: one line.
+
+        Args:
+            contents: as in `stream`.
+            what: bytes.
+        """
+        import tensorflow as tf
+
+        try:
+            self._decode(contents(tf.constant(what)))
+        except tf.errors.NotFoundError:
+            return "no such file"
+        except tf.errors.OpError as error:
+            return _plain(error.message)
+        return "could not be read at first; it can now"
+
+    def _decoded(self, data):
+        from dah_tf import pixels
+
+        image = pixels.resize(pixels.decode(data, self.channels), self.image_size)
+        image.set_shape((self.image_size, self.image_size, self.channels))
+        return image
+
+
+def _plain(message):
+    """What TensorFlow says of a broken image, without where in its graph."""
+    message = message.strip().rpartition("\n\n")[2]
+    message = re.sub(r"\{\{.*?\}\}|\[Op:.*|\[\[.*|\[Condition.*", " ", message, flags=re.DOTALL)
+    message = message.replace("assertion failed:", "").replace("[", "").replace("]", "")
+    return " ".join(message.split()) or "not a readable image"
+
+
+def find_model(path):
+    """The SavedModel that a path means. Needs no TensorFlow.
+
+    Args:
+        path: path of a SavedModel with its `dah.json`, of a folder of versions (the highest is
+            taken), or of a run, whose last export is taken.
+
+    Returns:
+        Pair of `pathlib.Path` and dict, the content of `dah.json`.
+
+    Raises:
+        UserError: there is none, or `dah.json` is damaged.
+    """
+    root = pathlib.Path(path)
+    for folder in (root, *_versions(root), *_versions(root / "export")):
+        described = folder / "dah.json"
+        if not described.is_file():
+            continue
+        try:
+            description = json.loads(described.read_bytes())
+            for name in ("bits", "fingerprint", "class_names", "image_size", "channels"):
+                description[name]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{described} is damaged ({error}); export the model again") from None
+        return folder, description
+    raise UserError(
+        f"{path} is no model exported by dah_tf: it has no dah.json; make one with "
+        f"python -m dah_tf.export --workdir=RUN --output={path}"
+    )
+
+
+def _versions(folder):
+    """Folders whose names are numbers, the highest first."""
+    if not folder.is_dir():
+        return []
+    found = [each for each in folder.iterdir() if each.name.isdigit() and each.is_dir()]
+    return sorted(found, key=lambda each: -int(each.name))

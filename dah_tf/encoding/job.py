@@ -1,0 +1,255 @@
+"""Encodes a source into a folder of codes, shard by shard, and goes on where it was stopped.
+
+CODES/work/job.json       what is being encoded by which model; written once, before any shard
+CODES/work/items, starts  the list of files, fixed when the job began
+CODES/shards/NUMBER       each made aside and renamed: there are whole shards only
+CODES/manifest.json       written when all shards are there; the work folder is deleted then
+"""
+
+import json
+import pathlib
+import shutil
+import tempfile
+
+import numpy as np
+
+from dah_tf import durable
+from dah_tf.encoding import sources, store
+from dah_tf.encoding.encoder import BATCH, find_model
+from dah_tf.errors import UserError
+from dah_tf.progress import Progress
+
+WORK, JOB = "work", "job.json"
+
+
+class Job:
+    """A folder of codes in the making. The caller holds its lock.
+
+    Args:
+        folder: path of the folder of codes, in which a job was begun.
+    """
+
+    def __init__(self, folder):
+        self.folder = pathlib.Path(folder)
+        self.facts = json.loads((self.folder / WORK / JOB).read_bytes())
+        self.source = sources.open_source(self.folder / WORK, self.facts["source"])
+
+    def missing(self):
+        """Numbers of the shards that are not there yet: list of int, ascending."""
+        done = store.done(self.folder)
+        return [shard for shard in range(self.source.shards) if shard not in done]
+
+    def items_of(self, shards):
+        """int, the number of rows of some shards."""
+        return sum(last - first for first, last in map(self.source.span, shards))
+
+    def progress(self, shards):
+        """A progress line over all rows, of which those of `shards` are left."""
+        total, rest = self.source.items, self.items_of(shards)
+        if rest < total:
+            print(f"{total - rest:,} of {total:,} images are encoded; going on", flush=True)
+        return Progress(total, 1, start_step=total - rest, every=10.0, unit="image")
+
+    def encode_missing(self, encoder, batch_size=BATCH):
+        """Encodes what is missing in this process, and shows the progress.
+
+        Args:
+            encoder: `Encoder`.
+            batch_size: int.
+        """
+        shards = self.missing()
+        before = self.source.items - self.items_of(shards)
+        with self.progress(shards) as shown:
+            for done, broken in self.encode(encoder, shards, batch_size):
+                shown.update(before + done, {"broken": broken})
+
+    def encode(self, encoder, shards, batch_size=BATCH):
+        """Encodes shards and writes each as soon as it is full.
+
+        Args:
+            encoder: `Encoder`.
+            shards: list of int, ascending.
+            batch_size: int.
+
+        Yields:
+            After each batch and each shard: int, rows done, and int, broken ones among them.
+
+        Raises:
+            OSError: the disk is full or not writable.
+        """
+        done = broken = 0
+        stream = encoder.stream(self.source.dataset(shards), self.source.contents, batch_size)
+        pieces, batch = [], None  # of the shard that is being filled; a batch not yet used up
+        for shard in shards:
+            first, last = self.source.span(shard)
+            while True:
+                batch = batch if batch is not None else next(stream, None)
+                if batch is None:
+                    break
+                count = int(np.searchsorted(batch[0], last))
+                pieces.append(_rows(batch, slice(None, count)))
+                if count < len(batch[0]):
+                    batch = _rows(batch, slice(count, None))
+                    break
+                batch = None
+                if pieces[-1][0][-1] < last - 1:
+                    yield done + int(pieces[-1][0][-1]) + 1 - first, broken
+            broken += self._write(encoder, shard, pieces)
+            done += last - first
+            pieces = []
+            yield done, broken
+
+    def _write(self, encoder, shard, pieces):
+        """Writes a shard of encoded pieces; returns the number of broken rows."""
+        first, last = self.source.span(shard)
+        rows, labels, codes = (
+            np.concatenate([piece[i] for piece in pieces]) if pieces else np.zeros(0, np.int64)
+            for i in range(3)
+        )
+        codes = codes.reshape(-1, -(-encoder.bits // 8)).astype(np.uint8)
+        keys = self.source.keys(shard)
+        lost = np.setdiff1d(np.arange(first, last), rows)
+        broken = [
+            (
+                keys[row - first].decode("utf-8", "surrogateescape"),
+                encoder.fault(self.source.contents, self.source.read(int(row))),
+            )
+            for row in lost
+        ]
+        keys = [keys[row - first] for row in rows]
+        store.write_shard(self.folder, shard, codes, keys, list(labels), broken)
+        return len(broken)
+
+    def finish(self):
+        """Writes the manifest, once all shards are there; returns its content."""
+        facts = {name: self.facts[name] for name in ("bits", "fingerprint", "input", "settings")}
+        content = store.finish(self.folder, self.source.shards, facts)
+        shutil.rmtree(self.folder / WORK, ignore_errors=True)
+        return content
+
+
+def _rows(batch, rows):
+    """Some rows of a batch, as tuple of row numbers, labels and codes."""
+    codes = batch[2]["codes"] if isinstance(batch[2], dict) else batch[2]
+    return batch[0][rows], batch[1][rows], codes[rows]
+
+
+def run(model, spec, output, *, labels="auto", skip=(), shard_items=8192, data_dir=None, work=None):
+    """Encodes images into a folder of codes, or goes on with it.
+
+    Args:
+        model: path, as `find_model` takes.
+        spec: str, as `sources.make` takes.
+        output: path of the folder of codes.
+        labels, shard_items, data_dir: as `sources.make` takes; of a job that was begun before,
+            `shard_items` stays.
+        skip: paths of folders of codes; images whose keys are in one are left out.
+        work: function of a `Job` that writes every missing shard.
+
+    Returns:
+        Dict, the manifest's content.
+
+    Raises:
+        UserError: bad arguments, nothing to encode, another process encodes there, the folder
+            holds something else, or the disk is full; what was encoded is kept.
+    """
+    path, description = find_model(model)
+    folder = pathlib.Path(output)
+    facts = {
+        "input": spec,
+        "fingerprint": description["fingerprint"],
+        "settings": {
+            "labels": labels,
+            "skip": [str(each) for each in skip],
+            "mirror": description.get("mirror", False),
+        },
+        "bits": description["bits"],
+        "model": str(path.absolute()),
+    }
+    _check_folder(folder)
+    try:
+        with tempfile.TemporaryDirectory() as aside:
+            source = None
+            if not any(each.exists() for each in (folder / store.MANIFEST, folder / WORK / JOB)):
+                # Before the folder is made: there may be nothing to encode.
+                source = sources.make(
+                    spec,
+                    aside,
+                    labels,
+                    description["class_names"],
+                    _known(skip),
+                    shard_items,
+                    data_dir,
+                )
+            (folder / store.SHARDS).mkdir(parents=True, exist_ok=True)
+            with durable.Lock(folder):
+                if source and not (folder / WORK / JOB).exists():
+                    _begin(folder / WORK, aside, {**facts, "source": source})
+                return _go_on(folder, facts, work)
+    except durable.Busy as busy:
+        raise UserError(
+            f"{output} is being written by another process (pid {busy.pid}); wait for it, or name "
+            "another --output"
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {output}: {error.strerror or error}; what was encoded is kept"
+        ) from error
+
+
+def _check_folder(folder):
+    """Refuses a folder that holds anything but codes."""
+    if not folder.is_dir():
+        if folder.exists():
+            raise UserError(f"{folder} is a file; name a folder")
+        return
+    mine = {".lock", WORK, store.SHARDS, store.MANIFEST, store.BROKEN}
+    others = {each.name for each in folder.iterdir()} - mine
+    others = {name for name in others if not name.endswith(".tmp")}
+    if others:
+        raise UserError(f"{folder} holds other files, such as {min(others)}; name another folder")
+
+
+def _begin(work, listing, facts):
+    """Begins a job: `job.json` comes last, and all before it is made anew until it is there."""
+    shutil.rmtree(work, ignore_errors=True)
+    shutil.copytree(listing, work)
+    for path in work.iterdir():
+        durable.sync(path)
+    with durable.replacing(work / JOB) as file:
+        file.write(json.dumps(facts).encode())
+    durable.sync(work.parent)
+
+
+def _go_on(folder, facts, work):
+    """Does what is left of a job; returns the manifest's content."""
+    if (folder / store.MANIFEST).exists():
+        content = store.read_manifest(folder)
+        _check_same(folder, content, facts)
+        shutil.rmtree(folder / WORK, ignore_errors=True)
+        return content
+    job = Job(folder)
+    _check_same(folder, job.facts, facts)
+    store.drop_unfinished(folder)
+    if job.missing():
+        work(job)
+    return job.finish()
+
+
+def _check_same(folder, found, wanted):
+    """Refuses to go on with a job of other images, settings or another model."""
+    for name, what in (("input", "images"), ("fingerprint", "model"), ("settings", "settings")):
+        if found[name] != wanted[name]:
+            raise UserError(
+                f"{folder} holds codes of another {what} ({found[name]}, not {wanted[name]}); "
+                "name another folder"
+            )
+
+
+def _known(skip):
+    """Keys of folders of codes: a set of bytes."""
+    keys = set()
+    for path in skip:
+        for _, found, _ in store.Codes.open(path).shards():
+            keys |= {key.encode("utf-8", "surrogateescape") for key in found}
+    return keys

@@ -1,0 +1,292 @@
+"""What is to be encoded, in an order that is fixed once: a list of files on disk, or a TFDS split.
+
+A source's rows are numbered from 0 and cut into shards of equal length; the last may be shorter.
+"""
+
+import os
+import pathlib
+
+import numpy as np
+
+from dah_tf.data import files
+from dah_tf.errors import UserError
+
+ITEMS, STARTS = "items", "starts.npy"
+
+
+def make(spec, folder, labels="auto", classes=(), skip=(), shard_items=8192, data_dir=None):
+    """Lists what is to be encoded.
+
+    Args:
+        spec: str, a folder or an image file, `list:FILE` or `tfds:NAME/SPLIT`.
+        folder: path of a folder that keeps the list; no other process writes there.
+        labels: str, `auto`: the first folder below `spec` where that is one of `classes`;
+            `folder`: the first folder, whatever its name; `none`. Lists and data sets say
+            themselves what they know, unless it is `none`.
+        classes: collection of str, the model's classes.
+        skip: collection of bytes, keys to leave out.
+        shard_items: int, rows of a shard.
+        data_dir: path, of TensorFlow Datasets.
+
+    Returns:
+        Dict that `open_source` takes, JSON-able.
+
+    Raises:
+        UserError: nothing there.
+    """
+    kind, _, rest = spec.partition(":")
+    facts = {"shard_items": shard_items, "directory": os.getcwd()}
+    if kind == "tfds":
+        name, _, split = rest.rpartition("/")
+        if not name:
+            raise UserError(f"--input={spec} names no split; want tfds:NAME/SPLIT")
+        data_dir = os.path.abspath(data_dir) if data_dir else None
+        facts |= {"kind": "tfds", "name": name, "split": split, "data_dir": data_dir}
+        facts["items"] = TfdsSource(folder, facts | {"labels": labels}).count_split()
+    else:
+        if kind == "list":
+            rows = listed(rest)
+        else:
+            rows = below(spec, labels, set(classes))
+        if labels == "none":
+            rows = ((path, b"") for path, _ in rows)
+        facts |= {"kind": "files"}
+        facts["items"] = _write(folder, rows, skip, shard_items)
+    facts["labels"] = labels
+    if not facts["items"]:
+        raise UserError(
+            f"--input={spec} has nothing to encode" + (", all is in --skip" if skip else "")
+        )
+    return facts
+
+
+def open_source(folder, facts):
+    """The source that `make` listed: `FileSource` or `TfdsSource`."""
+    return {"files": FileSource, "tfds": TfdsSource}[facts["kind"]](folder, facts)
+
+
+def below(spec, labels="auto", classes=()):
+    """Yields path and label of an image file, or of each file of a folder: pairs of bytes."""
+    if os.path.isfile(spec):
+        yield os.fsencode(spec), b""
+        return
+    if not os.path.isdir(spec):
+        raise UserError(f"{spec} is no file or folder")
+    try:
+        for path in files.files_below(spec):
+            first, _, rest = os.path.relpath(path, spec).partition(os.sep)
+            known = rest and (labels == "folder" or labels == "auto" and first in classes)
+            yield os.fsencode(path), os.fsencode(first) if known else b""
+    except OSError as error:
+        raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
+
+
+def listed(path):
+    """Yields path and label of each line of a list: pairs of bytes.
+
+    A line is a path, relative ones beginning at the list's folder, and optionally a tab and a
+    label. Where the list holds a NUL byte, NULs end the paths (as of `find -print0`), and there
+    are no labels.
+    """
+    base = os.fsencode(os.path.dirname(path))
+    try:
+        with open(path, "rb") as file:
+            end = b"\0" if b"\0" in file.read(1 << 16) else b"\n"
+            file.seek(0)
+            rest = b""
+            while block := file.read(1 << 20):
+                *lines, rest = (rest + block).split(end)
+                yield from _pairs(lines, base, end)
+            yield from _pairs([rest], base, end)
+    except OSError as error:
+        raise UserError(f"cannot read --input=list:{path}: {error.strerror}") from error
+
+
+def _pairs(lines, base, end):
+    for line in lines:
+        name, label = line, b""
+        if end == b"\n":
+            name, _, label = line.rstrip(b"\r").partition(b"\t")
+        if name:
+            yield os.path.join(base, name), label.strip()
+
+
+def _write(folder, rows, skip, shard_items):
+    """Writes the list, and where in it each shard begins; returns the number of rows."""
+    count, starts = 0, [0]
+    with open(pathlib.Path(folder) / ITEMS, "wb") as file:
+        for path, label in rows:
+            if path in skip:
+                continue
+            if count and count % shard_items == 0:
+                starts.append(file.tell())
+            file.write(path + b"\0" + label.replace(b"\0", b"") + b"\0")
+            count += 1
+        starts.append(file.tell())
+        file.flush()
+        os.fsync(file.fileno())
+    with open(pathlib.Path(folder) / STARTS, "wb") as file:
+        np.save(file, np.array(starts, np.int64))
+        file.flush()
+        os.fsync(file.fileno())
+    return count
+
+
+class Source:
+    """Rows in shards.
+
+    Args:
+        folder: path of the folder that keeps the list.
+        facts: dict of `make`.
+    """
+
+    def __init__(self, folder, facts):
+        self.folder, self.facts = pathlib.Path(folder), facts
+        self.items, self.shard_items = facts.get("items", 0), facts["shard_items"]
+
+    @property
+    def shards(self):
+        """int, number of shards."""
+        return -(-self.items // self.shard_items)
+
+    def span(self, shard):
+        """First row of a shard, and the first behind it."""
+        first = shard * self.shard_items
+        return first, min(first + self.shard_items, self.items)
+
+    def keys(self, shard):
+        """Keys of a shard's rows: list of bytes."""
+        raise NotImplementedError
+
+    def dataset(self, shards):
+        """Rows of some shards, in order.
+
+        Args:
+            shards: list of int, ascending.
+
+        Returns:
+            `tf.data.Dataset` of scalars: int64 row, string label, and string that `contents`
+            takes.
+        """
+        raise NotImplementedError
+
+    def contents(self, what):
+        """The image file's bytes, in a TensorFlow graph: a scalar string tensor."""
+        raise NotImplementedError
+
+    def read(self, row):
+        """What `dataset` yields for a row as what `contents` takes: bytes."""
+        raise NotImplementedError
+
+
+class FileSource(Source):
+    """Files by a list of paths on disk; only one shard of it is in memory."""
+
+    def _rows(self, shard):
+        starts = np.load(self.folder / STARTS, mmap_mode="r")
+        with open(self.folder / ITEMS, "rb") as file:
+            file.seek(starts[shard])
+            words = file.read(int(starts[shard + 1] - starts[shard])).split(b"\0")
+        return words[:-1:2], words[1::2]
+
+    def keys(self, shard):
+        return self._rows(shard)[0]
+
+    def dataset(self, shards):
+        import tensorflow as tf
+
+        directory = os.fsencode(self.facts["directory"])
+
+        def rows():
+            for shard in shards:
+                paths, labels = self._rows(shard)
+                # A worker of a cluster has another working directory.
+                paths = [os.path.join(directory, path) for path in paths]
+                yield np.arange(*self.span(shard)), labels, paths
+
+        specs = [tf.TensorSpec([None], dtype) for dtype in (tf.int64, tf.string, tf.string)]
+        return tf.data.Dataset.from_generator(rows, output_signature=tuple(specs)).unbatch()
+
+    def contents(self, what):
+        import tensorflow as tf
+
+        return tf.io.read_file(what)
+
+    def read(self, row):
+        shard, place = divmod(row, self.shard_items)
+        return os.path.join(os.fsencode(self.facts["directory"]), self.keys(shard)[place])
+
+
+class TfdsSource(Source):
+    """A split of a prepared TensorFlow data set, in its own order."""
+
+    def __init__(self, folder, facts):
+        from dah_tf.data import datasets
+
+        super().__init__(folder, facts)
+        self._name = f"tfds:{facts['name']}/{facts['split']}"
+        self._builder = datasets.tfds_builder(facts["name"], facts["data_dir"])
+        self._features = self._builder.info.features
+
+    def count_split(self):
+        """int, the split's number of examples.
+
+        Raises:
+            UserError: no such split, or no image in it.
+        """
+        splits, split = self._builder.info.splits, self.facts["split"]
+        if split not in splits:
+            raise UserError(f"{self._name}: no such split; there are {', '.join(splits)}")
+        if "image" not in (self._features.keys() if hasattr(self._features, "keys") else ()):
+            raise UserError(f"{self._name} has no images")
+        return splits[split].num_examples
+
+    def keys(self, shard):
+        return [f"{self._name}#{row}".encode() for row in range(*self.span(shard))]
+
+    def dataset(self, shards):
+        import tensorflow as tf
+
+        label = self._features.get("label")
+        known = hasattr(label, "int2str") and self.facts["labels"] != "none"
+        # An example without a label carries -1.
+        names = ["", *(label.int2str(i) for i in range(label.num_classes if known else 0))]
+        names = tf.constant(names)
+
+        def row_of(row, example):
+            return row, names[example["label"] + 1 if known else 0], example["image"]
+
+        parts = []
+        for first, last in _runs(shards):
+            first, last = self.span(first)[0], self.span(last)[1]
+            parts.append(self._examples(first, last).enumerate(first).map(row_of))
+        found = parts[0]
+        for part in parts[1:]:
+            found = found.concatenate(part)
+        return found
+
+    def contents(self, what):
+        return what
+
+    def read(self, row):
+        return next(iter(self._examples(row, row + 1)))["image"].numpy()
+
+    def _examples(self, first, last):
+        import tensorflow_datasets as tfds
+
+        return self._builder.as_dataset(
+            split=f"{self.facts['split']}[{first}:{last}]",
+            decoders={"image": tfds.decode.SkipDecoding()},
+            shuffle_files=False,
+        )
+
+
+def _runs(numbers):
+    """First and last of each run of consecutive numbers."""
+    runs = []
+    for number in numbers:
+        if runs and runs[-1][1] == number - 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return runs

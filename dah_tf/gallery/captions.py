@@ -1,0 +1,47 @@
+"""What stands beside a picture, and which neighbours are wrong. Plain text, of no format."""
+
+
+def shown(text):
+    """One line that hides nothing: control characters, marks of direction and halves of
+    characters appear as escapes, such as `\\n` and `\\u202e`."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def shortened(text, limit):
+    """Text of at most `limit` characters, cut in the middle; of a path the end tells most."""
+    if len(text) <= limit:
+        return text
+    tail = limit * 2 // 3
+    return f"{text[: limit - tail - 1]}…{text[len(text) - tail :]}"
+
+
+def name(neighbour):
+    """A neighbour's key, or its id where it has none."""
+    return shown(neighbour["key"]) if neighbour["key"] else f"id {neighbour['id']}"
+
+
+def is_wrong(answer, neighbour):
+    """Whether both labels are known and share no class."""
+    wanted, found = _classes(answer["label"]), _classes(neighbour["label"])
+    return bool(wanted and found) and wanted.isdisjoint(found)
+
+
+def judged(answer):
+    """Whether the query and any of its neighbours have known labels."""
+    return bool(_classes(answer["label"])) and any(
+        _classes(each["label"]) for each in answer["neighbours"]
+    )
+
+
+def precision(answer):
+    """How many neighbours are right: `(right, n)`; None where there are none, or a label is
+    unknown."""
+    neighbours = answer["neighbours"]
+    known = [_classes(each["label"]) for each in [answer, *neighbours]]
+    if not neighbours or not all(known):
+        return None
+    return sum(not is_wrong(answer, each) for each in neighbours), len(neighbours)
+
+
+def _classes(label):
+    return {part.strip() for part in label.split(";")} - {""}

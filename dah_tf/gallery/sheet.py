@@ -1,0 +1,147 @@
+"""The gallery as one picture. Needs Pillow."""
+
+import functools
+import unicodedata
+
+from PIL import Image, ImageDraw, ImageFont
+
+from dah_tf.errors import UserError
+from dah_tf.gallery import captions, thumbnails
+
+MAX_LINES = 200  # about 40,000 pixels high, a quarter of a gigabyte while it is drawn
+PER_LINE = 10
+TILE, GAP, MARGIN, FRAME = 128, 20, 24, 5
+TEXT = 16  # height of a caption's line
+LINE = TILE + FRAME + 3 * TEXT + GAP
+FIRST = MARGIN + TILE + 2 * GAP  # left edge of the first neighbour
+
+WHITE, BLACK, GREY, PALE = "#ffffff", "#1a1a1a", "#5c5c5c", "#d0d0d0"
+VERMILION = "#d55e00"
+
+
+def write(file, answers):
+    """Writes the picture, PNG, to a binary file.
+
+    Args:
+        file: writable binary file.
+        answers: as `dah_tf.gallery.write` takes them.
+
+    Raises:
+        UserError: more than `MAX_LINES` lines of neighbours.
+    """
+    heights = [max(1, -(-len(answer["neighbours"]) // PER_LINE)) for answer in answers]
+    if sum(heights) > MAX_LINES:
+        raise UserError(
+            f"a .png gallery holds {MAX_LINES} lines of {PER_LINE} neighbours, and these are "
+            f"{sum(heights):,}; write a .html"
+        )
+    widest = max((len(answer["neighbours"]) for answer in answers), default=0)
+    columns = min(max(widest, 2), PER_LINE)
+    size = (FIRST + columns * (TILE + GAP) - GAP + MARGIN, MARGIN + max(1, sum(heights)) * LINE)
+    sheet = _Sheet(size)
+    if not answers:
+        sheet.words(MARGIN, MARGIN, "no queries", BLACK)
+    top = MARGIN
+    for answer, height in zip(answers, heights, strict=True):
+        sheet.row(top, answer)
+        top += height * LINE
+    sheet.image.save(file, "PNG")
+
+
+class _Sheet:
+    """Draws on a white image of `size`."""
+
+    def __init__(self, size):
+        self.image = Image.new("RGB", size, WHITE)
+        self.draw = ImageDraw.Draw(self.image)
+        self.font = ImageFont.load_default(size=13)
+        # Where many codes are equal the same neighbours come again and again: 12 MB at most.
+        self.thumbnail = functools.lru_cache(256)(thumbnails.thumbnail)
+        self.drawable = functools.cache(self._drawable)
+        self.missing = self._glyph("\U0010ffff")
+
+    def row(self, top, answer):
+        """A query, and its neighbours in as many lines as they need."""
+        if top > MARGIN:
+            middle = top - GAP // 2
+            self.draw.line((MARGIN, middle, self.image.width - MARGIN, middle), PALE)
+        self.tile(MARGIN, top, answer["path"], captions.shown(answer["query"]))
+        self.frame(MARGIN, top, BLACK, 2)
+        about = [(captions.shown(answer["query"]), BLACK), (captions.shown(answer["label"]), BLACK)]
+        counts = captions.precision(answer)
+        if counts:
+            about.append((f"{counts[0]} of {counts[1]} right", GREY))
+        self.caption(MARGIN, top, about)
+        if not answer["neighbours"]:
+            self.words(FIRST, top + TILE // 2 - TEXT // 2, "no match", BLACK)
+        for place, neighbour in enumerate(answer["neighbours"]):
+            line, column = divmod(place, PER_LINE)
+            left, high = FIRST + column * (TILE + GAP), top + line * LINE
+            self.neighbour(left, high, neighbour, captions.is_wrong(answer, neighbour))
+
+    def neighbour(self, left, top, neighbour, wrong):
+        """One neighbour, framed and crossed where it is wrong."""
+        name = captions.name(neighbour)
+        self.tile(left, top, neighbour["path"], name)
+        self.frame(left, top, PALE, 1)
+        if wrong:
+            self.frame(left, top, VERMILION, FRAME)
+            self.cross(left, top)
+        about = [
+            (f"{neighbour['rank']} · distance {neighbour['distance']}", BLACK),
+            (captions.shown(neighbour["label"]), BLACK),
+            (name, GREY),
+        ]
+        self.caption(left, top, about)
+
+    def tile(self, left, top, path, name):
+        """A picture in the middle of its square; or why there is none."""
+        try:
+            image, _ = self.thumbnail(path, TILE, TILE)
+        except thumbnails.Unreadable as error:
+            for line, text in enumerate((str(error), name)):
+                self.words(left + 8, top + TILE // 2 + line * TEXT, text, GREY, TILE - 16)
+            return
+        place = left + (TILE - image.width) // 2, top + (TILE - image.height) // 2
+        self.image.paste(image, place)
+
+    def frame(self, left, top, color, width):
+        """A frame around a tile; it hides nothing of the picture."""
+        box = (left - width, top - width, left + TILE + width - 1, top + TILE + width - 1)
+        self.draw.rectangle(box, outline=color, width=width)
+
+    def cross(self, left, top):
+        """A crossed corner: seen without colour, and the picture stays visible."""
+        self.draw.rectangle((left, top, left + 25, top + 25), WHITE)
+        for ends in ((6, 19), (19, 6)):
+            self.draw.line((left + 6, top + ends[0], left + 19, top + ends[1]), BLACK, 4)
+
+    def caption(self, left, top, lines):
+        """Lines of `(text, color)` below a tile; empty ones take no place."""
+        high = top + TILE + FRAME + 1
+        for text, color in lines:
+            if text:
+                self.words(left, high, text, color, TILE)
+                high += TEXT
+
+    def words(self, left, top, text, color, width=None):
+        """A line of text, shortened in the middle to a width in pixels."""
+        text = "".join(map(self.drawable, text))
+        if width:
+            # No glyph is narrower than 2 pixels; what is longer need not be measured.
+            limit = min(len(text), width // 2)
+            while (long := self.font.getlength(captions.shortened(text, limit))) > width:
+                limit = min(limit - 1, int(limit * width / long))
+            text = captions.shortened(text, limit)
+        self.draw.text((left, top), text, color, self.font)
+
+    def _drawable(self, character):
+        """The character itself, its base letter, or a question mark, as the font has them."""
+        for candidate in (character, unicodedata.normalize("NFKD", character)[0]):
+            if self._glyph(candidate) != self.missing:
+                return candidate
+        return "?"
+
+    def _glyph(self, character):
+        mask = self.font.getmask(character)
+        return mask.size, bytes(mask)

@@ -1,0 +1,59 @@
+"""Orders found items anew by the query's float hash values: the asymmetric distance.
+
+A query's bit of which the network was unsure counts less than one that it was sure of. The items
+keep their bits: nothing more is stored. Items of equal codes stay tied.
+"""
+
+import numpy as np
+
+from dah_tf import codes as packed
+from dah_tf.errors import UserError
+
+BLOCK = 1 << 16
+
+
+def rerank(index, values, found, k):
+    """The k items of least asymmetric distance among those found.
+
+    The distance of values v, scaled to [0, 1], and bits b is the sum of (v - b)**2; it is the
+    Hamming distance where every value is 0 or 1.
+
+    Args:
+        index: `Index`.
+        values: float array of shape `(q, bits)`, the hash layer's values in [1/4, 3/4].
+        found: `Neighbours` of the queries.
+        k: int.
+
+    Returns:
+        float32 asymmetric distances, int32 Hamming distances and int64 ids, each of shape
+        `(q, min(k, n))`, the nearest first, ties by Hamming distance and id; -1 where there is no
+        further item.
+
+    Raises:
+        UserError: values of another length.
+
+    References:
+        Gordo, Perronnin, Gong and Lazebnik, "Asymmetric distances for binary embeddings", 2014.
+    """
+    values = np.asarray(values, np.float32)
+    if values.shape != (len(found.ids), index.bits):
+        raise UserError(
+            f"{len(found.ids)} queries of {index.bits} bits need as many hash values. "
+            f"Received: {values.shape}"
+        )
+    scaled = np.clip(2 * values - 0.5, 0, 1)
+    there = found.ids >= 0
+    codes = index.codes(found.ids[there])
+    scores = np.full(found.ids.shape, np.inf, np.float32)
+    queries = np.nonzero(there)[0]
+    terms = [
+        (scaled[queries[at : at + BLOCK]] - packed.unpack(codes[at : at + BLOCK], index.bits)) ** 2
+        for at in range(0, len(codes), BLOCK)
+    ]
+    scores[there] = np.concatenate([each.sum(axis=1) for each in terms]) if terms else []
+    order = np.lexsort((found.ids, found.distances, scores), axis=-1)[:, :k]
+    scores, distances, ids = (
+        np.take_along_axis(each, order, axis=1) for each in (scores, found.distances, found.ids)
+    )
+    scores[ids < 0] = -1
+    return scores, distances, ids

@@ -1,0 +1,42 @@
+"""A small exported model of random weights, and folders of pictures, for tests of commands."""
+
+import numpy as np
+from PIL import Image
+
+SIZE, BITS, CLASSES = 16, 12, ("cat", "dog", "owl")
+
+
+def export_model(folder, seed=1, bits=BITS, mirror=False):
+    """Writes a SavedModel to a folder; returns the folder."""
+    import keras
+
+    from dah_tf import backbones
+    from dah_tf.model import HashModel
+    from dah_tf.serving import export
+
+    keras.utils.set_random_seed(seed)
+    backbone = backbones.compact(3, widths=(8, 16, 16))
+    model = HashModel(backbone, bits, len(CLASSES), SIZE)
+    logits = model.outputs(pictures(60))["logits"]
+    # Each bit's threshold lies in the middle of what it sees: no bit is constant.
+    model.hash_head.dense.bias.assign(-np.median(logits, axis=0))
+    export.save(model, folder, class_names=CLASSES, mirror=mirror)
+    return folder
+
+
+def pictures(count, seed=0):
+    """uint8 array of shape `(count, SIZE, SIZE, 3)`: smooth pictures, none like another."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (count, 4, 4, 3), np.uint8)
+    return coarse.repeat(SIZE // 4, axis=1).repeat(SIZE // 4, axis=2)
+
+
+def write_folder(folder, count, seed=0):
+    """Writes pictures as `folder/CLASS/NUMBER.png`; returns the paths, sorted as a folder's are."""
+    paths = []
+    for number, picture in enumerate(pictures(count, seed)):
+        path = folder / CLASSES[number % len(CLASSES)] / f"{number:04d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(path)
+        paths.append(path)
+    return sorted(paths, key=lambda path: (path.parent.name, path.name))
