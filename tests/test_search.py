@@ -142,7 +142,7 @@ BAD = [
     ("query --index=ix --codes=bad.npy", "bad.npy is no .npy array"),
     ("query --index=ix --codes=two.npz", "holds several arrays"),
     ("query --index=ix --codes=objects.npy", "objects.npy is no .npy array"),
-    ("query --index=ix --codes=ids.npy", "Codes of 36 bits are uint8"),
+    ("query --index=ix --codes=ids.npy", "codes have shape (n, bytes)"),
     ("query --index=ix --codes=codes.npy --k=0", "k is at least 1"),
     ("query --index=ix --codes=codes.npy --radius=1 --k=2", "--radius stands alone"),
     ("query --index=ix --codes=codes.npy --radius=-1", "radius is at least 0"),

@@ -11,6 +11,9 @@ Two signatures, each for n >= 0 images:
 `(n, classes)`, softmax, or sigmoid for multi-label models; `hash` float32 `(n, bits)`, the hash
 layer's values in [1/4, 3/4]; `valid` bool `(n,)`. An image that cannot be decoded spoils only
 itself: its `valid` is false, its codes and probabilities are 0.
+
+Beside them, `assets.extra/tf_serving_warmup_requests` holds requests that TensorFlow Serving runs
+before it answers the first (`dah_tf.serving.warmup`).
 """
 
 import hashlib
@@ -27,6 +30,7 @@ import tensorflow as tf
 from dah_tf import __version__, durable, pixels
 from dah_tf.errors import UserError
 from dah_tf.model import mirrored
+from dah_tf.serving import layout, warmup
 
 BIT_ORDER = (
     "bit i is in byte i // 8, most significant bit first; unused low bits of the last byte are 0"
@@ -36,7 +40,7 @@ DECODERS = 16  # images decoded at a time; AUTOTUNE has no time to find a number
 
 
 def save(model, output, *, class_names=None, mirror=False, flags=None, metrics=None, extra=None):
-    """Writes a SavedModel and its `dah.json`: the whole folder at once, or nothing.
+    """Writes a SavedModel, its `dah.json` and warm-up requests: the whole folder, or nothing.
 
     TensorFlow Serving wants the folder's name to be a version number, as in `MODELS/dah/1`, and
     ignores the hidden sibling that the files are written to first.
@@ -74,7 +78,9 @@ def save(model, output, *, class_names=None, mirror=False, flags=None, metrics=N
             # A folder inside: a temporary folder itself can be read by its owner only.
             staging = Path(hidden, output.name)
             _archive(model, mirror).write_out(staging, verbose=False)
-            Path(staging, "dah.json").write_text(json.dumps(description, indent=2) + "\n")
+            Path(staging, layout.DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
+            Path(staging, layout.WARMUP).parent.mkdir()
+            Path(staging, layout.WARMUP).write_bytes(warmup.encode(model.channels))
             for folder, _, names in os.walk(staging):
                 for name in (*names, "."):
                     durable.sync(Path(folder, name))
