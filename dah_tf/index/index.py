@@ -149,7 +149,7 @@ class Index:
                 another process writes, or the disk is full; nothing was changed.
         """
         with self._change() as content:
-            self._check_model(fingerprint)
+            writing.check_model(self, fingerprint)
             items = writing.checked(content, codes, ids, keys, labels)
             if not len(items.ids):
                 return items.ids
@@ -157,7 +157,9 @@ class Index:
             for segment in self._segments:
                 _, places = segment.find(wanted)
                 if len(places):
-                    raise UserError(f"{_some(wanted[places])} already in the index; nothing added")
+                    raise UserError(
+                        f"{writing.some(wanted[places])} already in the index; nothing added"
+                    )
             small = writing.merge(content, self._segments, items)
             writing.append(self.path, content, segments.join([items, *small]))
             writing.commit(self.path, content)
@@ -183,7 +185,7 @@ class Index:
             for _, places in found:
                 there[places] = True
             if not there.all():
-                raise UserError(f"{_some(ids[~there])} not in the index; nothing removed")
+                raise UserError(f"{writing.some(ids[~there])} not in the index; nothing removed")
             for segment, (rows, _) in zip(self._segments, found, strict=True):
                 if len(rows):
                     writing.bury(self.path, content, segment, rows)
@@ -318,7 +320,7 @@ class Index:
             codes[places] = segment.codes_of(rows)[:, : codes.shape[1]]
             there[places] = True
         if not there.all():
-            raise UserError(f"{_some(wanted[~there])} not in the index")
+            raise UserError(f"{writing.some(wanted[~there])} not in the index")
         return codes[back]
 
     def items(self):
@@ -362,19 +364,5 @@ class Index:
         return [(segment, view) for segment, view in views if view.count]
 
     def _queries(self, codes, fingerprint):
-        self._check_model(fingerprint)
+        writing.check_model(self, fingerprint)
         return scan.pad(writing.checked_codes(codes, self.bits), scan.padded_width(self.bits))
-
-    def _check_model(self, fingerprint):
-        if fingerprint and self.fingerprint and fingerprint != self.fingerprint:
-            raise UserError(
-                f"the codes are from model {fingerprint}, {self.path} holds codes of model "
-                f"{self.fingerprint}: their distances mean nothing"
-            )
-
-
-def _some(ids):
-    """`id 3 is` or `ids 3, 4, 5 and 8 more are`."""
-    shown = ", ".join(str(i) for i in ids[:3])
-    more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
-    return f"id {shown} is" if len(ids) == 1 else f"ids {shown}{more} are"

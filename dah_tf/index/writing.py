@@ -218,6 +218,30 @@ def checked_ids(ids):
     return ids.astype(np.int64)
 
 
+def check_model(index, fingerprint):
+    """Refuses codes of another model.
+
+    Args:
+        index: an index.
+        fingerprint: str, the model that codes are from; None is not checked.
+
+    Raises:
+        UserError: the index's codes are from another model.
+    """
+    if fingerprint and index.fingerprint and fingerprint != index.fingerprint:
+        raise UserError(
+            f"the codes are from model {fingerprint}, {index.path} holds codes of model "
+            f"{index.fingerprint}: their distances mean nothing"
+        )
+
+
+def some(ids):
+    """`id 3 is` or `ids 3, 4, 5 and 8 more are`."""
+    shown = ", ".join(str(i) for i in ids[:3])
+    more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
+    return f"id {shown} is" if len(ids) == 1 else f"ids {shown}{more} are"
+
+
 def verify(folder, content, opened):
     """What is wrong with an index: list of str."""
     problems, ids = [], []

@@ -1,0 +1,162 @@
+"""Complete answers from a server that returns no more than 16,384 items to one query.
+
+Searches take `ask(queries, limit, band=None, ids=None)`: the `limit` nearest items of each
+query, of those whose distance lies in `band` and whose id in `ids` (pairs, both ends included). It
+returns for each query a pair of arrays, int32 distances and int64 ids, in any order.
+"""
+
+import numpy as np
+
+from dah_tf.index.milvus import connection
+from dah_tf.index.results import Neighbours, Within
+
+LIMIT = 16384  # the most that Milvus returns for a query
+QUERIES = 1024  # at a time
+ANSWERS = 1 << 18  # distances and ids at a time, over all queries: 4 MB on the wire
+FIRST = 1024  # within a radius there are mostly few
+GREATEST = 2**63 - 1
+
+
+def asker(server, facts, backend, label=None, key_prefix=None):
+    """The `ask` of an index.
+
+    Args:
+        server: `connection.Server`.
+        facts: dict, the index's facts.
+        backend: str, "flat" or "ivf"; with ivf the k nearest are approximate, bands are exact.
+        label, key_prefix: str or None, which items take part.
+
+    Returns:
+        Function, see above.
+    """
+    wanted = [] if label is None else [connection.equal("label", label)]
+    if key_prefix:
+        wanted.append(connection.begins("key", key_prefix))
+
+    def ask(queries, limit, band=None, ids=None):
+        params = {}
+        if facts["lists"]:
+            approximate = backend == "ivf" and band is None
+            params["nprobe"] = facts["probes"] if approximate else facts["lists"]
+        if band:
+            # The lower end belongs to it, the upper one does not.
+            params |= {"range_filter": band[0], "radius": band[1] + 1}
+            if facts["lists"]:
+                # Otherwise the first cluster without a hit ends the search.
+                params["max_empty_result_buckets"] = 65535
+        between = [f"id >= {ids[0]} and id <= {ids[1]}"] if ids else []
+        expression = " and ".join(wanted + between)
+        return server.search(facts["collection"], queries, limit, expression, params)
+
+    return ask
+
+
+def nearest(ask, queries, k, bits):
+    """The k nearest items of each query.
+
+    Args:
+        ask: see above.
+        queries: uint8 array of shape `(q, width)`.
+        k: int, 0 or more.
+        bits: int, the greatest distance there is.
+
+    Returns:
+        `Neighbours` with k columns.
+    """
+    distances = np.full((len(queries), k), -1, np.int32)
+    ids = np.full((len(queries), k), -1, np.int64)
+    if k > LIMIT:
+        found = (_everything(ask, queries[i : i + 1], bits, k) for i in range(len(queries)))
+    else:
+        found = _asked(ask, queries if k else queries[:0], k)
+    for row, (apart, items) in enumerate(found):
+        order = np.lexsort((items, apart))[:k]
+        distances[row, : len(order)], ids[row, : len(order)] = apart[order], items[order]
+    return Neighbours(distances, ids)
+
+
+def within(ask, queries, radius):
+    """Every item within a radius of each query.
+
+    Args:
+        ask, queries: as in `nearest`.
+        radius: int, the largest distance.
+
+    Returns:
+        `Within`.
+    """
+    parts, counts = [], []
+    for row, (apart, items) in enumerate(_asked(ask, queries, FIRST, (0, radius))):
+        if len(items) >= FIRST:
+            apart, items = _everything(ask, queries[row : row + 1], radius)
+        order = np.lexsort((items, apart))
+        parts.append((apart[order], items[order]))
+        counts.append(len(order))
+    distances, ids = _joined(parts)
+    return Within(np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]), distances, ids)
+
+
+def least_effort(search, efforts, recall):
+    """The least effort at which an approximate search finds the wanted share.
+
+    Args:
+        search: function of an effort to int distances of shape `(q, k)`, -1 for none.
+        efforts: list of int, ascending; the last one is exact.
+        recall: float, share of the nearest.
+
+    Returns:
+        int, one of the efforts.
+    """
+    truth = search(efforts[-1])
+    there = truth >= 0
+    last = truth.max(axis=1, keepdims=True, initial=0)
+    for effort in efforts[:-1]:
+        found = search(effort)
+        # Anything as near as the true last one is right: which of equals is found is chance.
+        if ((found >= 0) & (found <= last)).sum() >= recall * there.sum():
+            return effort
+    return efforts[-1]
+
+
+def _asked(ask, queries, limit, band=None):
+    """Answers to each query, so many queries at a time that no answer grows too large."""
+    step = max(1, min(QUERIES, ANSWERS // max(1, limit)))
+    for start in range(0, len(queries), step):
+        yield from ask(queries[start : start + step], limit, band)
+
+
+def _everything(ask, query, farthest, enough=None):
+    """All items of one query up to a distance, or as many of the nearest as are enough."""
+    parts, count, first = [], 0, 0
+    while first <= farthest and (enough is None or count < enough):
+        [(distances, ids)] = ask(query, LIMIT, (first, farthest))
+        if len(ids) >= LIMIT:
+            # Nearer than the last distance all were returned; at it there may be more.
+            last = int(distances.max())
+            near = distances < last
+            parts.append((distances[near], ids[near]))
+            distances, ids = _at(ask, query, last, 0, GREATEST)
+            first, count = last + 1, count + int(near.sum())
+        else:
+            first = farthest + 1
+        parts.append((distances, ids))
+        count += len(ids)
+    return _joined(parts)
+
+
+def _at(ask, query, distance, low, high):
+    """All items at one distance: halves the ids until no answer is full."""
+    [(distances, ids)] = ask(query, LIMIT, (distance, distance), (low, high))
+    if len(ids) < LIMIT:
+        return distances, ids
+    middle = int(np.partition(ids, len(ids) // 2 - 1)[len(ids) // 2 - 1])
+    halves = (low, middle), (middle + 1, high)
+    return _joined([_at(ask, query, distance, *half) for half in halves])
+
+
+def _joined(parts):
+    distances, ids = zip(*parts, strict=True) if parts else ((), ())
+    return (
+        np.concatenate([np.zeros(0, np.int32), *distances]).astype(np.int32),
+        np.concatenate([np.zeros(0, np.int64), *ids]).astype(np.int64),
+    )

@@ -1,0 +1,403 @@
+"""What is said to a Milvus server: connection, collections, requests of bounded size, errors.
+
+Nothing here knows what an index is. pymilvus is imported when a connection is made.
+"""
+
+import contextlib
+import logging
+import os
+import pathlib
+import re
+import typing
+import urllib.parse
+
+import numpy as np
+
+from dah_tf.errors import UserError
+
+PREFIX = "milvus:"
+CONNECT, REQUEST, LOAD = 5, 60, 600  # seconds
+# Items in one request. A message holds 64 MB at most; these take 44 MB where every string is as
+# long as it may be. Milvus returns 16,384 items to a query at most.
+BATCH = 8192
+KEY_BYTES, LABEL_BYTES = 4096, 1024
+FACTS_BYTES = 65535
+NO_COLLECTION, NO_DATABASE, NO_CONNECTION = 100, 800, 2
+
+_HOSTILE = re.compile('[\x00-\x1f"%\\\\\x7f-\x9f\u2028\u2029\ud800-\udfff]')
+_ESCAPED = re.compile("(?:%[0-9A-F]{2})+")
+
+
+class Gone(UserError):
+    """A collection that is not there, or not any more."""
+
+
+class Location(typing.NamedTuple):
+    """Where a collection is.
+
+    Attributes:
+        path: str, as the user wrote it.
+        uri: str, `http://host:port`, or the path of Milvus Lite's file.
+        database: str, "" for the default one.
+        collection: str.
+        lite: bool, whether the uri is a file.
+    """
+
+    path: str
+    uri: str
+    database: str
+    collection: str
+    lite: bool
+
+
+def is_milvus(path):
+    """Whether a path names a collection of Milvus: `milvus:LOCATION/COLLECTION`."""
+    return str(path).startswith(PREFIX)
+
+
+def parse(path):
+    """The `Location` that a path names.
+
+    Args:
+        path: str, `milvus:FOLDER/FILE.db/COLLECTION` for Milvus Lite, or
+            `milvus:http://HOST:PORT/COLLECTION` for a server, with `https` or with
+            `/DATABASE/COLLECTION` likewise.
+
+    Returns:
+        `Location`.
+
+    Raises:
+        UserError: it names none.
+    """
+    path = str(path)
+    rest = path.removeprefix(PREFIX)
+    remote = re.match("https?://", rest)
+    uri, _, collection = rest.rpartition("/")
+    database = ""
+    if remote:
+        url = urllib.parse.urlsplit(rest)
+        if url.username or url.password:
+            # The path is shown in messages and kept in logs.
+            raise UserError(
+                "a Milvus address holds no user and no password; set MILVUS_TOKEN=USER:PASSWORD"
+            )
+        parts = [part for part in url.path.split("/") if part]
+        if not url.hostname or not 1 <= len(parts) <= 2 or url.query or url.fragment:
+            parts = [""]
+        *databases, collection = parts
+        uri, database = f"{url.scheme}://{url.netloc}", "".join(databases)
+    elif not re.fullmatch(r"[A-Za-z0-9._-]{1,33}\.db", pathlib.PurePath(uri).name):
+        collection = ""
+    if not is_milvus(path) or not re.fullmatch("[A-Za-z_][A-Za-z0-9_]{0,199}", collection):
+        raise UserError(
+            "a Milvus index is milvus:http://HOST:19530/COLLECTION, or milvus:FILE.db/COLLECTION "
+            f"for Milvus Lite; names are letters, digits and _. Received: {path}"
+        )
+    return Location(path, uri, database, collection, not remote)
+
+
+def escaped(text):
+    """A string without quotes, backslashes, control characters and bytes that are not UTF-8.
+
+    Each becomes `%` and two hexadecimal digits a byte, as in a URL, `%` too: the strings are the
+    same in every version's filter expressions, none ends one early, and a prefix of a string is
+    escaped to a prefix of it.
+    """
+    return _HOSTILE.sub(
+        lambda found: "".join(
+            f"%{byte:02X}" for byte in found[0].encode("utf-8", "surrogateescape")
+        ),
+        text,
+    )
+
+
+def unescaped(text):
+    """Inverse of `escaped`."""
+    return _ESCAPED.sub(
+        lambda found: bytes.fromhex(found[0].replace("%", "")).decode("utf-8", "surrogateescape"),
+        text,
+    )
+
+
+def equal(field, text):
+    """Filter expression: a field holds a string."""
+    return f'{field} == "{escaped(text)}"'
+
+
+def begins(field, prefix):
+    """Filter expression: a field begins with a string; "" for an empty one, which all do.
+
+    A range of strings: `like` would take `%` and `_` for patterns.
+    """
+    low = escaped(prefix)
+    # The next string that does not begin so: the last character one up, if there is one up.
+    high = low.rstrip(chr(0x10FFFF))
+    parts = [f'{field} >= "{low}"'] if low else []
+    if high:
+        code = ord(high[-1]) + 1
+        # Surrogates are no characters, and no string holds a hostile one: on to the next.
+        while _HOSTILE.match(chr(code)):
+            code += 1
+        parts.append(f'{field} < "{high[:-1]}{chr(code)}"')
+    return " and ".join(parts)
+
+
+class Server:
+    """A connection. Every method raises `UserError`, `Gone` where a collection is not there.
+
+    Args:
+        location: `Location`.
+        make: bool; makes Milvus Lite's file where there is none.
+
+    Raises:
+        UserError: pymilvus is missing, or the server cannot be reached or refuses.
+    """
+
+    def __init__(self, location, make=False):
+        try:
+            import pymilvus
+
+            if location.lite:
+                import milvus_lite  # noqa: F401
+        except ImportError:
+            raise UserError("this needs Milvus: python -m pip install 'dah_tf[milvus]'") from None
+        # It logs a traceback for every error that it raises: ours are one line.
+        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+        self.location, self.lite, self._pymilvus = location, location.lite, pymilvus
+        if self.lite:
+            file = pathlib.Path(location.uri)
+            if make:
+                try:
+                    file.absolute().parent.mkdir(parents=True, exist_ok=True)
+                except OSError as error:
+                    raise UserError(f"cannot write {file}: {error.strerror}") from None
+            elif not file.exists():
+                raise Gone(f"{file} does not exist")
+        with self._telling():
+            self.client = pymilvus.MilvusClient(
+                uri=location.uri,
+                db_name=location.database,
+                token="" if self.lite else os.environ.get("MILVUS_TOKEN", ""),
+                timeout=CONNECT,
+            )
+
+    def close(self):
+        """Ends the connection; Milvus Lite's server ends with the process."""
+        self.client.close()
+
+    @contextlib.contextmanager
+    def _telling(self):
+        """Turns what pymilvus raises into one line."""
+        import grpc
+
+        try:
+            yield
+        except self._pymilvus.MilvusException as error:
+            raise self._told(error.code, error.message) from None
+        except grpc.RpcError as error:
+            raise self._told(error.code(), f"{error.code().name}: {error.details()}") from None
+
+    def _told(self, code, message):
+        message = " ".join(str(message).split())
+        uri, low = self.location.uri, message.lower()
+        if code == NO_COLLECTION or "can't find collection" in low:
+            return Gone(f"{uri}: {message}")
+        if code == NO_DATABASE or "database not found" in low:
+            return UserError(f"Milvus at {uri} has no database {self.location.database}")
+        if "unauthenticated" in low or "auth check failure" in low or "permission" in low:
+            return UserError(
+                f"Milvus at {uri} refuses this user; set MILVUS_TOKEN=USER:PASSWORD, or the key"
+            )
+        if self.lite and "open local milvus failed" in low:
+            return UserError(
+                f"cannot open {uri}: another process has it open, or it is no file of Milvus Lite"
+            )
+        if code == NO_CONNECTION or "connecting" in low or "unavailable" in low:
+            return UserError(f"cannot reach Milvus at {uri}; check the address, and that it runs")
+        if "deadline" in low or "timeout" in low:
+            return UserError(f"Milvus at {uri} did not answer in time; try again")
+        return UserError(f"Milvus at {uri} says: {message[:300]}")
+
+    def description(self, name):
+        """A collection's description, or None where there is no such collection."""
+        with contextlib.suppress(Gone):
+            return self.describe(name)["description"]
+        return None
+
+    def describe(self, name):
+        """What Milvus knows of a collection: dict with `description`, `fields` and more."""
+        with self._telling():
+            return self.client.describe_collection(name, timeout=REQUEST)
+
+    def create(self, name, description, width, strings, lists=None):
+        """Makes a collection of `id`, `code` and strings, ready for searching.
+
+        Args:
+            name: str.
+            description: str.
+            width: int, bytes of a code.
+            strings: dict of a field's name to its greatest length in bytes.
+            lists: as in `make_index`.
+        """
+        kinds = self._pymilvus.DataType
+        schema = self.client.create_schema(
+            auto_id=False, enable_dynamic_field=False, description=description
+        )
+        schema.add_field("id", kinds.INT64, is_primary=True)
+        schema.add_field("code", kinds.BINARY_VECTOR, dim=8 * width)
+        for field, length in strings.items():
+            schema.add_field(field, kinds.VARCHAR, max_length=length)
+        schema.add_field("change", kinds.INT64)
+        with self._telling():
+            # Strong: what a writer was told is done, every reader sees. The default would show
+            # it seconds later, and an id given twice would not be noticed.
+            self.client.create_collection(
+                name, schema=schema, consistency_level="Strong", timeout=REQUEST
+            )
+        self.make_index(name, lists)
+
+    def make_index(self, name, lists=None):
+        """Makes the index of a collection that has none, and loads it.
+
+        Args:
+            name: str.
+            lists: int, clusters of a BIN_IVF_FLAT; None is BIN_FLAT, which is exact.
+        """
+        params = self.client.prepare_index_params()
+        kind, more = ("BIN_IVF_FLAT", {"nlist": lists}) if lists else ("BIN_FLAT", {})
+        params.add_index("code", index_type=kind, metric_type="HAMMING", params=more)
+        with self._telling():
+            self.client.create_index(name, params, timeout=REQUEST, sync=False)
+        self.load(name)
+
+    def index_type(self, name):
+        """`BIN_FLAT`, `BIN_IVF_FLAT`, or None where a collection has no index."""
+        with self._telling():
+            if "code" not in self.client.list_indexes(name):
+                return None
+            return self.client.describe_index(name, "code", timeout=REQUEST)["index_type"]
+
+    def drop_index(self, name):
+        """Takes a collection's index away; it cannot be searched until it has another."""
+        with self._telling():
+            self.client.release_collection(name, timeout=REQUEST)
+            self.client.drop_index(name, "code", timeout=REQUEST)
+
+    def pending(self, name):
+        """Number of rows that are not in the index yet, after sealing what is being filled."""
+        with self._telling():
+            self.client.flush(name, timeout=LOAD)
+            found = self.client.describe_index(name, "code", timeout=REQUEST)
+        return int(found.get("pending_index_rows", 0))
+
+    def compact(self, name):
+        """Asks a server to give the space of deleted rows free; Milvus Lite cannot."""
+        if not self.lite:
+            with self._telling():
+                self.client.compact(name, timeout=REQUEST)
+
+    def load(self, name):
+        """Makes a collection ready for searching, if it is not."""
+        with self._telling():
+            self.client.load_collection(name, timeout=LOAD)
+
+    def drop(self, name):
+        """Deletes a collection, if it is there."""
+        with self._telling():
+            self.client.drop_collection(name, timeout=REQUEST)
+
+    def upsert(self, name, rows):
+        """Writes rows in batches; a row with an id that is there replaces it.
+
+        Unlike an insertion, a batch that pymilvus sends again after a lost answer stays single.
+
+        Args:
+            name: str.
+            rows: iterable of dicts of every field.
+        """
+        batch = []
+        for row in rows:
+            batch.append(row)
+            if len(batch) == BATCH:
+                self._upsert(name, batch)
+                batch = []
+        if batch:
+            self._upsert(name, batch)
+
+    def _upsert(self, name, batch):
+        with self._telling():
+            self.client.upsert(name, batch, timeout=REQUEST)
+
+    def delete(self, name, ids):
+        """Deletes rows by id, in batches."""
+        for start in range(0, len(ids), BATCH):
+            with self._telling():
+                batch = ids[start : start + BATCH].tolist()
+                self.client.delete(name, ids=batch, timeout=REQUEST)
+
+    def delete_where(self, name, expression):
+        """Deletes rows by a filter expression."""
+        with self._telling():
+            self.client.delete(name, filter=expression, timeout=LOAD)
+
+    def rows(self, name, ids, fields):
+        """Those rows with given ids that are there, in any order: iterable of dicts."""
+        for start in range(0, len(ids), BATCH):
+            batch = ids[start : start + BATCH].tolist()
+            yield from self.some(name, f"id in {batch}", fields, BATCH)
+
+    def some(self, name, expression, fields, limit):
+        """Up to `limit` rows that fit a filter expression: list of dicts."""
+        with self._telling():
+            return self.client.query(
+                name, filter=expression, output_fields=fields, limit=limit, timeout=REQUEST
+            )
+
+    def every(self, name, fields):
+        """Every row, in the order of ids: iterable of lists of dicts."""
+        with self._telling():
+            pages = self.client.query_iterator(
+                name, batch_size=BATCH, filter="id >= 0", output_fields=fields, timeout=REQUEST
+            )
+        try:
+            while True:
+                with self._telling():
+                    page = pages.next()
+                if not page:
+                    return
+                yield page
+        finally:
+            pages.close()
+
+    def count(self, name):
+        """Number of rows, which are not deleted."""
+        with self._telling():
+            found = self.client.query(name, output_fields=["count(*)"], timeout=REQUEST)
+        return int(found[0]["count(*)"])
+
+    def search(self, name, queries, limit, expression="", params=None):
+        """Nearest rows of each query.
+
+        Args:
+            name: str.
+            queries: uint8 array of shape `(q, width)`, of the collection's width.
+            limit: int, 1 to 16,384.
+            expression: str, a filter; "" for none.
+            params: dict of search parameters.
+
+        Returns:
+            List of q pairs of arrays, int32 distances and int64 ids, nearest first.
+        """
+        with self._telling():
+            found = self.client.search(
+                name,
+                [query.tobytes() for query in queries],
+                anns_field="code",
+                limit=limit,
+                filter=expression,
+                search_params={"metric_type": "HAMMING", "params": params or {}},
+                timeout=REQUEST,
+            )
+        return [
+            (np.asarray(hits.distances, np.int32), np.asarray(hits.ids, np.int64)) for hits in found
+        ]
