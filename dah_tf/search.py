@@ -44,7 +44,9 @@ def define_flags():
     flags.DEFINE_string("labels", None, "A label for each item, .npy.")
     flags.DEFINE_integer("bits", None, "Code length, 8 to 256; None: the codes' own.")
     flags.DEFINE_string("fingerprint", None, "The model that the codes are from.")
-    flags.DEFINE_string("backend", None, "flat (default), mih, numpy, hnsw, ivf or auto; in Milvus flat or ivf.")
+    flags.DEFINE_string(
+        "backend", None, "flat (default), mih, numpy, hnsw, ivf or auto; in Milvus flat or ivf."
+    )
     flags.DEFINE_float("recall", None, "Of hnsw, ivf and auto: 0 to 1; None: 0.95.")
     flags.DEFINE_string("model", None, "A SavedModel, a folder of its versions, or a run.")
     flags.DEFINE_string("root", ".", "The folder that keys which are relative paths begin at.")

@@ -46,7 +46,7 @@ ALLOWED = {
     "references": {"codes", "metrics"},
     "reporting": set(),
     "runlog": {"events", "progress"},
-    "serving": {"codes", "pixels"},
+    "serving": {"codes"},
     "serving.export": {"codes", "pixels", "model"},
     "training": {"model", "data", "metrics", "codes", "checkpoint", "runlog"},
 }
@@ -65,6 +65,23 @@ LIGHT += [
     "answers",
     "gallery",
     "encoding.store",
+]
+LIGHT += [
+    f"serving.{name}"
+    for name in (
+        "addresses",
+        "check",
+        "failure",
+        "in_process",
+        "inputs",
+        "layout",
+        "messages",
+        "over_grpc",
+        "over_rest",
+        "records",
+        "runtime",
+        "warmup",
+    )
 ]
 
 
@@ -186,7 +203,18 @@ def run_python(code, *arguments):
 
 
 @pytest.mark.parametrize(
-    "name", ["codes", "metrics", "data.plan", "runlog", "options", "reporting", "index", "encoding"]
+    "name",
+    [
+        "codes",
+        "metrics",
+        "data.plan",
+        "runlog",
+        "options",
+        "reporting",
+        "index",
+        "encoding",
+        "serving",
+    ],
 )
 def test_starts_without_tensorflow(name):
     run_python(

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from test_tfds import encoded, prepare
 from tiny_model import BITS, CLASSES, export_model, pictures, write_folder
 
 from dah_tf import durable
@@ -145,6 +146,41 @@ def test_lists(encoder, photos):
     Path("nul.txt").write_bytes(os.fsencode(odd.absolute()) + b"\0photos/dog/0001.png\0")
     encode(encoder, "list:nul.txt", "b")
     assert Codes.open("b").read()[1] == [str(odd.absolute()), "photos/dog/0001.png"]
+
+
+def test_splits_of_tensorflow_datasets(encoder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [(encoded(i, "PNG"), i % 3) for i in range(20)]
+    rows[7] = (b"no image", 1)
+    rows[9] = (rows[9][0], -1)  # without a label
+    prepare(tmp_path / "tfds", "Cifar10", (32, 32, 3), ["x", "y", "z"], {"test": rows})
+    options = {"data_dir": "tfds", "shard_items": 6}
+    assert encode(encoder, "tfds:cifar10/test", "codes", **options)["broken"] == 1
+    codes, keys, labels = Codes.open("codes").read()
+    # TFDS shuffles the examples when it prepares them; the order on disk counts.
+    assert len(keys) == 19 and len(set(keys)) == 19
+    assert all(key.startswith("tfds:cifar10/test#") for key in keys)
+    gone = set(range(20)) - {int(key.partition("#")[2]) for key in keys}
+    assert len(gone) == 1
+    files = [tmp_path / f"{i}.png" for i in range(20) if i != 7]
+    for path, row in zip(files, [row for i, row in enumerate(rows) if i != 7], strict=True):
+        path.write_bytes(row[0])
+    names = ["x", "y", "z", ""]
+    wanted = {
+        (code.tobytes(), names[label])
+        for code, label in zip(
+            served(encoder.path, files)[0],
+            [label for i, (_, label) in enumerate(rows) if i != 7],
+            strict=True,
+        )
+    }
+    assert {(code.tobytes(), label) for code, label in zip(codes, labels, strict=True)} == wanted
+    for spec, message in [
+        ("tfds:cifar10/train", "no such split; there are test"),
+        ("tfds:none_such/test", "TensorFlow Datasets knows no none_such"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            encode(encoder, spec, "other", **options)
 
 
 def test_a_list_is_read_in_blocks(tmp_path):
@@ -357,7 +393,7 @@ def command(model, *more, **options):
 
 def wait_for_shards(process, folder, count):
     """Waits until so many shards are there, while the process runs."""
-    end = time.monotonic() + 120
+    end = time.monotonic() + 300
     while time.monotonic() < end and process.poll() is None:
         shards = Path(folder, "shards")
         if shards.is_dir() and len(store.done(folder)) >= count:

@@ -140,7 +140,7 @@ def served(tmp_path_factory, files, images, model, broken):
 
 
 def test_loads_without_importing_tensorflow(served):
-    assert not {"tensorflow", "keras", "dah_tf"} & set(served["modules"])
+    assert not {"tensorflow", "keras"} & set(served["modules"])
 
 
 def test_signatures(served):

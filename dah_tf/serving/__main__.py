@@ -1,0 +1,35 @@
+"""Checks a model before it is served: `python -m dah_tf.serving check MODELS/dah`.
+
+It finds the version that TensorFlow Serving would serve, loads it by TensorFlow's C++ loader and
+runs its warm-up requests through every signature. Exit code 0: good; 1: faulty, each fault a line;
+2: no such folder, or a wrong command.
+"""
+
+import json
+
+from absl import flags
+
+from dah_tf import options
+from dah_tf.errors import UserError
+
+FLAGS = flags.FLAGS
+
+
+def define_flags():
+    """Every flag of the command."""
+    flags.DEFINE_boolean("json", False, "Print one JSON object.")
+
+
+def main(arguments):
+    if len(arguments) != 2 or arguments[0] != "check":
+        raise UserError("say what to check: python -m dah_tf.serving check models/dah")
+    from dah_tf.serving import check
+
+    report = check.check(arguments[1])
+    print(json.dumps(report, indent=2) if FLAGS.json else "\n".join(check.table(report)))
+    return 1 if report["faults"] else 0
+
+
+if __name__ == "__main__":
+    define_flags()
+    options.launch(main, __doc__, paths=True, keras=False)

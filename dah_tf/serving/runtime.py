@@ -1,0 +1,292 @@
+"""SavedModels through TensorFlow's C API: the C++ loader that TensorFlow Serving uses.
+
+Needs the libraries of the installed TensorFlow, but never imports its Python package: a model is
+loaded in half a second. Models that load in Python can fail here, as they would when served.
+"""
+
+import contextlib
+import ctypes
+import functools
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from dah_tf.errors import UserError
+from dah_tf.serving import messages
+from dah_tf.serving.failure import CODES, ServingError
+
+STRING_SIZE = 24  # sizeof(TF_TString)
+
+
+class _Output(ctypes.Structure):
+    _fields_ = [("operation", ctypes.c_void_p), ("index", ctypes.c_int)]
+
+
+class _Buffer(ctypes.Structure):
+    _fields_ = [
+        ("data", ctypes.c_void_p),
+        ("length", ctypes.c_size_t),
+        ("deallocator", ctypes.c_void_p),
+    ]
+
+
+class SavedModel:
+    """A loaded SavedModel. Threads may share it.
+
+    Args:
+        path: the SavedModel's folder.
+        tag: str, the meta graph's tag.
+
+    Attributes:
+        signatures: dict, signature to a pair of dicts (inputs, outputs), each name to a tuple of
+            tensor name, NumPy dtype (None for one not in `messages.DTYPES`) and shape, -1 for an
+            unknown length (None for an unknown rank).
+
+    Raises:
+        ServingError: with TensorFlow's own code and message.
+        UserError: TensorFlow is not installed.
+    """
+
+    def __init__(self, path, tag="serve"):
+        self._session = None
+        self._api = _library()
+        self._graph = self._api.TF_NewGraph()
+        options, meta = self._api.TF_NewSessionOptions(), self._api.TF_NewBuffer()
+        tags = (ctypes.c_char_p * 1)(tag.encode())
+        # Or TensorFlow would take all of a GPU's memory, beside the server that uses it.
+        config = messages.ConfigProto()
+        config.gpu_options.allow_growth = True
+        config = config.SerializeToString()
+        try:
+            self._checked(self._api.TF_SetConfig, options, config, len(config))
+            self._session = self._checked(
+                self._api.TF_LoadSessionFromSavedModel,
+                *(options, None, os.fsencode(path), tags, 1, self._graph, meta),
+            )
+            contents = ctypes.cast(meta, ctypes.POINTER(_Buffer)).contents
+            self.signatures = _signatures(ctypes.string_at(contents.data, contents.length))
+        except BaseException:
+            self._api.TF_DeleteGraph(self._graph)
+            raise
+        finally:
+            self._api.TF_DeleteBuffer(meta)
+            self._api.TF_DeleteSessionOptions(options)
+
+    def run(self, signature, inputs, timeout=None):
+        """One call of a signature.
+
+        Args:
+            signature: str.
+            inputs: dict, name to a NumPy array, or to a list of bytes for a string tensor.
+            timeout: float, seconds, or None.
+
+        Returns:
+            Dict, name to NumPy array.
+
+        Raises:
+            ServingError: with TensorFlow's own code and message; INVALID_ARGUMENT for a signature
+                or names of inputs that the model does not have.
+        """
+        if signature not in self.signatures:
+            raise ServingError("INVALID_ARGUMENT", f"the model has no signature {signature!r}")
+        takes, gives = self.signatures[signature]
+        if takes.keys() != inputs.keys():
+            raise ServingError(
+                "INVALID_ARGUMENT", f"{signature} takes {sorted(takes)}, not {sorted(inputs)}"
+            )
+        options = messages.RunOptions(timeout_in_ms=max(1, round((timeout or 0) * 1000)))
+        options = options.SerializeToString()
+        buffer = self._api.TF_NewBufferFromString(options, len(options)) if timeout else None
+        fed = []
+        results = (ctypes.c_void_p * len(gives))()
+        try:
+            for name, (_, dtype, _) in takes.items():
+                fed.append(self._tensor(inputs[name], dtype))
+            self._checked(
+                self._api.TF_SessionRun,
+                *(self._session, buffer),
+                *(self._outputs(takes), (ctypes.c_void_p * len(fed))(*fed), len(fed)),
+                *(self._outputs(gives), results, len(gives)),
+                *(None, 0, None),
+            )
+            return {name: self._array(result) for name, result in zip(gives, results, strict=True)}
+        finally:
+            for tensor in (*fed, *filter(None, results)):
+                self._delete(tensor)
+            if buffer:
+                self._api.TF_DeleteBuffer(buffer)
+
+    def close(self):
+        """Frees the model. A second call does nothing."""
+        if self._session:
+            session, self._session = self._session, None
+            self._checked(self._api.TF_DeleteSession, session)
+            self._api.TF_DeleteGraph(self._graph)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def _checked(self, function, *arguments):
+        status = self._api.TF_NewStatus()
+        try:
+            result = function(*arguments, status)
+            code = self._api.TF_GetCode(status)
+            if code:
+                name = CODES[code] if code < len(CODES) else "UNKNOWN"
+                raise ServingError(name, self._api.TF_Message(status).decode(errors="replace"))
+            return result
+        finally:
+            self._api.TF_DeleteStatus(status)
+
+    def _outputs(self, tensors):
+        outputs = (_Output * len(tensors))()
+        for output, (name, *_) in zip(outputs, tensors.values(), strict=True):
+            operation, _, index = name.partition(":")
+            output.operation = self._api.TF_GraphOperationByName(self._graph, operation.encode())
+            output.index = int(index or 0)
+            if not output.operation:
+                raise ServingError("INVALID_ARGUMENT", f"the graph has no tensor {name!r}")
+        return outputs
+
+    def _tensor(self, value, dtype):
+        array = np.asarray(value, np.object_ if dtype == np.object_ else None)
+        if array.dtype not in messages.NUMBERS:
+            raise ServingError("INVALID_ARGUMENT", f"arrays of {array.dtype} cannot be fed")
+        number = messages.NUMBERS[array.dtype]
+        if number == messages.STRING and not all(isinstance(text, bytes) for text in array.flat):
+            raise ServingError("INVALID_ARGUMENT", "the input takes strings")
+        size = array.size * STRING_SIZE if number == messages.STRING else array.nbytes
+        dims = (ctypes.c_int64 * array.ndim)(*array.shape)
+        tensor = self._api.TF_AllocateTensor(number, dims, array.ndim, size)
+        data = self._api.TF_TensorData(tensor)
+        if number != messages.STRING:
+            ctypes.memmove(data, np.ascontiguousarray(array).ctypes.data, size)
+            return tensor
+        for i, text in enumerate(array.flat):
+            self._api.TF_StringInit(data + i * STRING_SIZE)
+            self._api.TF_StringCopy(data + i * STRING_SIZE, text, len(text))
+        return tensor
+
+    def _array(self, tensor):
+        number = self._api.TF_TensorType(tensor)
+        if number not in messages.DTYPES or number == messages.STRING:
+            raise ServingError("UNIMPLEMENTED", f"an output of TensorFlow's type number {number}")
+        shape = [self._api.TF_Dim(tensor, i) for i in range(self._api.TF_NumDims(tensor))]
+        size = self._api.TF_TensorByteSize(tensor)
+        contents = ctypes.string_at(self._api.TF_TensorData(tensor), size) if size else b""
+        return np.frombuffer(contents, messages.DTYPES[number]).reshape(shape)
+
+    def _delete(self, tensor):
+        if self._api.TF_TensorType(tensor) == messages.STRING:
+            data = self._api.TF_TensorData(tensor)
+            for i in range(self._api.TF_TensorElementCount(tensor)):
+                self._api.TF_StringDealloc(data + i * STRING_SIZE)
+        self._api.TF_DeleteTensor(tensor)
+
+
+@functools.cache
+def _library():
+    found = importlib.util.find_spec("tensorflow")  # imports nothing
+    if found is None or found.origin is None:
+        raise UserError("TensorFlow is not installed: pip install 'tensorflow>=2.21,<2.22'")
+    name = "libtensorflow_cc.2.dylib" if sys.platform == "darwin" else "libtensorflow_cc.so.2"
+    path = Path(found.origin).parent / name
+    # A broken image is an answer here, and would be a warning there.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        with _silence():
+            # Never RTLD_GLOBAL: its BoringSSL would hide the OpenSSL that hashlib loads later.
+            api = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise UserError(f"cannot load TensorFlow's library {path}: {error}") from error
+    pointer, integer, size, text = (
+        ctypes.c_void_p,
+        ctypes.c_int,
+        ctypes.c_size_t,
+        ctypes.c_char_p,
+    )
+    for name, result, arguments in (
+        ("TF_NewStatus", pointer, []),
+        ("TF_DeleteStatus", None, [pointer]),
+        ("TF_GetCode", integer, [pointer]),
+        ("TF_Message", text, [pointer]),
+        ("TF_NewGraph", pointer, []),
+        ("TF_DeleteGraph", None, [pointer]),
+        ("TF_NewSessionOptions", pointer, []),
+        ("TF_SetConfig", None, [pointer, text, size, pointer]),
+        ("TF_DeleteSessionOptions", None, [pointer]),
+        ("TF_NewBuffer", pointer, []),
+        ("TF_NewBufferFromString", pointer, [text, size]),
+        ("TF_DeleteBuffer", None, [pointer]),
+        (
+            "TF_LoadSessionFromSavedModel",
+            pointer,
+            [pointer, pointer, text, pointer, integer, pointer, pointer, pointer],
+        ),
+        ("TF_DeleteSession", None, [pointer, pointer]),
+        ("TF_GraphOperationByName", pointer, [pointer, text]),
+        ("TF_AllocateTensor", pointer, [integer, pointer, integer, size]),
+        ("TF_DeleteTensor", None, [pointer]),
+        ("TF_TensorType", integer, [pointer]),
+        ("TF_NumDims", integer, [pointer]),
+        ("TF_Dim", ctypes.c_int64, [pointer, integer]),
+        ("TF_TensorByteSize", size, [pointer]),
+        ("TF_TensorElementCount", ctypes.c_int64, [pointer]),
+        ("TF_TensorData", pointer, [pointer]),
+        ("TF_StringInit", None, [pointer]),
+        ("TF_StringCopy", None, [pointer, text, size]),
+        ("TF_StringDealloc", None, [pointer]),
+        (
+            "TF_SessionRun",
+            None,
+            [pointer, pointer, pointer, pointer, integer]
+            + [pointer, pointer, integer, pointer, integer, pointer, pointer],
+        ),
+    ):
+        function = getattr(api, name)
+        function.restype, function.argtypes = result, arguments
+    return api
+
+
+@contextlib.contextmanager
+def _silence():
+    """Keeps start-up messages off the screen: the library writes them before any log level."""
+    sys.stderr.flush()
+    screen, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(screen, 2)
+        os.close(screen)
+        os.close(nowhere)
+
+
+def _signatures(meta_graph):
+    """`SavedModel.signatures` from a serialised MetaGraphDef."""
+
+    def specs(tensors):
+        return {name: _spec(info) for name, info in sorted(tensors.items())}
+
+    definitions = messages.MetaGraphDef.FromString(meta_graph).signature_def
+    return {
+        name: (specs(definition.inputs), specs(definition.outputs))
+        for name, definition in sorted(definitions.items())
+        if name != "__saved_model_init_op"  # the loader's own, no tensors
+    }
+
+
+def _spec(info):
+    known = info.dtype in messages.DTYPES
+    shape = tuple(dim.size for dim in info.tensor_shape.dim)
+    return (
+        info.name,
+        np.dtype(messages.DTYPES[info.dtype]) if known else None,
+        None if info.tensor_shape.unknown_rank else shape,
+    )
