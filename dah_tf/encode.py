@@ -4,7 +4,8 @@ The codes are written in shards with the images' paths, and labels where they ar
 format is described in dah_tf/encoding. Killed at any moment, the same command goes on where it
 stopped. Images that cannot be read are listed in CODES/broken.tsv and stop nothing.
 
-  --input=photos              every file in a folder and the folders in it
+  --input=photos              every file in a folder and the folders in it, but what
+                              begins with a dot
   --input=list:paths.txt      a path a line, and optionally a tab and a label; or ended by NULs
   --input=tfds:cifar10/test   a split of a TensorFlow data set
 """
@@ -67,7 +68,7 @@ def locally(job):
     """Encodes what is missing in this process."""
     from dah_tf.encoding import Encoder
 
-    job.encode_missing(Encoder(FLAGS.model), FLAGS.batch_size)
+    job.encode_missing(Encoder(job.model), FLAGS.batch_size)
 
 
 def on_cluster(job):

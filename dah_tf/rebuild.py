@@ -1,11 +1,14 @@
 """Encodes an index's images again by another model, and swaps the index in one step."""
 
+import glob
 import hashlib
 import os
 import pathlib
+import re
 import shutil
 
-from dah_tf.encoding import job, store
+from dah_tf import durable
+from dah_tf.encoding import find_model, job, store
 from dah_tf.errors import UserError
 
 
@@ -16,33 +19,49 @@ def rebuild(index, model, encode, root="."):
     on; searching shows the old codes meanwhile. Ids, keys and labels stay as they are.
 
     Args:
-        index: `Index` of paths as keys.
+        index: an index of paths as keys.
         model: path, as `encoding.find_model` takes.
         encode: function of a `job.Job`, which encodes what is missing.
         root: path, the folder that relative keys begin at.
 
-    Returns:
-        List of str: what the swapped index holds.
-
     Raises:
-        UserError: an item without a key, an image that cannot be read, or the index was changed
-            meanwhile; the index is as before.
+        UserError: an item without a path, an image that cannot be read, the index was changed
+            meanwhile, or the disk is full; the index is as before.
     """
+    path, description = find_model(model)
+    bits, fingerprint = description["bits"], description["fingerprint"]
     changes = index.stats()["changes"]
-    items = [row for part in index.items() for row in zip(*part, strict=True)]
-    paths = [os.path.abspath(os.path.join(root, key)) if key else None for _, key, _ in items]
-    nameless = [number for (number, _, _), path in zip(items, paths, strict=True) if path is None]
-    if nameless:
-        raise UserError(f"item {nameless[0]} has no key, so its image is not known: encode anew")
-    listing = b"".join(os.fsencode(path) + b"\0" for path in dict.fromkeys(paths))
-    name = hashlib.sha256(listing + os.fsencode(os.path.abspath(model))).hexdigest()[:12]
-    folder = pathlib.Path(index.path).absolute()
-    folder = folder.with_name(f".{folder.name}.rebuild.{name}")
+    ids, keys, labels = [], [], []
+    for part in index.items():
+        for gathered, column in zip((ids, keys, labels), part, strict=True):
+            gathered.extend(column)
+    for number, key in zip(ids, keys, strict=True):
+        if not key or key.startswith("tfds:"):
+            what = f"the key {key}" if key else "no key"
+            raise UserError(f"item {number} has {what}, so that its image is not known: encode it")
+    paths = [os.path.abspath(os.path.join(root, key)) for key in keys]
+    codes = store.no_codes(bits)
+    if paths:
+        try:
+            found, rows = _encoded(index, path, fingerprint, list(dict.fromkeys(paths)), encode)
+        except OSError as error:
+            raise UserError(f"cannot write beside {index.path}: {error.strerror}") from error
+        codes = found[[rows[each] for each in paths]]
+    index.replace(codes, ids, keys, labels, bits, fingerprint, changes)
+    for folder in _folders(index):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _encoded(index, model, fingerprint, paths, encode):
+    """Codes of images, and the row of each path in them."""
+    listing = b"".join(os.fsencode(path) + b"\0" for path in paths)
+    name = hashlib.sha256(listing + fingerprint.encode()).hexdigest()[:12]
+    folder = pathlib.Path(f"{_prefix(index)}{name}")
     folder.mkdir(exist_ok=True)
-    (folder / "paths").write_bytes(listing)
-    content = job.run(
-        model, f"list:{folder / 'paths'}", folder / "codes", labels="none", work=encode
-    )
+    with durable.replacing(folder / "paths") as file:
+        file.write(listing)
+    listed = f"list:{folder / 'paths'}"
+    content = job.run(model, listed, folder / "codes", labels="none", work=encode)
     if content["broken"]:
         store.reopen(folder / "codes")
         raise UserError(
@@ -50,16 +69,18 @@ def rebuild(index, model, encode, root="."):
             f"restore them, or remove their items from {index.path}, which is as before"
         )
     codes, keys, _ = store.Codes.open(folder / "codes").read()
-    place = {key: row for row, key in enumerate(keys)}
-    index.refresh()
-    if index.stats()["changes"] != changes:
-        raise UserError(f"{index.path} was changed meanwhile; rebuild it again")
-    index.replace(
-        codes[[place[path] for path in paths]],
-        ids=[number for number, _, _ in items],
-        keys=[key for _, key, _ in items],
-        labels=[label for _, _, label in items],
-        bits=content["bits"],
-        fingerprint=content["fingerprint"],
-    )
-    shutil.rmtree(folder)
+    return codes, {key: row for row, key in enumerate(keys)}
+
+
+def _prefix(index):
+    """Beside the index; of one in Milvus in the working directory."""
+    path = str(index.path)
+    if path.startswith("milvus:"):
+        path = re.sub(r"[^\w.-]", "_", path)
+    path = pathlib.Path(path).absolute()
+    return path.with_name(f".{path.name}.rebuild.")
+
+
+def _folders(index):
+    """Folders of this and of abandoned rebuilds."""
+    return glob.glob(f"{glob.escape(str(_prefix(index)))}*")

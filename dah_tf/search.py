@@ -82,8 +82,24 @@ def add():
     bits = items.pop("bits", index.bits)
     if bits != index.bits:
         raise UserError(f"{FLAGS.codes} has codes of {bits} bits, {FLAGS.index} of {index.bits}")
+    if os.path.isdir(FLAGS.codes):
+        # The command may be repeated, as after a kill: an image is there once.
+        new = without_known(index, items["keys"])
+        if len(new) < len(codes):
+            print(f"{len(codes) - len(new):,} are in {FLAGS.index} already")
+        codes = codes[new]
+        for name in ("keys", "labels"):
+            items[name] = items[name] and [items[name][row] for row in new]
     added = index.add(codes, **items)
     print(f"{len(added):,} added to {FLAGS.index}: {len(index):,} items")
+
+
+def without_known(index, keys):
+    """Rows whose keys an index does not have yet: list of int."""
+    wanted = set(keys)
+    for _, known, _ in index.items():
+        wanted.difference_update(known)
+    return [row for row, key in enumerate(keys) if key in wanted]
 
 
 def remove(words):
@@ -109,8 +125,12 @@ def query(words):
         gallery.check(FLAGS.gallery)
     if FLAGS.radius is not None and (FLAGS["k"].present or FLAGS.max_distance is not None):
         raise UserError("--radius stands alone, without --k and --max_distance")
-    if FLAGS.rerank and (not FLAGS.model or FLAGS.radius is not None):
+    if FLAGS.rerank and (FLAGS.codes or FLAGS.radius is not None):
         raise UserError("--rerank is for images (--model) and their --k nearest items")
+    if FLAGS.k < 1:
+        raise UserError(f"k is at least 1. Received: {FLAGS.k}")
+    if FLAGS.max_distance is not None and FLAGS.max_distance < 0:
+        raise UserError(f"--max_distance is at least 0. Received: {FLAGS.max_distance}")
     index = opened(FLAGS.backend)
     queries, codes, values, fingerprint, broken = read_queries(words, index)
     about = {"label": FLAGS.label, "key_prefix": FLAGS.key_prefix, "fingerprint": fingerprint}
@@ -131,6 +151,8 @@ def nearest(index, codes, values, about):
     """The items that answer each query: a list of tuples of distances, ids and maybe scores."""
     if FLAGS.radius is not None:
         starts, distances, ids = index.radius(codes, FLAGS.radius, **about)
+        if not len(codes):
+            return []
         order = np.lexsort((ids, distances, np.repeat(np.arange(len(codes)), np.diff(starts))))
         parts = (np.split(each[order], starts[1:-1]) for each in (distances, ids))
         return list(zip(*parts, strict=True))
@@ -157,19 +179,22 @@ def read_queries(words, index):
         queries = [{"query": row} for row in range(len(codes))]
         if items["keys"]:
             labels = items["labels"] or [""] * len(codes)
-            queries = [named(*pair) for pair in zip(items["keys"], labels, strict=True)]
+            queries = [named(*pair, FLAGS.root) for pair in zip(items["keys"], labels, strict=True)]
         return queries, codes, None, items["fingerprint"], []
     if not FLAGS.model:
         raise UserError("name the model that encodes the images: --model=models/dah")
     encoder = load_encoder(index)
     found = encoder.files(*words)
+    if not found.keys and not found.broken:
+        raise UserError(f"{words[0]} holds no files")
     queries = [named(*pair) for pair in zip(found.keys, found.labels, strict=True)]
     return queries, found.codes, found.hash, encoder.fingerprint, found.broken
 
 
-def named(key, label):
+def named(key, label, root="."):
     """What is known of a query that has a key."""
-    return {"query": key, "image": key} | ({"label": label} if label else {})
+    image = os.path.normpath(os.path.join(root, key))
+    return {"query": key, "image": image} | ({"label": label} if label else {})
 
 
 def load_encoder(index=None):

@@ -1,7 +1,6 @@
 """Images to folders of codes: what is written, what is broken, and going on after a kill."""
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -12,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from test_tfds import CLASSES as CLASS_NAMES
 from test_tfds import encoded, prepare
-from tiny_model import BITS, CLASSES, export_model, pictures, write_folder
+from tiny_model import BITS, export_model, pictures, write_folder
 
 from dah_tf import durable
 from dah_tf.encoding import Codes, Encoder, find_model, job, sources, store
@@ -82,8 +82,11 @@ def test_codes_are_those_that_the_model_serves(encoder, photos):
     names = [line.split(b"\t")[0] for line in lines[:-1]]
     assert names == [b"photos/cat/0000.txt", b"photos/dog/\xffempty\\n.png", b"photos/owl/half.png"]
     reasons = [line.split(b"\t")[1] for line in lines[:-1]]
-    assert b"Unknown image file format" in reasons[0] and b"empty" in reasons[1]
-    assert b"Invalid PNG data" in reasons[2]
+    assert reasons == [
+        b"Unknown image file format. One of JPEG, JPEG XL, PNG, GIF, BMP, WebP required.",
+        b"Input is empty.",
+        b"Invalid PNG data, size %d" % os.path.getsize("photos/owl/half.png"),
+    ]
 
 
 def test_numpy_reads_the_shards(encoder, photos):
@@ -153,7 +156,7 @@ def test_splits_of_tensorflow_datasets(encoder, tmp_path, monkeypatch):
     rows = [(encoded(i, "PNG"), i % 3) for i in range(20)]
     rows[7] = (b"no image", 1)
     rows[9] = (rows[9][0], -1)  # without a label
-    prepare(tmp_path / "tfds", "Cifar10", (32, 32, 3), ["x", "y", "z"], {"test": rows})
+    prepare(tmp_path / "tfds", "Cifar10", (32, 32, 3), CLASS_NAMES, {"test": rows})
     options = {"data_dir": "tfds", "shard_items": 6}
     assert encode(encoder, "tfds:cifar10/test", "codes", **options)["broken"] == 1
     codes, keys, labels = Codes.open("codes").read()
@@ -165,7 +168,7 @@ def test_splits_of_tensorflow_datasets(encoder, tmp_path, monkeypatch):
     files = [tmp_path / f"{i}.png" for i in range(20) if i != 7]
     for path, row in zip(files, [row for i, row in enumerate(rows) if i != 7], strict=True):
         path.write_bytes(row[0])
-    names = ["x", "y", "z", ""]
+    names = [*CLASS_NAMES, ""]
     wanted = {
         (code.tobytes(), names[label])
         for code, label in zip(
@@ -181,6 +184,30 @@ def test_splits_of_tensorflow_datasets(encoder, tmp_path, monkeypatch):
     ]:
         with pytest.raises(UserError, match=message):
             encode(encoder, spec, "other", **options)
+
+
+def test_a_split_of_several_files_goes_on(encoder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [(encoded(i, "PNG"), i % 10) for i in range(60)]
+    prepare(tmp_path / "tfds", "Cifar10", (32, 32, 3), CLASS_NAMES, {"test": rows}, files=4)
+    assert len(list(Path("tfds").rglob("*.tfrecord*"))) == 4
+    options = {"data_dir": "tfds", "shard_items": 7}
+    encode(encoder, "tfds:cifar10/test", "whole", **options)
+    write, count = store.write_shard, 0
+
+    def stopping(*arguments):
+        nonlocal count
+        count += 1
+        if count == 4:
+            raise OSError(28, "No space left on device")
+        write(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="No space"):
+        patch.setattr(store, "write_shard", stopping)
+        encode(encoder, "tfds:cifar10/test", "codes", **options)
+    encode(encoder, "tfds:cifar10/test", "codes", **options)
+    for found, expected in zip(Codes.open("codes").read(), Codes.open("whole").read(), strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_a_list_is_read_in_blocks(tmp_path):
@@ -229,6 +256,99 @@ def test_refuses_another_job(encoder, photos, tmp_path):
         encode(encoder, "photos", "codes")
 
 
+def test_keeps_the_folders_of_others(encoder, photos):
+    for name in ("work", "shards"):
+        Path("mine", name).mkdir(parents=True)
+        Path("mine", name, "thesis.txt").write_text("years")
+        with pytest.raises(UserError, match="mine holds other files, such as"):
+            encode(encoder, "photos", "mine")
+        assert Path("mine", name, "thesis.txt").read_text() == "years"
+        Path("mine", name, "thesis.txt").unlink()
+        Path("mine", name).rmdir()
+
+
+def test_the_same_folder_by_another_name(encoder, photos, monkeypatch):
+    encode(encoder, "photos/", "codes")
+    assert Codes.open("codes").read()[1][0] == "photos/cat/0000.png"
+    assert encode(encoder, "./photos", "codes")["items"] == 50
+    # Keys begin at the working directory: another's `photos` are other images.
+    Path("other/photos").mkdir(parents=True)
+    Path("other/photos/a.png").write_bytes(Path("photos/cat/0003.png").read_bytes())
+    monkeypatch.chdir("other")
+    with pytest.raises(UserError, match="another settings"):
+        encode(encoder, "photos", "../codes")
+
+
+def test_a_model_exchanged_meanwhile_is_refused(encoder, photos, tmp_path):
+    other = Encoder(export_model(tmp_path / "other", seed=2))
+
+    def work(begun):
+        begun.encode_missing(other)
+
+    with pytest.raises(UserError, match="other is another model than that which codes was begun"):
+        job.run(encoder.path, "photos", "codes", work=work)
+    assert not store.done("codes")
+
+
+def test_an_image_that_failed_only_once_is_encoded(encoder, photos, monkeypatch):
+    encode(encoder, "photos", "whole")
+    dataset = sources.Source.dataset
+    monkeypatch.setattr(
+        sources.FileSource,
+        "dataset",
+        lambda self, shards: dataset(self, shards).filter(lambda row, *_: row % 17 != 3),
+    )
+    encode(encoder, "photos", "codes")
+    for found, expected in zip(Codes.open("codes").read(), Codes.open("whole").read(), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_an_error_of_the_source_is_none_of_the_images(encoder, photos, monkeypatch):
+    rows, count = sources.FileSource._rows, 0
+
+    def failing(self, shard):
+        nonlocal count
+        count += 1
+        if count == 3:
+            raise OSError(5, "Input/output error")
+        return rows(self, shard)
+
+    monkeypatch.setattr(sources.FileSource, "_rows", failing)
+    with pytest.raises(UserError, match="Input/output error; what was encoded is kept"):
+        encode(encoder, "photos", "codes")
+    monkeypatch.undo()
+    os.chdir(photos)
+    manifest = encode(encoder, "photos", "codes")
+    assert (manifest["items"], manifest["broken"]) == (50, 3)
+
+
+def test_what_is_no_file(encoder, photos):
+    os.mkfifo("photos/cat/pipe.png")
+    os.symlink("nowhere", "photos/cat/dangling.png")
+    os.symlink("loop.png", "photos/cat/loop.png")
+    os.symlink("..", "photos/cat/up")
+    encode(encoder, "photos", "codes")
+    report = Path("codes", "broken.tsv").read_bytes()
+    assert b"photos/cat/dangling.png\tno such file\n" in report
+    assert b"photos/cat/loop.png\tToo many levels of symbolic links\n" in report
+    assert len(report.splitlines()) == 3 + 2
+    Path("list").write_text("photos/cat/pipe.png\nphotos/cat\nphotos/cat/0003.png\n")
+    assert encode(encoder, "list:list", "listed")["items"] == 1  # and it ends
+    assert Path("listed", "broken.tsv").read_text() == (
+        "photos/cat/pipe.png\tnot a regular file\nphotos/cat\ta folder that cannot be read\n"
+    )
+
+
+def test_deep_folders(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(1100):
+        os.mkdir("d")
+        os.chdir("d")
+    Path("a.png").write_bytes(b"")
+    os.chdir(tmp_path)
+    assert len(list(sources.files.files_below("d"))) in (0, 1)  # longer than a path may be
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
@@ -257,7 +377,6 @@ def test_finds_models(model, tmp_path):
     assert find_model(run)[1]["bits"] == BITS
     with pytest.raises(UserError, match=r"has no dah.json; make one with"):
         find_model(tmp_path)
-    (run / "export" / ".." / "dah.json").resolve().write_text("{}")
     (run / "dah.json").write_text('{"bits": 3}')
     with pytest.raises(UserError, match=r"dah.json is damaged"):
         find_model(run)
@@ -292,7 +411,7 @@ class Recorded:
     bits = BITS
 
     def __init__(self, encoder):
-        self.path = encoder.path
+        self.path, self.fingerprint = encoder.path, encoder.fingerprint
         found = encoder.files("photos")
         _, keys = zip(*enumerate(sorted(found.keys + [key for key, _ in found.broken])))
         self.rows = np.searchsorted(keys, found.keys)
@@ -303,8 +422,8 @@ class Recorded:
             at = slice(*np.searchsorted(self.rows, [first, last]))
             yield self.rows[at], self.labels[at], {"codes": self.codes[at]}
 
-    def fault(self, contents, what):
-        return "broken"
+    def once_more(self, contents, what):
+        return None, "broken"
 
 
 class Killed(BaseException):
@@ -341,6 +460,7 @@ def test_stopped_at_any_write_it_goes_on(encoder, photos, monkeypatch):
                 patch.setattr(os, name, failing(getattr(os, name)))
             # A dead process tidies nothing up.
             patch.setattr(job.shutil, "rmtree", lambda *_, **__: None)
+            patch.setattr(Path, "unlink", lambda *_, **__: None)
             yield
 
     with watched():
@@ -432,7 +552,7 @@ def test_command_refuses_in_one_line(model, photos):
     out, errors = process.communicate(timeout=60)
     assert process.returncode == 2 and out == ""
     assert errors == "error: --workers is for --runner=ray\n"
-    assert json.loads(Path(model, "dah.json").read_text())["class_names"] == list(CLASSES)
+    assert not Path("codes").exists()
 
 
 def test_ray_worker_killed(model, encoder, photos):

@@ -135,7 +135,7 @@ BAD = [
     ("query --index=ix --codes=codes.npy --gallery=a.pdf", "a.pdf"),
     ("stats photo.png --index=ix", "unexpected argument 'photo.png'"),
     ("rebuild --index=ix --model=none --codes=codes.npy", "leave out --codes"),
-    ("rebuild --index=ix --model=none", "item 100 has no key"),
+    ("rebuild --index=ix --model=none", "none is no model exported by dah_tf"),
     ("query --index=none --codes=codes.npy", "none is no index"),
     ("query --index=ix --codes=none.npy", "cannot read none.npy: No such file"),
     ("query --index=ix --codes=.", ". is no folder of codes"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from test_search import commands
-from tiny_model import BITS, export_model, pictures, write_folder
+from tiny_model import BITS, export_model, write_folder
 
 from dah_tf import codes as packed
 from dah_tf.encoding import Encoder, job
@@ -63,6 +63,22 @@ def test_images_find_themselves(models, photos):
     assert "photos/dog/0001.png" in gallery
     page = (photos / "found.html").read_text()
     assert page.count("data:image/") >= 20 and "photos/dog/0001.png" in page
+
+
+def test_queries_of_nothing(models, photos):
+    (photos / "bad.png").write_text("no image")
+    Path("empty").mkdir()
+    model = f"--index=ix --model={models / 'old'}"
+    radius, empty, few = commands(
+        [
+            f"query bad.png {model} --radius=2 --json",
+            f"query empty {model}",
+            f"query photos/cat {model} --rerank=20 --k=-5",
+        ],
+        photos,
+    )
+    assert radius == "[]\n" and empty == "error: empty holds no files"
+    assert few == "error: k is at least 1. Received: -5"
 
 
 def test_reranked_by_hash_values(models, photos):
@@ -171,12 +187,22 @@ def test_rebuild_changes_nothing_where_it_fails(models, photos):
         Index.open("ix").remove([5])
 
     index = Index.open("ix")
-    with pytest.raises(UserError, match="was changed meanwhile; rebuild it again"):
+    with pytest.raises(UserError, match="was changed meanwhile; repeat the command"):
         rebuild(index, models / "new", changed_meanwhile)
     assert Index.open("ix").bits == BITS
     index = Index.open("ix")
     rebuild(index, models / "new", encode)
     assert (len(index), index.bits) == (59, 20)
+    assert sorted(os.listdir()) == ["codes", "ix", "photos"]
+
+
+def test_rebuild_of_nothing_and_of_no_paths(models, photos):
+    index = Index.create("empty", BITS)
+    rebuild(index, models / "new", lambda _: pytest.fail("encodes"))
+    assert (len(index), index.bits) == (0, 20)
+    index = Index.create("tfds", 8, codes=np.zeros((1, 1), np.uint8), keys=["tfds:cifar10/test#0"])
+    with pytest.raises(UserError, match="item 0 has the key tfds:cifar10/test#0, so that its"):
+        rebuild(index, models / "new", lambda _: pytest.fail("encodes"))
 
 
 def test_codes_of_another_model_are_refused(models, photos):
@@ -191,9 +217,10 @@ def test_codes_of_another_model_are_refused(models, photos):
             Encoder(models / "old")
         )
     )  # fmt: skip
-    wrong, added, queried, own = commands(
+    wrong, added, again, queried, own = commands(
         [
             "add --index=ix --codes=more.codes",
+            "add --index=ix --codes=good.codes",
             "add --index=ix --codes=good.codes",
             "query --index=ix --codes=good.codes --k=1 --json",
             "add --index=ix --codes=good.codes --labels=x.npy",
@@ -202,6 +229,7 @@ def test_codes_of_another_model_are_refused(models, photos):
     )
     assert "codes of 20 bits, ix of 12" in wrong
     assert added == "9 added to ix: 69 items\n"
+    assert again == "9 are in ix already\n0 added to ix: 69 items\n"
     assert json.loads(queried)[0]["query"] == "more/cat/0000.png"
     assert "good.codes is a folder of codes: leave out --labels" in own
 
@@ -217,4 +245,3 @@ def test_five_lines_of_python(models, photos):
     exec(block, names)  # noqa: S102
     assert names["distances"][0, 0] == 0
     assert "photos/owl/0002.png" in names["keys"]
-    assert pictures(3).shape == (3, 16, 16, 3)

@@ -49,8 +49,11 @@ def by_pil(contents):
     return np.asarray(Image.open(io.BytesIO(contents)).convert("RGB"))
 
 
-def prepare(folder, name, shape, classes, rows):
-    """Writes a folder of the data set `name`; `rows[split]` are pairs of bytes and class."""
+def prepare(folder, name, shape, classes, rows, files=None):
+    """Writes a folder of the data set `name`; `rows[split]` are pairs of bytes and class.
+
+    With `files` a split has so many.
+    """
     features = {
         "id": tfds.features.Text(),
         "image": tfds.features.Image(shape=shape),
@@ -72,7 +75,8 @@ def prepare(folder, name, shape, classes, rows):
     tfds.disable_progress_bar()
     with tfds.core.registered.skip_registration():  # the real `cifar10` stays what it is
         builder = type(name, (tfds.core.GeneratorBasedBuilder,), {"__module__": __name__, **body})
-    builder(data_dir=folder).download_and_prepare()
+    config = tfds.download.DownloadConfig(num_shards=files)
+    builder(data_dir=folder).download_and_prepare(download_config=config)
 
 
 def features_of(features):

@@ -53,8 +53,9 @@ def _visible(folder):
 def files_below(folder):
     """The files of a folder and of the folders in it, sorted folder by folder.
 
-    What begins with a dot is left out, and what is neither file nor folder. Links are followed,
-    but not to a folder that the link is in.
+    What begins with a dot is left out, and pipes and devices are. Links are followed, but not to
+    a folder that the link is in; a link to nothing and a folder that cannot be read count as
+    files, so that whoever reads them tells of them.
 
     Args:
         folder: path.
@@ -63,24 +64,42 @@ def files_below(folder):
         str, the path of each, beginning with `folder`.
 
     Raises:
-        OSError: a folder cannot be read.
+        OSError: the folder itself cannot be read.
     """
-    return _below(os.fspath(folder), [os.path.realpath(folder)])
-
-
-def _below(folder, above):
-    with os.scandir(folder) as entries:
-        entries = sorted(entries, key=lambda entry: entry.name)
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
+    folder = os.fspath(folder)
+    # Of each open folder its entries not yet looked at, and the real paths of it and those above.
+    stack = [(iter(_entries(folder)), [os.path.realpath(folder)])]
+    while stack:
+        entries, above = stack[-1]
+        entry = next(entries, None)
+        if entry is None:
+            stack.pop()
+        elif not _is(entry.is_dir):
+            if _is(entry.is_file) or not os.path.exists(entry.path):
+                yield entry.path
+        else:
             real = os.path.join(above[-1], entry.name)
             real = os.path.realpath(real) if entry.is_symlink() else real
-            if real not in above:
-                yield from _below(entry.path, [*above, real])
-        elif entry.is_file():
-            yield entry.path
+            if real in above:
+                continue
+            try:
+                stack.append((iter(_entries(entry.path)), [*above, real]))
+            except OSError:
+                yield entry.path
+
+
+def _entries(folder):
+    with os.scandir(folder) as entries:
+        found = [entry for entry in entries if not entry.name.startswith(".")]
+    return sorted(found, key=lambda entry: entry.name)
+
+
+def _is(question):
+    """What `DirEntry` answers; no where it cannot, as of a link to itself."""
+    try:
+        return question()
+    except OSError:
+        return False
 
 
 def from_csv(path):

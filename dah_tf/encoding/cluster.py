@@ -16,14 +16,15 @@ class ShardEncoder:
 
     Args:
         folder: str, absolute path of the folder of codes.
+        model: str, absolute path of the SavedModel.
         batch_size: int.
     """
 
-    def __init__(self, folder, batch_size):
+    def __init__(self, folder, model, batch_size):
         from dah_tf.encoding import Encoder, job
 
-        self._job, self._batch_size = job.Job(folder), batch_size
-        self._encoder = Encoder(self._job.facts["model"])
+        self._job, self._batch_size = job.Job(folder, model), batch_size
+        self._encoder = Encoder(model)
 
     def __call__(self, batch):
         """Encodes one shard, `batch["shard"]` of shape `(1,)`; adds what was broken in it."""
@@ -80,7 +81,7 @@ def _encode(ray, job, shards, batch_size, workers):
     rows = ray.data.from_items([{"shard": n} for n in shards], override_num_blocks=len(shards))
     found = rows.map_batches(
         ShardEncoder,
-        fn_constructor_args=(str(job.folder.absolute()), batch_size),
+        fn_constructor_args=(str(job.folder.absolute()), job.model, batch_size),
         batch_size=1,
         batch_format="numpy",
         compute=ray.data.ActorPoolStrategy(size=min(workers, len(shards))),

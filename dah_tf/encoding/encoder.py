@@ -8,6 +8,7 @@ import typing
 
 import numpy as np
 
+from dah_tf.encoding import store
 from dah_tf.errors import UserError
 
 BATCH = 256
@@ -122,12 +123,16 @@ class Encoder:
         rows = np.concatenate(rows) if rows else np.zeros(0, np.int64)
         lost = np.setdiff1d(np.arange(len(found)), rows)
         keys, kinds = ([os.fsdecode(each[i]) for each in found] for i in (0, 1))
+        reasons = [self.once_more(tf.io.read_file, names[row])[1] for row in lost]
         return Encoded(
             [keys[row] for row in rows],
             [kinds[row] for row in rows],
-            np.concatenate(codes) if codes else np.zeros((0, -(-self.bits // 8)), np.uint8),
-            np.concatenate(values) if values else np.zeros((0, self.bits), np.float32),
-            [(keys[row], self.fault(tf.io.read_file, names[row])) for row in lost],
+            np.concatenate([store.no_codes(self.bits), *codes]),
+            np.concatenate([np.zeros((0, self.bits), np.float32), *values]),
+            [
+                (keys[row], reason or "could not be read at first; try again")
+                for row, reason in zip(lost, reasons, strict=True)
+            ],
         )
 
     def stream(self, items, contents, batch_size=BATCH):
@@ -153,22 +158,24 @@ class Encoder:
         for rows, labels, images in found:
             yield rows.numpy(), labels.numpy(), self(images)
 
-    def fault(self, contents, what):
-        """Why an image cannot be read: one line.
+    def once_more(self, contents, what):
+        """Tries an image again that `stream` left out.
 
         Args:
             contents: as in `stream`.
             what: bytes.
+
+        Returns:
+            A dict as `__call__` returns, of one image, or None; and why it cannot be read: one
+            line, or None.
         """
         import tensorflow as tf
 
         try:
-            self._decode(contents(tf.constant(what)))
-        except tf.errors.NotFoundError:
-            return "no such file"
+            image = self._decode(contents(tf.constant(what)))
         except tf.errors.OpError as error:
-            return _plain(error.message)
-        return "could not be read at first; it can now"
+            return None, _plain(error.message)
+        return self(image[None]), None
 
     def _decoded(self, data):
         from dah_tf import pixels
@@ -180,8 +187,9 @@ class Encoder:
 
 def _plain(message):
     """What TensorFlow says of a broken image, without where in its graph."""
-    message = message.strip().rpartition("\n\n")[2]
+    message = message.strip().rpartition("\n\n")[2].rpartition("<stack traces unavailable>")[2]
     message = re.sub(r"\{\{.*?\}\}|\[Op:.*|\[\[.*|\[Condition.*", " ", message, flags=re.DOTALL)
+    message = re.sub(r"^.*; No such file or directory$", "no such file", message.strip())
     message = message.replace("assertion failed:", "").replace("[", "").replace("]", "")
     return " ".join(message.split()) or "not a readable image"
 

@@ -1,12 +1,13 @@
 """Encodes a source into a folder of codes, shard by shard, and goes on where it was stopped.
 
-CODES/work/job.json       what is being encoded by which model; written once, before any shard
-CODES/work/items, starts  the list of files, fixed when the job began
+CODES/.work/job.json       what is being encoded by which model; written once, before any shard
+CODES/.work/items, starts  the list of files, fixed when the job began
 CODES/shards/NUMBER       each made aside and renamed: there are whole shards only
 CODES/manifest.json       written when all shards are there; the work folder is deleted then
 """
 
 import json
+import os
 import pathlib
 import shutil
 import tempfile
@@ -19,7 +20,7 @@ from dah_tf.encoding.encoder import BATCH, find_model
 from dah_tf.errors import UserError
 from dah_tf.progress import Progress
 
-WORK, JOB = "work", "job.json"
+WORK, JOB = ".work", "job.json"
 
 
 class Job:
@@ -27,11 +28,13 @@ class Job:
 
     Args:
         folder: path of the folder of codes, in which a job was begun.
+        model: path of the SavedModel; None is where it was when the job was begun.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder, model=None):
         self.folder = pathlib.Path(folder)
         self.facts = json.loads((self.folder / WORK / JOB).read_bytes())
+        self.model = model or self.facts["model"]
         self.source = sources.open_source(self.folder / WORK, self.facts["source"])
 
     def missing(self):
@@ -75,8 +78,13 @@ class Job:
             After each batch and each shard: int, rows done, and int, broken ones among them.
 
         Raises:
-            OSError: the disk is full or not writable.
+            OSError: the disk is full or not writable, or the list of images cannot be read.
+            UserError: the encoder is of another model.
         """
+        if encoder.fingerprint != self.facts["fingerprint"]:
+            raise UserError(
+                f"{encoder.path} is another model than that which {self.folder} was begun with"
+            )
         done = broken = 0
         stream = encoder.stream(self.source.dataset(shards), self.source.contents, batch_size)
         pieces, batch = [], None  # of the shard that is being filled; a batch not yet used up
@@ -101,24 +109,35 @@ class Job:
 
     def _write(self, encoder, shard, pieces):
         """Writes a shard of encoded pieces; returns the number of broken rows."""
+        self.source.check()
         first, last = self.source.span(shard)
-        rows, labels, codes = (
-            np.concatenate([piece[i] for piece in pieces]) if pieces else np.zeros(0, np.int64)
-            for i in range(3)
-        )
-        codes = codes.reshape(-1, -(-encoder.bits // 8)).astype(np.uint8)
         keys = self.source.keys(shard)
-        lost = np.setdiff1d(np.arange(first, last), rows)
-        broken = [
-            (
-                keys[row - first].decode("utf-8", "surrogateescape"),
-                encoder.fault(self.source.contents, self.source.read(int(row))),
-            )
-            for row in lost
-        ]
-        keys = [keys[row - first] for row in rows]
-        store.write_shard(self.folder, shard, codes, keys, list(labels), broken)
+        there = {row for piece in pieces for row in piece[0].tolist()}
+        broken = []
+        for row in range(first, last):
+            if row not in there:
+                piece, reason = self._once_more(encoder, row)
+                if reason is None:
+                    pieces.append(piece)
+                else:
+                    broken.append((os.fsdecode(keys[row - first]), reason))
+        empty = np.zeros(0, np.int64), np.zeros(0, "S1"), store.no_codes(encoder.bits)
+        rows, labels, codes = map(np.concatenate, zip(empty, *pieces, strict=True))
+        order = np.argsort(rows)
+        keys = [keys[row - first] for row in rows[order]]
+        store.write_shard(self.folder, shard, codes[order], keys, list(labels[order]), broken)
         return len(broken)
+
+    def _once_more(self, encoder, row):
+        """A piece of one row that was left out, or None and why."""
+        reason = self.source.fault(row)
+        if reason is not None:
+            return None, reason
+        label, what = self.source.read(row)
+        outputs, reason = encoder.once_more(self.source.contents, what)
+        if outputs is None:
+            return None, reason
+        return (np.array([row]), np.array([label], "S"), outputs["codes"]), None
 
     def finish(self):
         """Writes the manifest, once all shards are there; returns its content."""
@@ -155,6 +174,9 @@ def run(model, spec, output, *, labels="auto", skip=(), shard_items=8192, data_d
     """
     path, description = find_model(model)
     folder = pathlib.Path(output)
+    if not spec.startswith(("list:", "tfds:")):
+        spec = os.path.normpath(spec)
+    fixed = spec.startswith("tfds:") or os.path.isabs(spec.removeprefix("list:"))
     facts = {
         "input": spec,
         "fingerprint": description["fingerprint"],
@@ -162,12 +184,14 @@ def run(model, spec, output, *, labels="auto", skip=(), shard_items=8192, data_d
             "labels": labels,
             "skip": [str(each) for each in skip],
             "mirror": description.get("mirror", False),
+            # What relative keys begin at.
+            "directory": None if fixed else os.getcwd(),
         },
         "bits": description["bits"],
         "model": str(path.absolute()),
     }
-    _check_folder(folder)
     try:
+        _check_folder(folder)
         with tempfile.TemporaryDirectory() as aside:
             source = None
             if not any(each.exists() for each in (folder / store.MANIFEST, folder / WORK / JOB)):
@@ -205,6 +229,12 @@ def _check_folder(folder):
         return
     mine = {".lock", WORK, store.SHARDS, store.MANIFEST, store.BROKEN}
     others = {each.name for each in folder.iterdir()} - mine
+    if (folder / store.SHARDS).is_dir():
+        others |= {
+            f"{store.SHARDS}/{each.name}"
+            for each in (folder / store.SHARDS).iterdir()
+            if not each.name.isdigit()
+        }
     others = {name for name in others if not name.endswith(".tmp")}
     if others:
         raise UserError(f"{folder} holds other files, such as {min(others)}; name another folder")
@@ -213,12 +243,14 @@ def _check_folder(folder):
 def _begin(work, listing, facts):
     """Begins a job: `job.json` comes last, and all before it is made anew until it is there."""
     shutil.rmtree(work, ignore_errors=True)
-    shutil.copytree(listing, work)
-    for path in work.iterdir():
-        durable.sync(path)
+    work.mkdir()
+    for path in pathlib.Path(listing).iterdir():
+        shutil.copyfile(path, work / path.name)
+        durable.sync(work / path.name)
     with durable.replacing(work / JOB) as file:
         file.write(json.dumps(facts).encode())
     durable.sync(work.parent)
+    durable.sync(work.parent.absolute().parent)
 
 
 def _go_on(folder, facts, work):
@@ -228,7 +260,7 @@ def _go_on(folder, facts, work):
         _check_same(folder, content, facts)
         shutil.rmtree(folder / WORK, ignore_errors=True)
         return content
-    job = Job(folder)
+    job = Job(folder, facts["model"])
     _check_same(folder, job.facts, facts)
     store.drop_unfinished(folder)
     if job.missing():

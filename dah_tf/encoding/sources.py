@@ -5,6 +5,7 @@ A source's rows are numbered from 0 and cut into shards of equal length; the las
 
 import os
 import pathlib
+import stat
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from dah_tf.data import files
 from dah_tf.errors import UserError
 
 ITEMS, STARTS = "items", "starts.npy"
+
+BLOCK = 256  # examples of a data set that are read at a time
 
 
 def make(spec, folder, labels="auto", classes=(), skip=(), shard_items=8192, data_dir=None):
@@ -35,14 +38,15 @@ def make(spec, folder, labels="auto", classes=(), skip=(), shard_items=8192, dat
         UserError: nothing there.
     """
     kind, _, rest = spec.partition(":")
-    facts = {"shard_items": shard_items, "directory": os.getcwd()}
+    facts = {"shard_items": shard_items, "directory": os.getcwd(), "labels": labels}
     if kind == "tfds":
         name, _, split = rest.rpartition("/")
         if not name:
             raise UserError(f"--input={spec} names no split; want tfds:NAME/SPLIT")
         data_dir = os.path.abspath(data_dir) if data_dir else None
         facts |= {"kind": "tfds", "name": name, "split": split, "data_dir": data_dir}
-        facts["items"] = TfdsSource(folder, facts | {"labels": labels}).count_split()
+        source = TfdsSource(folder, facts)
+        facts |= {"items": source.count_split(), "full_name": source.full_name}
     else:
         if kind == "list":
             rows = listed(rest)
@@ -52,7 +56,6 @@ def make(spec, folder, labels="auto", classes=(), skip=(), shard_items=8192, dat
             rows = ((path, b"") for path, _ in rows)
         facts |= {"kind": "files"}
         facts["items"] = _write(folder, rows, skip, shard_items)
-    facts["labels"] = labels
     if not facts["items"]:
         raise UserError(
             f"--input={spec} has nothing to encode" + (", all is in --skip" if skip else "")
@@ -143,6 +146,7 @@ class Source:
     def __init__(self, folder, facts):
         self.folder, self.facts = pathlib.Path(folder), facts
         self.items, self.shard_items = facts.get("items", 0), facts["shard_items"]
+        self._error = None
 
     @property
     def shards(self):
@@ -158,24 +162,56 @@ class Source:
         """Keys of a shard's rows: list of bytes."""
         raise NotImplementedError
 
-    def dataset(self, shards):
-        """Rows of some shards, in order.
+    def blocks(self, shards):
+        """Rows of some shards in order, in blocks; what is known to be no file may be left out.
 
         Args:
             shards: list of int, ascending.
+
+        Yields:
+            int64 rows, labels, and what `contents` takes: an array and two lists of n bytes.
+
+        Raises:
+            OSError, UserError: the source itself cannot be read.
+        """
+        raise NotImplementedError
+
+    def dataset(self, shards):
+        """`blocks` row by row.
+
+        Where the source itself fails, the data set ends and `check` raises: an error in it would
+        be taken for that of an image.
 
         Returns:
             `tf.data.Dataset` of scalars: int64 row, string label, and string that `contents`
             takes.
         """
-        raise NotImplementedError
+        import tensorflow as tf
+
+        def blocks():
+            try:
+                yield from self.blocks(shards)
+            except Exception as error:  # noqa: BLE001 - raised again by `check`
+                self._error = error
+
+        specs = [tf.TensorSpec([None], dtype) for dtype in (tf.int64, tf.string, tf.string)]
+        return tf.data.Dataset.from_generator(blocks, output_signature=tuple(specs)).unbatch()
+
+    def check(self):
+        """Raises what ended a data set before its time."""
+        if self._error is not None:
+            raise self._error
 
     def contents(self, what):
         """The image file's bytes, in a TensorFlow graph: a scalar string tensor."""
         raise NotImplementedError
 
     def read(self, row):
-        """What `dataset` yields for a row as what `contents` takes: bytes."""
+        """Label of a row, and what `contents` takes: two bytes."""
+        raise NotImplementedError
+
+    def fault(self, row):
+        """Why a row is no file that can be opened: one line, or None."""
         raise NotImplementedError
 
 
@@ -192,20 +228,22 @@ class FileSource(Source):
     def keys(self, shard):
         return self._rows(shard)[0]
 
-    def dataset(self, shards):
-        import tensorflow as tf
+    def blocks(self, shards):
+        for shard in shards:
+            paths, labels = self._rows(shard)
+            paths = [self._absolute(path) for path in paths]
+            first, _ = self.span(shard)
+            # To open a pipe would wait for its writer for ever.
+            rows = [i for i, path in enumerate(paths) if _fault(path) is None]
+            yield (
+                first + np.array(rows, np.int64),
+                [labels[i] for i in rows],
+                [paths[i] for i in rows],
+            )
 
-        directory = os.fsencode(self.facts["directory"])
-
-        def rows():
-            for shard in shards:
-                paths, labels = self._rows(shard)
-                # A worker of a cluster has another working directory.
-                paths = [os.path.join(directory, path) for path in paths]
-                yield np.arange(*self.span(shard)), labels, paths
-
-        specs = [tf.TensorSpec([None], dtype) for dtype in (tf.int64, tf.string, tf.string)]
-        return tf.data.Dataset.from_generator(rows, output_signature=tuple(specs)).unbatch()
+    def _absolute(self, path):
+        """A worker of a cluster has another working directory."""
+        return os.path.join(os.fsencode(self.facts["directory"]), path)
 
     def contents(self, what):
         import tensorflow as tf
@@ -214,7 +252,24 @@ class FileSource(Source):
 
     def read(self, row):
         shard, place = divmod(row, self.shard_items)
-        return os.path.join(os.fsencode(self.facts["directory"]), self.keys(shard)[place])
+        paths, labels = self._rows(shard)
+        return labels[place], self._absolute(paths[place])
+
+    def fault(self, row):
+        return _fault(self.read(row)[1])
+
+
+def _fault(path):
+    """Why a path is no file that can be opened: one line, or None."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return "no such file"
+    except OSError as error:
+        return error.strerror
+    if stat.S_ISDIR(mode):
+        return "a folder that cannot be read"
+    return None if stat.S_ISREG(mode) else "not a regular file"
 
 
 class TfdsSource(Source):
@@ -226,7 +281,15 @@ class TfdsSource(Source):
         super().__init__(folder, facts)
         self._name = f"tfds:{facts['name']}/{facts['split']}"
         self._builder = datasets.tfds_builder(facts["name"], facts["data_dir"])
-        self._features = self._builder.info.features
+        self._features, self._used = self._builder.info.features, {"image", "label"}
+        known = facts.get("full_name", self._builder.info.full_name)
+        if known != self._builder.info.full_name:
+            raise UserError(f"{self._name} is {self._builder.info.full_name} now, it was {known}")
+
+    @property
+    def full_name(self):
+        """str, the data set with its version."""
+        return self._builder.info.full_name
 
     def count_split(self):
         """int, the split's number of examples.
@@ -244,41 +307,47 @@ class TfdsSource(Source):
     def keys(self, shard):
         return [f"{self._name}#{row}".encode() for row in range(*self.span(shard))]
 
-    def dataset(self, shards):
-        import tensorflow as tf
-
-        label = self._features.get("label")
+    def blocks(self, shards):
+        label = self._features["label"] if "label" in self._features.keys() else None  # noqa: SIM118
         known = hasattr(label, "int2str") and self.facts["labels"] != "none"
         # An example without a label carries -1.
-        names = ["", *(label.int2str(i) for i in range(label.num_classes if known else 0))]
-        names = tf.constant(names)
-
-        def row_of(row, example):
-            return row, names[example["label"] + 1 if known else 0], example["image"]
-
-        parts = []
+        names = [label.int2str(i).encode() for i in range(label.num_classes)] if known else []
+        names.append(b"")
         for first, last in _runs(shards):
-            first, last = self.span(first)[0], self.span(last)[1]
-            parts.append(self._examples(first, last).enumerate(first).map(row_of))
-        found = parts[0]
-        for part in parts[1:]:
-            found = found.concatenate(part)
-        return found
+            row, end = self.span(first)[0], self.span(last)[1]
+            for example in self._examples(row, end).batch(BLOCK).as_numpy_iterator():
+                count = len(example["image"])
+                numbers = example["label"] if known else [-1] * count
+                labels = [names[number] for number in numbers]
+                yield np.arange(row, row + count), labels, list(example["image"])
+                row += count
+            if row < end:
+                raise UserError(f"{self._name}: {end - row} examples are missing; prepare it anew")
 
     def contents(self, what):
         return what
 
     def read(self, row):
-        return next(iter(self._examples(row, row + 1)))["image"].numpy()
+        shard, _ = divmod(row, self.shard_items)
+        for rows, labels, images in self.blocks([shard]):
+            if row <= rows[-1]:
+                return labels[row - rows[0]], images[row - rows[0]]
+        raise UserError(f"{self._name}: no example {row}; prepare it anew")
+
+    def fault(self, row):
+        return None
 
     def _examples(self, first, last):
         import tensorflow_datasets as tfds
 
-        return self._builder.as_dataset(
+        examples = self._builder.as_dataset(
             split=f"{self.facts['split']}[{first}:{last}]",
             decoders={"image": tfds.decode.SkipDecoding()},
             shuffle_files=False,
+            # File after file: a part has the order of the whole only then.
+            read_config=tfds.ReadConfig(interleave_cycle_length=1),
         )
+        return examples.map(lambda each: {name: each[name] for name in self._used & each.keys()})
 
 
 def _runs(numbers):

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import shutil
+import socket
 import zlib
 
 import numpy as np
@@ -63,7 +64,7 @@ class Codes:
 
     def read(self):
         """All codes, keys and labels, as one shard of `shards`."""
-        codes, keys, labels = [np.zeros((0, -(-self.bits // 8)), np.uint8)], [], []
+        codes, keys, labels = [no_codes(self.bits)], [], []
         for shard in self.shards():
             codes.append(shard[0])
             keys += shard[1]
@@ -81,6 +82,11 @@ class Codes:
         if name == "codes":
             packed.check(array, self.bits)
         return array
+
+
+def no_codes(bits):
+    """uint8 array of shape `(0, ceil(bits / 8))`."""
+    return np.zeros((0, -(-bits // 8)), np.uint8)
 
 
 def checksum(path):
@@ -107,7 +113,8 @@ def write_shard(folder, number, codes, keys, labels, broken):
     """
     name = shard_name(number)
     shards = pathlib.Path(folder) / SHARDS
-    aside = shards / f".{name}.{os.getpid()}.tmp"
+    # Machines of a cluster may have the same process ids.
+    aside = shards / f".{name}.{socket.gethostname()}.{os.getpid()}.tmp"
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     try:
@@ -157,6 +164,8 @@ def drop_unfinished(folder):
     """Deletes what killed writers left. The caller holds the folder's lock."""
     for path in (pathlib.Path(folder) / SHARDS).glob(".*.tmp"):
         shutil.rmtree(path, ignore_errors=True)
+    for path in pathlib.Path(folder).glob(".*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def finish(folder, count, facts):

@@ -213,18 +213,30 @@ class Index:
             writing.commit(self.path, content)
         self.refresh()
 
-    def replace(self, codes, ids=None, keys=None, labels=None, bits=None, fingerprint=None):
+    def replace(
+        self,
+        codes,
+        ids=None,
+        keys=None,
+        labels=None,
+        bits=None,
+        fingerprint=None,
+        changes=None,
+    ):
         """Swaps all items for others in one step, as after a model was trained anew.
 
         Args:
             codes, ids, keys, labels: as in `add`.
             bits: int, the new code length; None keeps it.
             fingerprint: str, the new model; None is unknown.
+            changes: int, `stats()["changes"]` of the items that the new ones were made of; None
+                is not checked.
 
         Raises:
-            UserError: as `add`; nothing was changed.
+            UserError: as `add`, or the index was changed since; nothing was changed.
         """
         with self._change() as content:
+            writing.check_unchanged(self, changes, content["generation"])
             content |= writing.settings(bits or content["bits"], fingerprint)
             content["segments"] = []
             items = writing.checked(content, codes, ids, keys, labels)

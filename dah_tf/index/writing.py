@@ -235,6 +235,18 @@ def check_model(index, fingerprint):
         )
 
 
+def check_unchanged(index, changes, now):
+    """Refuses to replace what has changed since it was read.
+
+    Args:
+        index: an index.
+        changes: int, the number of its changes then; None is not checked.
+        now: int, the number of its changes.
+    """
+    if changes not in (None, now):
+        raise UserError(f"{index.path} was changed meanwhile; repeat the command")
+
+
 def some(ids):
     """`id 3 is` or `ids 3, 4, 5 and 8 more are`."""
     shown = ", ".join(str(i) for i in ids[:3])
