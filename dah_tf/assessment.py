@@ -37,7 +37,8 @@ def evaluate(model, dataset, protocol, mirror=False):
         protocol=protocol.summary(),
         class_names=list(dataset.class_names),
     )
-    if not dataset.multi_label:
+    if not dataset.multi_label and np.isin(labels[0], dataset.labels[protocol.train]).all():
+        # Of classes that the classifier never saw it can name none.
         hits = query["classes"].argmax(axis=1) == labels[0]
         result["accuracy"] = float(hits.mean())
     result["margin"] = margin

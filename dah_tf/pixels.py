@@ -11,7 +11,9 @@ MAX_PIXELS = 64 * 1024 * 1024
 LUMA = (19595, 38470, 7471)
 """Weights of R, G and B in 65,536ths: 0.299, 0.587 and 0.114 of ITU-R 601."""
 
-HEAD = 64  # bytes; every header but JPEG's has the image's size among the first 64
+PNG = b"\x89PNG\r\n\x1a\n"  # how a file of it begins
+
+HEAD = 64  # bytes; every header but JPEG's tells the image's size in them
 
 
 def decode(contents, channels=3):
@@ -41,8 +43,22 @@ def decode(contents, channels=3):
         with tf.control_dependencies([_check((shape[0], shape[1]))]):
             return tf.io.decode_jpeg(contents, channels=3, dct_method="INTEGER_ACCURATE")
 
-    is_jpeg = tf.strings.substr(contents, 0, 3) == b"\xff\xd8\xff"
-    image = tf.cond(tf.reshape(is_jpeg, ()), jpeg, lambda: _decode_other(contents))
+    def png():
+        # Width and height follow the signature and the head of the first chunk.
+        shape = tf.io.decode_raw(tf.strings.substr(contents, 16, 8), tf.int32, little_endian=False)
+        shape = tf.cast(tf.ensure_shape(shape, [2]), tf.int64)
+        with tf.control_dependencies([_check((shape[1], shape[0]))]):
+            return tf.io.decode_png(contents, channels=3)
+
+    def begins(magic):
+        return tf.reshape(tf.strings.substr(contents, 0, len(magic)) == magic, ())
+
+    # The two commonest kinds have short ways of their own.
+    image = tf.cond(
+        begins(b"\xff\xd8\xff"),
+        jpeg,
+        lambda: tf.cond(begins(PNG), png, lambda: _decode_other(contents)),
+    )
     image.set_shape((None, None, 3))
     return image if channels == 3 else luma(image)
 
@@ -91,7 +107,7 @@ def resize(pixels, size):
     experimental_attributes={"_noinline": True},
 )
 def _decode_other(contents):
-    """`decode` for what is no JPEG."""
+    """`decode` for what is neither JPEG nor PNG."""
     head = tf.strings.substr(contents, 0, HEAD) + b"\0" * HEAD
     head = tf.cast(tf.io.decode_raw(tf.strings.substr(head, 0, HEAD), tf.uint8), tf.int64)
 
@@ -119,9 +135,6 @@ def _decode_other(contents):
         with tf.control_dependencies([_check(size)]):
             return tf.io.decode_image(frame, 3, expand_animations=False)
 
-    def png():
-        return image((_number(head, 16, 4, little=False), _number(head, 20, 4, little=False)))
-
     def unknown():  # for the decoder's own message
         return image((tf.constant(0, tf.int64), tf.constant(0, tf.int64)))
 
@@ -130,7 +143,6 @@ def _decode_other(contents):
         (_at(head, 0, b"BM"), bmp),
         (_at(head, 0, b"RIFF") & _at(head, 8, b"WEBP"), webp),
         (_at(head, 0, b"GIF8"), gif),
-        (_at(head, 0, b"\x89PNG"), png),
         (tf.constant(True), unknown),
     ]
     matches = tf.stack([condition for condition, _ in branches])
@@ -151,10 +163,9 @@ def _at(head, start, magic):
     return tf.reduce_all(head[start : start + len(magic)] == tf.constant(list(magic), tf.int64))
 
 
-def _number(head, start, length, little=True):
-    """An unsigned number in a header, as int64."""
-    places = range(length) if little else reversed(range(length))
-    weights = tf.constant([256**place for place in places], tf.int64)
+def _number(head, start, length):
+    """An unsigned number in a header, the lowest byte first, as int64."""
+    weights = tf.constant([256**place for place in range(length)], tf.int64)
     return tf.reduce_sum(head[start : start + length] * weights)
 
 

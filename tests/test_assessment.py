@@ -17,6 +17,12 @@ def setting():
     return model, dataset, protocol
 
 
+def test_accuracy_only_over_classes_that_were_trained(setting):
+    model, dataset, _ = setting
+    protocol = data.make_protocol("unseen", dataset, validation=0, seed=0)
+    assert "accuracy" not in assessment.evaluate(model, dataset, protocol)[0]
+
+
 def test_result_and_pictures(setting):
     model, dataset, protocol = setting
     result, pictures = assessment.evaluate(model, dataset, protocol)

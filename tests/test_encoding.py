@@ -108,6 +108,7 @@ def test_in_memory_equals_on_disk(encoder, photos):
     np.testing.assert_array_equal(np.packbits(found.hash > 0.5, axis=1), found.codes)
     one = encoder.files("photos/owl/0047.png", "photos/cat/0000.png")
     assert one.keys == ["photos/owl/0047.png", "photos/cat/0000.png"]
+    assert one.labels == ["owl", "cat"]
     np.testing.assert_array_equal(one.codes[0], codes[keys.index(one.keys[0])])
     nothing = encoder.files("photos/cat/0000.txt")
     assert nothing.codes.shape == (0, 2) and nothing.hash.shape == (0, BITS)

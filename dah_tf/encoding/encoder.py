@@ -136,7 +136,7 @@ class Encoder:
         )
 
     def stream(self, items, contents, batch_size=BATCH):
-        """Runs over images, decoded on several threads while the model works.
+        """Runs over images, decoded on several threads.
 
         Args:
             items: `tf.data.Dataset` of triples of scalars: int64 row, string, and what
@@ -154,7 +154,14 @@ class Encoder:
             return row, label, self._decode(contents(what))
 
         found = items.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        found = found.ignore_errors().batch(batch_size).prefetch(4)
+        found = found.ignore_errors().batch(batch_size)
+        if tf.config.list_physical_devices("GPU"):
+            # On a CPU decoding takes turns with the model: beside each other both are slower,
+            # since the model's threads wait for one another.
+            found = found.prefetch(4)
+        threads = tf.data.Options()
+        threads.threading.private_threadpool_size = os.cpu_count() or 1
+        found = found.with_options(threads)
         for rows, labels, images in found:
             yield rows.numpy(), labels.numpy(), self(images)
 

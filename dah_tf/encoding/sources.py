@@ -69,9 +69,14 @@ def open_source(folder, facts):
 
 
 def below(spec, labels="auto", classes=()):
-    """Yields path and label of an image file, or of each file of a folder: pairs of bytes."""
+    """Yields path and label of an image file, or of each file of a folder: pairs of bytes.
+
+    A file's own folder may be its label, as the first folder below a folder may.
+    """
     if os.path.isfile(spec):
-        yield os.fsencode(spec), b""
+        first = os.path.basename(os.path.dirname(os.path.abspath(spec)))
+        known = labels == "folder" or (labels == "auto" and first in classes)
+        yield os.fsencode(spec), os.fsencode(first) if known else b""
         return
     if not os.path.isdir(spec):
         raise UserError(f"{spec} is no file or folder")
