@@ -165,7 +165,10 @@ class Section:
     @property
     def title(self):
         checksum = f" ({self.checksum})" if self.checksum else ""
-        return f"{self.data}, protocol {self.protocol}{checksum}"
+        # Resized images are other data, of another fingerprint.
+        size = whole(self.runs[0].flags, "image_size")
+        size = f" at {size} px" if size else ""
+        return f"{self.data}{size}, protocol {self.protocol}{checksum}"
 
     @property
     def methods(self):
