@@ -62,7 +62,7 @@ def arrays_of(items, bits, with_tables):
     Returns:
         Dict of name to array.
     """
-    order, first = _group(items.codes)
+    order, first = _group(items.codes, items.ids)
     width = items.codes.shape[1]
     arrays = {}
     # Grouped only where it takes less memory than the codes alone.
@@ -81,17 +81,29 @@ def arrays_of(items, bits, with_tables):
     return arrays
 
 
-def _group(codes):
-    """Order that brings equal codes together, and where in it each distinct code begins."""
+def _group(codes, ids):
+    """Order that brings equal codes together, and where in it each distinct code begins.
+
+    Items of one code are shuffled, always alike. A search that returns some of them takes the
+    first: by id these would often be of one class, as folders and data sets are sorted.
+    """
     lane = np.uint64 if codes.shape[1] % 8 == 0 else np.uint32
     lanes = np.ascontiguousarray(codes).view(lane)
-    order = np.lexsort(lanes.T)
+    order = np.lexsort([_shuffled(ids), *lanes.T])
     changes = np.zeros(len(order), bool)
     changes[:1] = True
     for column in lanes.T:
         values = column[order]
         changes[1:] |= values[1:] != values[:-1]
     return order, np.flatnonzero(changes)
+
+
+def _shuffled(ids):
+    """A number for each id in no visible order: the last steps of SplitMix64 (Steele, 2014)."""
+    mixed = ids.astype(np.uint64)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return mixed
 
 
 def take(items, rows):
