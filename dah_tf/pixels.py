@@ -44,8 +44,10 @@ def decode(contents, channels=3):
             return tf.io.decode_jpeg(contents, channels=3, dct_method="INTEGER_ACCURATE")
 
     def png():
-        # Width and height follow the signature and the head of the first chunk.
-        shape = tf.io.decode_raw(tf.strings.substr(contents, 16, 8), tf.int32, little_endian=False)
+        # Width and height follow the signature and the head of the first chunk; of a file cut
+        # short they are 0.
+        head = tf.strings.substr(contents, 0, 24) + b"\0" * 24
+        shape = tf.io.decode_raw(tf.strings.substr(head, 16, 8), tf.int32, little_endian=False)
         shape = tf.cast(tf.ensure_shape(shape, [2]), tf.int64)
         with tf.control_dependencies([_check((shape[1], shape[0]))]):
             return tf.io.decode_png(contents, channels=3)
