@@ -10,6 +10,7 @@ import shutil
 from dah_tf import durable
 from dah_tf.encoding import find_model, job, store
 from dah_tf.errors import UserError
+from dah_tf.index.milvus import is_milvus
 
 
 def rebuild(index, model, encode, root="."):
@@ -75,7 +76,7 @@ def _encoded(index, model, fingerprint, paths, encode):
 def _prefix(index):
     """Beside the index; of one in Milvus in the working directory."""
     path = str(index.path)
-    if path.startswith("milvus:"):
+    if is_milvus(path):
         path = re.sub(r"[^\w.-]", "_", path)
     path = pathlib.Path(path).absolute()
     return path.with_name(f".{path.name}.rebuild.")

@@ -305,7 +305,7 @@ def test_an_image_that_failed_only_once_is_encoded(encoder, photos, monkeypatch)
 
 
 def test_an_error_of_the_source_is_none_of_the_images(encoder, photos, monkeypatch):
-    rows, count = sources.FileSource._rows, 0
+    rows, count = sources.FileSource._read, 0
 
     def failing(self, shard):
         nonlocal count
@@ -314,7 +314,7 @@ def test_an_error_of_the_source_is_none_of_the_images(encoder, photos, monkeypat
             raise OSError(5, "Input/output error")
         return rows(self, shard)
 
-    monkeypatch.setattr(sources.FileSource, "_rows", failing)
+    monkeypatch.setattr(sources.FileSource, "_read", failing)
     with pytest.raises(UserError, match="Input/output error; what was encoded is kept"):
         encode(encoder, "photos", "codes")
     monkeypatch.undo()

@@ -17,7 +17,7 @@ from test_index import Model, fill
 from dah_tf import codes as packed
 from dah_tf.errors import UserError
 from dah_tf.index import Index
-from dah_tf.index.milvus import MilvusIndex, answering, connection, is_milvus, storing
+from dah_tf.index.milvus import MilvusIndex, answering, connection, is_milvus, names, storing
 
 REASON = "needs pymilvus and milvus-lite: pip install 'dah_tf[milvus]'"
 pymilvus = pytest.importorskip("pymilvus", reason=REASON)
@@ -48,8 +48,8 @@ def rng():
 
 def collections(index):
     """The index's collections, sorted."""
-    names = index._server.client.list_collections()
-    return sorted(n for n in names if n.split("__")[0] == index._name)
+    there = index._server.client.list_collections()
+    return sorted(n for n in there if n.split("__")[0] == index._name)
 
 
 def rows(index):
@@ -85,8 +85,8 @@ def killed_after(monkeypatch, batches):
 
 def test_interface_is_that_of_index():
     def public(kind):
-        names = [n for n in vars(kind) if not n.startswith("_") or n in ("__len__",)]
-        return {n: inspect.getattr_static(kind, n) for n in names}
+        public = [n for n in vars(kind) if not n.startswith("_") or n in ("__len__",)]
+        return {n: inspect.getattr_static(kind, n) for n in public}
 
     ours, theirs = public(MilvusIndex), public(Index)
     assert set(ours) - {"close"} == set(theirs)
@@ -247,22 +247,22 @@ def test_escapes_are_reversible_and_keep_prefixes():
     ]
     assert len(words) > 700
     for word in words:
-        text = connection.escaped(word)
-        assert connection.unescaped(text) == word
+        text = names.escaped(word)
+        assert names.unescaped(text) == word
         assert not set(text) & set('"\\\n\udcff')
         text.encode()
-    assert len({connection.escaped(word) for word in words}) == len(words)
+    assert len({names.escaped(word) for word in words}) == len(words)
     for word, start in itertools.product(words[:100], words[:100]):
-        kept = connection.escaped(word).startswith(connection.escaped(start))
+        kept = names.escaped(word).startswith(names.escaped(start))
         assert kept == word.startswith(start)
-    assert connection.escaped("O'Brien/50_ä 日") == "O'Brien/50_ä 日"
+    assert names.escaped("O'Brien/50_ä 日") == "O'Brien/50_ä 日"
 
 
 def test_refusals_change_nothing(path, file, rng):
     index = MilvusIndex.create(path, 36, fingerprint="model-a")
     index.add(make(rng, 36, 10), np.arange(10) * 2)
     before = rows(index)
-    names = index._server.client.list_collections()
+    there = index._server.client.list_collections()
     good, other = make(rng, 36, 2), f"milvus:{file}/refused"
     bad = [
         (lambda: index.add(good, [4, 5]), "id 4 is already in the index"),
@@ -304,7 +304,7 @@ def test_refusals_change_nothing(path, file, rng):
         with pytest.raises(UserError, match=message):
             action()
         assert rows(index) == before, message
-        assert index._server.client.list_collections() == names
+        assert index._server.client.list_collections() == there
     assert not (file.parent / "none.db").exists()
     assert index.add(good[:0]).shape == (0,)
     index.remove([])
@@ -530,7 +530,7 @@ def test_other_versions_and_programs(path, rng):
 
 
 def test_paths():
-    parse = connection.parse
+    parse = names.parse
     assert parse("milvus:http://a:19530/photos")[1:] == ("http://a:19530", "", "photos", False)
     assert parse("milvus:https://a.b/shop/photos")[1:] == ("https://a.b", "shop", "photos", False)
     assert parse("milvus:c/d/x.db/photos")[1:] == ("c/d/x.db", "", "photos", True)
@@ -552,7 +552,7 @@ def test_paths():
 def test_paths_need_no_pymilvus(monkeypatch):
     code = (
         "import sys; from dah_tf.index.milvus import is_milvus, MilvusIndex\n"
-        "from dah_tf.index.milvus.connection import parse\n"
+        "from dah_tf.index.milvus.names import parse\n"
         "assert is_milvus('milvus:x.db/a') and parse('milvus:x.db/a')\n"
         "sys.exit(bool({'pymilvus', 'grpc', 'tensorflow'} & set(sys.modules)))"
     )

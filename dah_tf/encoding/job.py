@@ -1,9 +1,9 @@
 """Encodes a source into a folder of codes, shard by shard, and goes on where it was stopped.
 
-CODES/.work/job.json       what is being encoded by which model; written once, before any shard
-CODES/.work/items, starts  the list of files, fixed when the job began
-CODES/shards/NUMBER       each made aside and renamed: there are whole shards only
-CODES/manifest.json       written when all shards are there; the work folder is deleted then
+CODES/.work/items, starts.npy  the list of files, fixed when the job began
+CODES/.work/job.json           what is being encoded by which model; written after the list
+CODES/shards/NUMBER            each made aside and renamed: there are whole shards only
+CODES/manifest.json            written when all are there; the work folder is deleted then
 """
 
 import json
@@ -130,10 +130,9 @@ class Job:
 
     def _once_more(self, encoder, row):
         """A piece of one row that was left out, or None and why."""
-        reason = self.source.fault(row)
+        label, what, reason = self.source.entry(row)
         if reason is not None:
             return None, reason
-        label, what = self.source.read(row)
         outputs, reason = encoder.once_more(self.source.contents, what)
         if outputs is None:
             return None, reason

@@ -3,6 +3,8 @@
 A source's rows are numbered from 0 and cut into shards of equal length; the last may be shorter.
 """
 
+import abc
+import functools
 import os
 import pathlib
 import stat
@@ -140,7 +142,7 @@ def _write(folder, rows, skip, shard_items):
     return count
 
 
-class Source:
+class Source(abc.ABC):
     """Rows in shards.
 
     Args:
@@ -163,10 +165,11 @@ class Source:
         first = shard * self.shard_items
         return first, min(first + self.shard_items, self.items)
 
+    @abc.abstractmethod
     def keys(self, shard):
         """Keys of a shard's rows: list of bytes."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def blocks(self, shards):
         """Rows of some shards in order, in blocks; what is known to be no file may be left out.
 
@@ -179,7 +182,6 @@ class Source:
         Raises:
             OSError, UserError: the source itself cannot be read.
         """
-        raise NotImplementedError
 
     def dataset(self, shards):
         """`blocks` row by row.
@@ -207,23 +209,29 @@ class Source:
         if self._error is not None:
             raise self._error
 
+    @abc.abstractmethod
     def contents(self, what):
         """The image file's bytes, in a TensorFlow graph: a scalar string tensor."""
-        raise NotImplementedError
 
-    def read(self, row):
-        """Label of a row, and what `contents` takes: two bytes."""
-        raise NotImplementedError
+    @abc.abstractmethod
+    def entry(self, row):
+        """Label of a row, what `contents` takes, and why that cannot be opened: one line or None.
 
-    def fault(self, row):
-        """Why a row is no file that can be opened: one line, or None."""
-        raise NotImplementedError
+        Returns:
+            Two bytes, and a str or None.
+        """
 
 
 class FileSource(Source):
     """Files by a list of paths on disk; only one shard of it is in memory."""
 
-    def _rows(self, shard):
+    def __init__(self, folder, facts):
+        super().__init__(folder, facts)
+        # The shard that is being encoded, and the next: read once, whatever is asked of it.
+        self._rows = functools.lru_cache(2)(self._read)
+
+    def _read(self, shard):
+        """Paths and labels of a shard's rows: two lists of bytes."""
         starts = np.load(self.folder / STARTS, mmap_mode="r")
         with open(self.folder / ITEMS, "rb") as file:
             file.seek(starts[shard])
@@ -255,13 +263,11 @@ class FileSource(Source):
 
         return tf.io.read_file(what)
 
-    def read(self, row):
+    def entry(self, row):
         shard, place = divmod(row, self.shard_items)
         paths, labels = self._rows(shard)
-        return labels[place], self._absolute(paths[place])
-
-    def fault(self, row):
-        return _fault(self.read(row)[1])
+        path = self._absolute(paths[place])
+        return labels[place], path, _fault(path)
 
 
 def _fault(path):
@@ -332,15 +338,12 @@ class TfdsSource(Source):
     def contents(self, what):
         return what
 
-    def read(self, row):
-        shard, _ = divmod(row, self.shard_items)
+    def entry(self, row):
+        shard = row // self.shard_items
         for rows, labels, images in self.blocks([shard]):
             if row <= rows[-1]:
-                return labels[row - rows[0]], images[row - rows[0]]
+                return labels[row - rows[0]], images[row - rows[0]], None
         raise UserError(f"{self._name}: no example {row}; prepare it anew")
-
-    def fault(self, row):
-        return None
 
     def _examples(self, first, last):
         import tensorflow_datasets as tfds

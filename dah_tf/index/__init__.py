@@ -25,8 +25,6 @@ __all__ = ["BACKENDS", "Index", "Neighbours", "Within", "at"]
 
 def at(path):
     """The class of index that a path means: `MilvusIndex` for `milvus:...`, else `Index`."""
-    if str(path).startswith("milvus:"):
-        from dah_tf.index.milvus import MilvusIndex
+    from dah_tf.index.milvus import MilvusIndex, is_milvus
 
-        return MilvusIndex
-    return Index
+    return MilvusIndex if is_milvus(path) else Index

@@ -1,7 +1,7 @@
 """The index in Milvus, for more codes than one machine holds."""
 
-from dah_tf.index.milvus.connection import is_milvus
 from dah_tf.index.milvus.index import MilvusIndex
+from dah_tf.index.milvus.names import is_milvus
 from dah_tf.index.milvus.storing import BACKENDS
 
 __all__ = ["BACKENDS", "MilvusIndex", "is_milvus"]

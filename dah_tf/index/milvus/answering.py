@@ -7,7 +7,7 @@ returns for each query a pair of arrays, int32 distances and int64 ids, in any o
 
 import numpy as np
 
-from dah_tf.index.milvus import connection
+from dah_tf.index.milvus import names
 from dah_tf.index.results import Neighbours, Within
 
 LIMIT = 16384  # the most that Milvus returns for a query
@@ -29,9 +29,9 @@ def asker(server, facts, backend, label=None, key_prefix=None):
     Returns:
         Function, see above.
     """
-    wanted = [] if label is None else [connection.equal("label", label)]
+    wanted = [] if label is None else [names.equal("label", label)]
     if key_prefix:
-        wanted.append(connection.begins("key", key_prefix))
+        wanted.append(names.begins("key", key_prefix))
 
     def ask(queries, limit, band=None, ids=None):
         params = {}

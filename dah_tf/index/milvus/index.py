@@ -3,7 +3,7 @@
 An index NAME is two collections. `NAME` has one row, the facts: JSON with `version`, `bits`,
 `fingerprint`, `backend`, `recall`, `items`, `next_id` and more. `NAME__NUMBER` has the items: `id`
 (int64, primary), `code` (binary vector of 8 * ceil(bits / 8) dimensions, packed as `dah_tf.codes`
-says), `key` and `label` (escaped as `connection.escaped` says, "" for none) and `change`, the
+says), `key` and `label` (escaped as `names.escaped` says, "" for none) and `change`, the
 number of the change that wrote it. A new row of facts swaps all items at once: Milvus has aliases
 for that, Milvus Lite has none.
 """
@@ -15,7 +15,7 @@ import numpy as np
 
 from dah_tf.errors import UserError
 from dah_tf.index import writing
-from dah_tf.index.milvus import answering, connection, storing
+from dah_tf.index.milvus import answering, connection, names, storing
 
 TRIES = 4
 
@@ -44,9 +44,9 @@ class MilvusIndex:
       two that start in the same moment do not see each other.
     - A reader sees a part of what is being added or removed meanwhile. `replace` is one step for
       it: what it reads is of before or of after.
-    - If `add` or `replace` fails, what was sent is taken back. A killed writer leaves its part and
-      its mark: the next one is told so, and `compact` takes both away. A failed or killed
-      `remove` may have removed a part.
+    - Every method raises `UserError` where Milvus fails. If `add` or `replace` does, what was sent
+      is taken back. A killed writer leaves its part and its mark: the next one is told so, and
+      `compact` takes both away. A failed or killed `remove` may have removed a part.
 
     Example:
         >>> index = MilvusIndex.create("milvus:http://milvus:19530/photos", bits=48)
@@ -55,7 +55,7 @@ class MilvusIndex:
     """
 
     def __init__(self, path, backend=None, server=None):
-        location = connection.parse(path)
+        location = names.parse(path)
         self.path, self._name, self._backend = location.path, location.collection, backend
         try:
             self._server = server or connection.Server(location)
@@ -95,7 +95,7 @@ class MilvusIndex:
         Raises:
             UserError: bad arguments, the name is taken, or Milvus cannot be reached or refuses.
         """
-        location = connection.parse(path)
+        location = names.parse(path)
         storing.check_backend(backend, recall, location.lite)
         name = location.collection
         facts = storing.empty(name, bits, fingerprint, backend, recall)
@@ -276,18 +276,7 @@ class MilvusIndex:
         fingerprint=None,
         changes=None,
     ):
-        """Swaps all items for others in one step, as after a model was trained anew.
-
-        Args:
-            codes, ids, keys, labels: as in `add`.
-            bits: int, the new code length; None keeps it.
-            fingerprint: str, the new model; None is unknown.
-            changes: int, `stats()["changes"]` of the items that the new ones were made of; None
-                is not checked.
-
-        Raises:
-            UserError: as `add`, or the index was changed since; nothing was changed.
-        """
+        """As `Index.replace`: one step for readers, too. Where it fails, nothing was changed."""
         facts = self._change()
         writing.check_unchanged(self, changes, facts["generation"])
         old = facts["collection"]
@@ -304,23 +293,7 @@ class MilvusIndex:
 
     @_follows
     def search(self, codes, k, max_distance=None, label=None, key_prefix=None, fingerprint=None):
-        """The k nearest items of each query.
-
-        Args:
-            codes: uint8 array of shape `(q, ceil(bits / 8))`.
-            k: int; where the index has fewer items, all are returned.
-            max_distance: int; items farther away are left out. None leaves out none.
-            label: str; only items with this label. None is any.
-            key_prefix: str; only items whose key begins with it. None is any.
-            fingerprint: str, the model that the codes are from; None is not checked.
-
-        Returns:
-            `results.Neighbours` with `min(k, len(self))` columns. flat returns every item nearer
-            than the last distance; which of several at the last one is open.
-
-        Raises:
-            UserError: codes of another length or model, k below 1, or Milvus failed.
-        """
+        """As `Index.search`; ivf is approximate, and as exact as flat with `backend="flat"`."""
         queries = self._queries(codes, fingerprint)
         if k < 1:
             raise UserError(f"k is at least 1. Received: {k}")
@@ -333,18 +306,7 @@ class MilvusIndex:
 
     @_follows
     def radius(self, codes, r, label=None, key_prefix=None, fingerprint=None):
-        """Every item within a distance of each query, exactly, whatever the backend.
-
-        Args:
-            codes, label, key_prefix, fingerprint: as in `search`.
-            r: int, the largest distance.
-
-        Returns:
-            `results.Within`.
-
-        Raises:
-            UserError: codes of another length or model, r below 0, or Milvus failed.
-        """
+        """As `Index.radius`: exactly, whatever the backend."""
         queries = self._queries(codes, fingerprint)
         if r < 0:
             raise UserError(f"The radius is at least 0. Received: {r}")
@@ -352,39 +314,19 @@ class MilvusIndex:
 
     @_follows
     def describe(self, ids):
-        """Keys and labels of items.
-
-        Args:
-            ids: integer array of shape `(n,)`; -1, and ids that are not there, have neither.
-
-        Returns:
-            Two lists of n str: keys and labels, "" where there is none.
-
-        Raises:
-            UserError: Milvus failed.
-        """
+        """As `Index.describe`."""
         ids = np.asarray(ids, np.int64)
         strings = list(storing.STRINGS)
         rows = self._server.rows(
             self._facts["collection"], np.unique(ids[ids >= 0]), ["id", *strings]
         )
-        there = {row["id"]: [connection.unescaped(row[field]) for field in strings] for row in rows}
+        there = {row["id"]: [names.unescaped(row[field]) for field in strings] for row in rows}
         found = [there.get(i, ["", ""]) for i in ids.tolist()]
         return [key for key, _ in found], [label for _, label in found]
 
     @_follows
     def codes(self, ids):
-        """Codes of items.
-
-        Args:
-            ids: integer array of shape `(n,)`.
-
-        Returns:
-            uint8 array of shape `(n, ceil(bits / 8))`.
-
-        Raises:
-            UserError: an id is not there, or Milvus failed.
-        """
+        """As `Index.codes`."""
         ids = np.asarray(ids, np.int64)
         rows = self._server.rows(self._facts["collection"], np.unique(ids), ["id", "code"])
         there = {row["id"]: b"".join(row["code"]) for row in rows}
@@ -402,7 +344,7 @@ class MilvusIndex:
         """
         strings = list(storing.STRINGS)
         for rows in self._server.every(self._facts["collection"], ["id", *strings]):
-            columns = [[connection.unescaped(row[each]) for row in rows] for each in strings]
+            columns = [[names.unescaped(row[each]) for row in rows] for each in strings]
             yield np.array([row["id"] for row in rows], np.int64), *columns
 
     def stats(self):

@@ -9,7 +9,7 @@ import numpy as np
 
 from dah_tf.errors import UserError
 from dah_tf.index import engines, texts, writing
-from dah_tf.index.milvus import answering, connection
+from dah_tf.index.milvus import answering, connection, names
 
 BACKENDS = {
     "flat": "exact: Milvus' BIN_FLAT",
@@ -105,7 +105,7 @@ def strings(items):
         if column is None:
             columns.append([""] * len(rows))
             continue
-        columns.append([connection.escaped(each) for each in texts.decode(*column, rows)])
+        columns.append([names.escaped(each) for each in texts.decode(*column, rows)])
         lengths = [len(each.encode()) for each in columns[-1]]
         if max(lengths, default=0) > longest:
             row = int(np.argmax(lengths))
