@@ -389,7 +389,7 @@ def test_damage_is_found(encoder, photos):
     with pytest.raises(UserError, match="checksum does not fit"):
         Codes.open("codes")
     manifest.write_text(manifest.read_text().replace('"version": 1', '"version": 9'))
-    with pytest.raises(UserError, match="has format 9, this dah_tf reads format 1"):
+    with pytest.raises(UserError, match="has codes format 9, this dah_tf reads format 1"):
         Codes.open("codes")
     os.remove(manifest)
     with pytest.raises(UserError, match="is not finished; run the same"):

@@ -11,7 +11,7 @@ import zlib
 import numpy as np
 
 from dah_tf import codes as packed
-from dah_tf import durable
+from dah_tf import durable, sealed
 from dah_tf.errors import UserError
 
 FORMAT = "dah_tf codes"
@@ -193,10 +193,8 @@ def finish(folder, count, facts):
                 file.write(f"{_one_line(key)}\t{reason}\n".encode("utf-8", "surrogateescape"))
     items = sum(shard["items"] for shard in shards)
     content = {**facts, "items": items, "broken": len(broken), "shards": shards}
-    body = {"format": FORMAT, "version": VERSION, **content}
-    body["checksum"] = _crc(body)
     with durable.replacing(folder / MANIFEST) as file:
-        file.write((json.dumps(body, indent=1) + "\n").encode())
+        file.write(sealed.seal(FORMAT, VERSION, content))
     return content
 
 
@@ -225,12 +223,11 @@ def read_manifest(folder):
     Raises:
         UserError: none, an unfinished or a damaged folder, or one of another format version.
     """
-    path = pathlib.Path(folder) / MANIFEST
+    folder = pathlib.Path(folder)
     try:
-        body = json.loads(path.read_bytes())
-        name, version, stored = body["format"], body["version"], body.pop("checksum", None)
+        return sealed.read(folder / MANIFEST, FORMAT, VERSION, "encode again")
     except (FileNotFoundError, NotADirectoryError):
-        if (path.parent / SHARDS).is_dir():
+        if (folder / SHARDS).is_dir():
             raise UserError(
                 f"{folder} is not finished; run the same `python -m dah_tf.encode` again"
             ) from None
@@ -238,20 +235,3 @@ def read_manifest(folder):
             f"{folder} is no folder of codes: it has no {MANIFEST}; make one with "
             f"python -m dah_tf.encode --output={folder}"
         ) from None
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{path} is damaged: it is no manifest; encode again") from None
-    if name != FORMAT:
-        raise UserError(f"{path} is of another program ({name!r}); choose another folder")
-    if version != VERSION:
-        raise UserError(
-            f"{folder} has format {version}, this dah_tf reads format {VERSION}; encode again"
-        )
-    if stored != _crc(body):
-        raise UserError(f"{path} is damaged: its checksum does not fit; encode again")
-    return {key: value for key, value in body.items() if key not in ("format", "version")}
-
-
-def _crc(body):
-    return zlib.crc32(json.dumps(body, sort_keys=True).encode())

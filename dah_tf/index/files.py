@@ -11,7 +11,6 @@ leaves behind is named by no manifest: readers never see it, the next writer del
 import contextlib
 import glob
 import io
-import json
 import math
 import os
 import pathlib
@@ -20,7 +19,7 @@ import zlib
 
 import numpy as np
 
-from dah_tf import durable
+from dah_tf import durable, sealed
 from dah_tf.errors import UserError
 
 FORMAT = "dah_tf index"
@@ -108,11 +107,9 @@ def write_manifest(folder, content):
         folder: path of the index; the caller holds its lock.
         content: JSON-able dict.
     """
-    body = {"format": FORMAT, "version": VERSION, **content}
-    body["checksum"] = _checksum(body)
     temporary = pathlib.Path(folder) / f".{MANIFEST}.tmp"
     temporary.unlink(missing_ok=True)
-    write_new(temporary, [json.dumps(body).encode()])
+    write_new(temporary, [sealed.seal(FORMAT, VERSION, content)])
     os.replace(temporary, temporary.with_name(MANIFEST))
     durable.sync(folder)
 
@@ -123,34 +120,18 @@ def read_manifest(folder):
     Raises:
         UserError: no index, a damaged manifest, or one of another format version.
     """
-    path = pathlib.Path(folder) / MANIFEST
     try:
-        body = json.loads(path.read_bytes())
-        name, version, stored = body["format"], body["version"], body.get("checksum")
+        return sealed.read(
+            pathlib.Path(folder) / MANIFEST,
+            FORMAT,
+            VERSION,
+            "restore it, or build it again from its codes",
+        )
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
             f"{folder} is no index: it has no {MANIFEST}; make one with "
             f"python -m dah_tf.search build --index={folder}"
         ) from None
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{path} is damaged: it is no manifest; restore it") from None
-    if name != FORMAT:
-        raise UserError(f"{path} is of another program ({name!r}); choose another folder")
-    if version != VERSION:
-        raise UserError(
-            f"{folder} has index format {version}, this dah_tf reads format {VERSION}; search it "
-            "with the dah_tf that wrote it, or build it again from its codes with this one"
-        )
-    body.pop("checksum", None)
-    if stored != _checksum(body):
-        raise UserError(f"{path} is damaged: its checksum does not fit; restore it")
-    return {key: value for key, value in body.items() if key not in ("format", "version")}
-
-
-def _checksum(body):
-    return zlib.crc32(json.dumps(body, sort_keys=True).encode())
 
 
 @contextlib.contextmanager
