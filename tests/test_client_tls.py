@@ -8,7 +8,9 @@ import serving_servers
 
 from dah_tf.serving import Client, ServingError
 
-pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="openssl makes certificates")
+pytestmark = pytest.mark.skipif(
+    not shutil.which("openssl"), reason="needs the openssl command, to make certificates"
+)
 
 
 @pytest.fixture(scope="module")

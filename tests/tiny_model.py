@@ -1,6 +1,9 @@
 """A small exported model of random weights, and folders of pictures, for tests of commands."""
 
+import contextlib
+
 import numpy as np
+import pytest
 from PIL import Image
 
 SIZE, BITS, CLASSES = 16, 12, ("cat", "dog", "owl")
@@ -40,3 +43,35 @@ def write_folder(folder, count, seed=0):
         Image.fromarray(picture).save(path)
         paths.append(path)
     return sorted(paths, key=lambda path: (path.parent.name, path.name))
+
+
+def encode(encoder, spec, output, batch_size=8, shard_items=16, **options):
+    """Encodes in this process; returns the manifest."""
+    from dah_tf.encoding import job
+
+    def work(begun):
+        for _ in begun.encode(encoder, begun.missing(), batch_size):
+            pass
+
+    return job.run(encoder.path, spec, output, work=work, shard_items=shard_items, **options)
+
+
+@contextlib.contextmanager
+def full_disk(shards):
+    """The disk is full after so many shards: what runs here fails so."""
+    from dah_tf.encoding import store
+    from dah_tf.errors import UserError
+
+    write, count = store.write_shard, 0
+
+    def full(*arguments):
+        nonlocal count
+        if count == shards:
+            raise OSError(28, "No space left on device")
+        count += 1
+        write(*arguments)
+
+    message = "codes: No space left on device; what was encoded is kept"
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match=message):
+        patch.setattr(store, "write_shard", full)
+        yield

@@ -292,7 +292,9 @@ class TfdsSource(Source):
         super().__init__(folder, facts)
         self._name = f"tfds:{facts['name']}/{facts['split']}"
         self._builder = datasets.tfds_builder(facts["name"], facts["data_dir"])
-        self._features, self._used = self._builder.info.features, {"image", "label"}
+        self._features = self._builder.info.features
+        # Features need not be a dict, and theirs tells its names only when asked for them.
+        self._used = {"image", "label"} & set(getattr(self._features, "keys", tuple)())
         known = facts.get("full_name", self._builder.info.full_name)
         if known != self._builder.info.full_name:
             raise UserError(f"{self._name} is {self._builder.info.full_name} now, it was {known}")
@@ -311,7 +313,7 @@ class TfdsSource(Source):
         splits, split = self._builder.info.splits, self.facts["split"]
         if split not in splits:
             raise UserError(f"{self._name}: no such split; there are {', '.join(splits)}")
-        if "image" not in (self._features.keys() if hasattr(self._features, "keys") else ()):
+        if "image" not in self._used:
             raise UserError(f"{self._name} has no images")
         return splits[split].num_examples
 
@@ -319,7 +321,7 @@ class TfdsSource(Source):
         return [f"{self._name}#{row}".encode() for row in range(*self.span(shard))]
 
     def blocks(self, shards):
-        label = self._features["label"] if "label" in self._features.keys() else None  # noqa: SIM118
+        label = self._features["label"] if "label" in self._used else None
         known = hasattr(label, "int2str") and self.facts["labels"] != "none"
         # An example without a label carries -1.
         names = [label.int2str(i).encode() for i in range(label.num_classes)] if known else []
@@ -355,7 +357,7 @@ class TfdsSource(Source):
             # File after file: a part has the order of the whole only then.
             read_config=tfds.ReadConfig(interleave_cycle_length=1),
         )
-        return examples.map(lambda each: {name: each[name] for name in self._used & each.keys()})
+        return examples.map(lambda each: {name: each[name] for name in self._used})
 
 
 def _runs(numbers):
