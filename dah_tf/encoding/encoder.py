@@ -159,6 +159,7 @@ class Encoder:
             # On a CPU decoding takes turns with the model: beside each other both are slower,
             # since the model's threads wait for one another.
             found = found.prefetch(4)
+        # With those of the model shared, the model runs on one of them for whole runs more often.
         threads = tf.data.Options()
         threads.threading.private_threadpool_size = os.cpu_count() or 1
         found = found.with_options(threads)
