@@ -6,6 +6,7 @@ import types
 
 from absl import flags
 
+from dah_tf import memory
 from dah_tf.errors import UserError
 
 FLAGS = flags.FLAGS
@@ -163,6 +164,7 @@ def fail(error):
 
 def import_quietly():
     """Imports Keras and its back end without their start-up messages on the user's screen."""
+    memory.keep_freed()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     screen = os.dup(2)

@@ -25,6 +25,9 @@ flags.DEFINE_string("precision", "auto", "As in dah_tf.train.")
 
 
 def main(_):
+    from dah_tf import memory
+
+    memory.keep_freed()
     import keras
     import tensorflow as tf
 
