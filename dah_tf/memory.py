@@ -27,4 +27,5 @@ def keep_freed():
         return False
     # One arena: the others are too small for large arrays, and map and unmap them.
     settings = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: 2**31 - 1, M_ARENA_MAX: 1}
-    return all([mallopt(name, value) == 1 for name, value in settings.items()])
+    done = [mallopt(name, value) == 1 for name, value in settings.items()]
+    return all(done)
