@@ -36,6 +36,12 @@ def define_flags():
     flags.DEFINE_integer("batch_size", 256, "Images that the model takes at a time.", 1)
     flags.DEFINE_integer("shard_items", 8192, "Images of a shard.", 1)
     flags.DEFINE_string("data_dir", None, "Where TensorFlow Datasets keeps its data.")
+    flags.DEFINE_string(
+        "runtime",
+        "auto",
+        "One of the formats that the model was exported to; auto: the fastest here of those "
+        "that are installed and give equal codes.",
+    )
     flags.DEFINE_enum("runner", "local", ["local", "ray"], "This process, or a Ray cluster.")
     flags.DEFINE_integer("workers", None, "Of ray; None: one a machine.", 1)
 
@@ -46,6 +52,8 @@ def main():
     for name, example in (("model", "models/dah"), ("input", "photos"), ("output", "codes")):
         if not FLAGS[name].value:
             raise UserError(f"name the {name}: --{name}={example}")
+    if FLAGS["runtime"].present and FLAGS.runner == "ray":
+        raise UserError("--runtime is for --runner=local; Ray's workers use the SavedModel")
     if FLAGS["workers"].present and FLAGS.runner != "ray":
         raise UserError("--workers is for --runner=ray")
     content = job.run(
@@ -56,6 +64,7 @@ def main():
         skip=FLAGS.skip,
         shard_items=FLAGS.shard_items,
         data_dir=FLAGS.data_dir,
+        runtime=None if FLAGS.runtime == "auto" else FLAGS.runtime,
         work={"local": locally, "ray": on_cluster}[FLAGS.runner],
     )
     print(f"{content['items']:,} codes of {content['bits']} bits in {FLAGS.output}")
@@ -66,9 +75,13 @@ def main():
 
 def locally(job):
     """Encodes what is missing in this process."""
-    from dah_tf.encoding import Encoder
+    from dah_tf.encoding import Encoder, choice
 
-    job.encode_missing(Encoder(job.model), FLAGS.batch_size)
+    if FLAGS.runtime == "auto":
+        encoder = choice.fastest(job.model, FLAGS.batch_size)
+    else:
+        encoder = Encoder(job.model, FLAGS.runtime)
+    job.encode_missing(encoder, FLAGS.batch_size)
 
 
 def on_cluster(job):

@@ -27,7 +27,7 @@ ALLOWED = {
     "data": {"pixels"},
     "devices": set(),
     "durable": set(),
-    "encoding": {"codes", "data", "pixels", "progress", "sealed"},
+    "encoding": {"codes", "data", "pixels", "progress", "runtimes", "sealed"},
     "encoding.store": {"codes", "sealed"},
     "errors": set(),
     "evaluation": {"codes", "metrics"},
@@ -47,9 +47,11 @@ ALLOWED = {
     "references": {"codes", "metrics"},
     "reporting": set(),
     "runlog": {"events", "progress"},
+    "runtimes": set(),
     "sealed": set(),
     "serving": {"codes"},
-    "serving.export": {"codes", "pixels", "model"},
+    "serving.export": {"codes", "pixels", "model", "runtimes"},
+    "serving.parity": {"metrics", "runtimes"},
     "training": {"model", "data", "metrics", "codes", "checkpoint", "runlog"},
 }
 

@@ -9,8 +9,8 @@ from PIL import Image
 SIZE, BITS, CLASSES = 16, 12, ("cat", "dog", "owl")
 
 
-def export_model(folder, seed=1, bits=BITS, mirror=False):
-    """Writes a SavedModel to a folder; returns the folder."""
+def export_model(folder, seed=1, bits=BITS, mirror=False, **options):
+    """Writes a SavedModel to a folder; returns the folder. `options` of `serving.export.save`."""
     import keras
 
     from dah_tf import backbones
@@ -23,7 +23,7 @@ def export_model(folder, seed=1, bits=BITS, mirror=False):
     logits = model.outputs(pictures(60))["logits"]
     # Each bit's threshold lies in the middle of what it sees: no bit is constant.
     model.hash_head.dense.bias.assign(-np.median(logits, axis=0))
-    export.save(model, folder, class_names=CLASSES, mirror=mirror)
+    export.save(model, folder, class_names=CLASSES, mirror=mirror, **options)
     return folder
 
 

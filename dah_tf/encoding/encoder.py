@@ -1,4 +1,4 @@
-"""A SavedModel that turns image files into codes, with decoding in parallel."""
+"""An exported model that turns image files into codes, with decoding in parallel."""
 
 import json
 import os
@@ -8,6 +8,7 @@ import typing
 
 import numpy as np
 
+from dah_tf import runtimes
 from dah_tf.encoding import store
 from dah_tf.errors import UserError
 
@@ -36,17 +37,20 @@ class Encoder:
     """A model exported by `dah_tf`.
 
     Args:
-        path: path of a SavedModel, of a folder of versions of it, or of a run.
+        path: path of an exported model, of a folder of versions of it, or of a run.
+        runtime: str, a format of `runtimes` that was exported; None is the SavedModel where it
+            is there, else the first that is.
 
     Attributes:
-        path: `pathlib.Path` of the SavedModel.
+        path: `pathlib.Path` of the exported model.
+        runtime: str.
         bits: int, code length.
         fingerprint: str, names the weights.
         classes: list of str, the classes that the model was trained on.
         image_size, channels: ints.
 
     Raises:
-        UserError: no such model.
+        UserError: no such model, or its runtime is not installed.
 
     Example:
         >>> encoder = Encoder("models/dah")
@@ -54,7 +58,7 @@ class Encoder:
         >>> photos.codes.shape, photos.keys[0]
     """
 
-    def __init__(self, path):
+    def __init__(self, path, runtime=None):
         import tensorflow as tf
 
         self.path, self.description = find_model(path)
@@ -63,12 +67,8 @@ class Encoder:
         self.classes = self.description["class_names"]
         self.image_size = self.description["image_size"]
         self.channels = self.description["channels"]
-        try:
-            self._model = tf.saved_model.load(str(self.path))
-            self._run = self._model.signatures["pixels"]
-        except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
-            reason = str(error).partition("\n")[0]
-            raise UserError(f"cannot load {self.path}: {reason}; export it again") from error
+        self.runtime = runtime or next(iter(runtimes.present(self.path)), runtimes.SAVEDMODEL)
+        self._run = runtimes.load(self.runtime, self.path)
         # Traced once, not again by each data set.
         data = [tf.TensorSpec([], tf.string)]
         self._decode = tf.function(self._decoded, input_signature=data, autograph=False)
@@ -83,10 +83,15 @@ class Encoder:
             Dict of arrays: `codes` uint8 `(n, ceil(bits / 8))`, `hash` float32 `(n, bits)` and
             `probabilities` float32 `(n, classes)`.
         """
-        import tensorflow as tf
+        images = np.asarray(images, np.uint8)
+        n, size = len(images), self.image_size
+        if not n:  # the runtimes differ in what they make of no image
+            images = np.zeros((1, size, size, self.channels), np.uint8)
+        if images.shape[1:3] != (size, size):
+            from dah_tf import pixels
 
-        outputs = self._run(pixels=tf.convert_to_tensor(images, tf.uint8))
-        return {name: value.numpy() for name, value in outputs.items()}
+            images = pixels.resize(images, size).numpy()
+        return {name: value[:n] for name, value in self._run(images).items()}
 
     def files(self, *paths, labels="auto", batch_size=BATCH):
         """Codes of image files, in memory; `python -m dah_tf.encode` is for many.
@@ -228,6 +233,23 @@ def find_model(path):
         f"{path} is no model exported by dah_tf: it has no dah.json; make one with "
         f"python -m dah_tf.export --workdir=RUN --output={path}"
     )
+
+
+def equal_codes(name, description):
+    """Whether a format gave the model's codes when it was exported.
+
+    Args:
+        name: str, of `runtimes.FORMATS`.
+        description: dict, the content of `dah.json`.
+
+    Returns:
+        bool.
+
+    Raises:
+        UserError: no such format.
+    """
+    facts = description.get("formats", {}).get(name, {})
+    return runtimes.get(name).EXACT and not facts.get("bits_differing")
 
 
 def _versions(folder):

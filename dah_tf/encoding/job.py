@@ -16,7 +16,7 @@ import numpy as np
 
 from dah_tf import durable
 from dah_tf.encoding import sources, store
-from dah_tf.encoding.encoder import BATCH, find_model
+from dah_tf.encoding.encoder import BATCH, equal_codes, find_model
 from dah_tf.errors import UserError
 from dah_tf.progress import Progress
 
@@ -152,7 +152,18 @@ def _rows(batch, rows):
     return batch[0][rows], batch[1][rows], codes[rows]
 
 
-def run(model, spec, output, *, labels="auto", skip=(), shard_items=8192, data_dir=None, work=None):
+def run(
+    model,
+    spec,
+    output,
+    *,
+    labels="auto",
+    skip=(),
+    shard_items=8192,
+    data_dir=None,
+    runtime=None,
+    work=None,
+):
     """Encodes images into a folder of codes, or goes on with it.
 
     Args:
@@ -161,6 +172,8 @@ def run(model, spec, output, *, labels="auto", skip=(), shard_items=8192, data_d
         output: path of the folder of codes.
         labels, shard_items, data_dir: as `sources.make` takes; of a job that was begun before,
             `shard_items` stays.
+        runtime: str, the format that encodes; one whose codes are not the model's is a setting
+            that stays. None: any that gives the model's.
         skip: paths of folders of codes; images whose keys are in one are left out.
         work: function of a `Job` that writes every missing shard.
 
@@ -189,6 +202,8 @@ def run(model, spec, output, *, labels="auto", skip=(), shard_items=8192, data_d
         "bits": description["bits"],
         "model": str(path.absolute()),
     }
+    if runtime and not equal_codes(runtime, description):
+        facts["settings"]["runtime"] = runtime
     try:
         _check_folder(folder)
         with tempfile.TemporaryDirectory() as aside:

@@ -27,10 +27,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dah_tf import __version__, durable, pixels
+from dah_tf import __version__, durable, pixels, runtimes
 from dah_tf.errors import UserError
 from dah_tf.model import mirrored
-from dah_tf.serving import layout, warmup
+from dah_tf.serving import layout, parity, warmup
 
 BIT_ORDER = (
     "bit i is in byte i // 8, most significant bit first; unused low bits of the last byte are 0"
@@ -39,8 +39,19 @@ BIT_ORDER = (
 DECODERS = 16  # images decoded at a time; AUTOTUNE has no time to find a number in one request
 
 
-def save(model, output, *, class_names=None, mirror=False, flags=None, metrics=None, extra=None):
-    """Writes a SavedModel, its `dah.json` and warm-up requests: the whole folder, or nothing.
+def save(
+    model,
+    output,
+    *,
+    class_names=None,
+    mirror=False,
+    flags=None,
+    metrics=None,
+    extra=None,
+    formats=(runtimes.SAVEDMODEL,),
+    samples=None,
+):
+    """Writes a model's files, `dah.json` and warm-up requests: the whole folder, or nothing.
 
     TensorFlow Serving wants the folder's name to be a version number, as in `MODELS/dah/1`, and
     ignores the hidden sibling that the files are written to first.
@@ -53,14 +64,18 @@ def save(model, output, *, class_names=None, mirror=False, flags=None, metrics=N
         flags: dict, the settings of the run that trained the model.
         metrics: dict, what the model reached.
         extra: dict of further entries for `dah.json`.
+        formats: names of `runtimes.FORMATS`.
+        samples: `parity.Samples`; needed by every format but the SavedModel.
 
     Returns:
         Dict, the contents of `dah.json`: `bits`, `bytes_per_code`, `bit_order`, `classes`,
         `class_names`, `multi_label`, `image_size`, `channels`, `mirror`, `fingerprint` (of the
-        weights), `flags`, `metrics`, `versions` and what `extra` adds.
+        weights), `flags`, `metrics`, `versions`, `formats` (see `parity.compare`) and what
+        `extra` adds.
 
     Raises:
-        UserError: the folder exists or cannot be written; Keras runs on another back end.
+        UserError: the folder exists or cannot be written; Keras runs on another back end; a
+            format's packages are missing, or its codes are not the model's.
         ValueError: wrong number of class names; an entry of `extra` hides one of the above.
     """
     output = Path(output)
@@ -77,10 +92,10 @@ def save(model, output, *, class_names=None, mirror=False, flags=None, metrics=N
         with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as hidden:
             # A folder inside: a temporary folder itself can be read by its owner only.
             staging = Path(hidden, output.name)
-            _archive(model, mirror).write_out(staging, verbose=False)
+            staging.mkdir()
+            for name in formats:
+                description["formats"][name] = _write(name, model, mirror, staging, samples)
             Path(staging, layout.DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
-            Path(staging, layout.WARMUP).parent.mkdir()
-            Path(staging, layout.WARMUP).write_bytes(warmup.encode(model.channels))
             for folder, _, names in os.walk(staging):
                 for name in (*names, "."):
                     durable.sync(Path(folder, name))
@@ -90,6 +105,38 @@ def save(model, output, *, class_names=None, mirror=False, flags=None, metrics=N
         reason = str(error).partition("\n")[0]
         raise UserError(f"cannot write the model to {output}: {reason}") from error
     return description
+
+
+def _write(name, model, mirror, folder, samples):
+    """Writes one format; returns what `dah.json` says of it."""
+    if name == runtimes.SAVEDMODEL:
+        _archive(model, mirror).write_out(folder, verbose=False)
+        Path(folder, layout.WARMUP).parent.mkdir()
+        Path(folder, layout.WARMUP).write_bytes(warmup.encode(model.channels))
+        return {"files": list(runtimes.get(name).FILES)}
+    shape = [None, model.image_size, model.image_size, model.channels]
+    exact = _float32(model)
+
+    @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8, "pixels")])
+    def fixed(images):
+        outputs = _outputs(exact, images, mirror, tf.ones([tf.shape(images)[0]], tf.bool))
+        return {name: outputs[name] for name in ("codes", "hash", "probabilities")}
+
+    written = runtimes.write(name, fixed, folder, samples.calibration)
+    run = runtimes.load(name, folder)
+    return {**written, **parity.compare(name, run, model, exact, mirror, samples)}
+
+
+def _float32(model):
+    """The model, or where a part of it computes in fewer bits, a copy that does not."""
+    config = json.dumps(model.get_config())
+    if "mixed_" not in config:
+        return model
+    for policy in ("mixed_bfloat16", "mixed_float16"):
+        config = config.replace(policy, "float32")
+    copy = type(model).from_config(json.loads(config))
+    copy.set_weights(model.get_weights())
+    return copy
 
 
 def fingerprint(model):
@@ -136,6 +183,7 @@ def _describe(model, class_names, mirror, flags, metrics, extra):
             "keras": keras.__version__,
             "tensorflow": tf.__version__,
         },
+        "formats": {},
     }
     hidden = description.keys() & (extra or {}).keys()
     if hidden:
@@ -246,6 +294,7 @@ def _outputs(model, images, mirror, valid):
 def _pack(ones, bits):
     """bool `(n, bits)` to uint8 `(n, ceil(bits / 8))`, as `codes.pack` does."""
     size = math.ceil(bits / 8)
-    padded = tf.pad(tf.cast(ones, tf.float32), [[0, 0], [0, 8 * size - bits]])
+    # In integers: quantising would round the products of floats.
+    padded = tf.pad(tf.cast(ones, tf.int32), [[0, 0], [0, 8 * size - bits]])
     octets = tf.reshape(padded, tf.stack([tf.shape(ones)[0], size, 8]))
-    return tf.cast(tf.reduce_sum(octets * [128.0, 64, 32, 16, 8, 4, 2, 1], axis=-1), tf.uint8)
+    return tf.cast(tf.reduce_sum(octets * [128, 64, 32, 16, 8, 4, 2, 1], axis=-1), tf.uint8)

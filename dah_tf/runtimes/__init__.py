@@ -1,0 +1,145 @@
+"""What an exported model runs on: one module a format, which writes its file and runs it.
+
+Every format but the SavedModel takes `pixels`, uint8 `(n, size, size, channels)` of the model's
+own size, for n >= 1, and returns `codes`, uint8 `(n, ceil(bits / 8))`, `hash`, float32
+`(n, bits)`, and `probabilities`, float32 `(n, classes)`. Hash and class layer are float32.
+"""
+
+import contextlib
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import sys
+import warnings
+
+from dah_tf.errors import UserError
+
+SAVEDMODEL = "savedmodel"
+FORMATS = {
+    SAVEDMODEL: "saved_model",
+    "onnx": "onnx_runtime",
+    "openvino": "open_vino",
+    "litert": "lite_rt",
+    "litert_int8": "lite_rt_int8",
+}
+
+
+def get(name):
+    """The module of a format.
+
+    It holds `TITLE`, the runtime's name; `FILES`, what it writes to a model's folder; `EXTRA`,
+    the part of `dah_tf` to install and `PACKAGES`, what running needs; `EXACT`, whether codes
+    are meant to equal the model's; `write(function, folder, images)` and `load(folder, threads)`,
+    which returns a function from pixels to a dict of arrays.
+
+    Raises:
+        UserError: no such format.
+    """
+    if name not in FORMATS:
+        raise UserError(f"there is no format {name!r}; there are {', '.join(FORMATS)}")
+    return importlib.import_module(f"dah_tf.runtimes.{FORMATS[name]}")
+
+
+def present(folder):
+    """Names of the formats in a model's folder, in the order of `FORMATS`."""
+    return [name for name in FORMATS if all((folder / file).exists() for file in get(name).FILES)]
+
+
+def missing(packages):
+    """Those of some packages' names that cannot be imported."""
+    return [name for name in packages if not _importable(name)]
+
+
+def _importable(name):
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # of the package that it is in
+        return False
+
+
+def write(name, function, folder, images):
+    """Writes a format of a model.
+
+    Args:
+        name: str, of `FORMATS`, but the SavedModel.
+        function: `tf.function` with an input signature, from pixels to a dict of outputs.
+        folder: `pathlib.Path`, there already.
+        images: uint8 array of shape `(n, size, size, channels)`, what calibrates int8.
+
+    Returns:
+        Dict that JSON can hold: `files`, and `versions` of the packages.
+
+    Raises:
+        UserError: a package is not installed.
+    """
+    runtime = get(name)
+    require(name, (*runtime.WRITING, *runtime.PACKAGES))
+    with _silence():
+        runtime.write(function, folder, images)
+    versions = {each: importlib.metadata.version(each) for each in sorted(set(runtime.PACKAGES))}
+    return {"files": list(runtime.FILES), "versions": versions}
+
+
+def require(name, packages):
+    """Raises `UserError` where one of a format's packages is not installed."""
+    runtime = get(name)
+    for package in missing(packages):
+        raise UserError(
+            f"{runtime.TITLE} needs {package}, which is not installed: "
+            f"pip install 'dah_tf[{runtime.EXTRA}]'"
+        )
+
+
+@contextlib.contextmanager
+def _silence():
+    """Keeps converters' messages, which come from C++ too, off the user's screen."""
+    sys.stdout.flush(), sys.stderr.flush()
+    saved = [os.dup(1), os.dup(2)]
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1), os.dup2(nowhere, 2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        sys.stdout.flush(), sys.stderr.flush()
+        for place, file in enumerate(saved, start=1):
+            os.dup2(file, place)
+            os.close(file)
+        os.close(nowhere)
+
+
+def _cores():
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def load(name, folder, threads=None):
+    """Opens a format of a model.
+
+    Args:
+        name: str, of `FORMATS`.
+        folder: `pathlib.Path` of the model's version.
+        threads: int, for one call; None: one a core.
+
+    Returns:
+        Function of uint8 pixels, to a dict of arrays.
+
+    Raises:
+        UserError: the format is not there, its runtime is not installed, or the file is damaged.
+    """
+    runtime = get(name)
+    if name not in present(folder):
+        raise UserError(
+            f"{folder} has no {runtime.FILES[0]}; export it with --format={name}, "
+            f"here are {', '.join(present(folder)) or 'none'}"
+        )
+    require(name, runtime.PACKAGES)
+    try:
+        with _silence():
+            return runtime.load(folder, threads or _cores())
+    except Exception as error:  # each runtime has kinds of its own
+        reason = (str(error) or type(error).__name__).strip().partition("\n")[0]
+        raise UserError(
+            f"cannot load {folder / runtime.FILES[0]}: {reason}; export it again"
+        ) from error

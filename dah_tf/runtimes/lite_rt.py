@@ -1,0 +1,73 @@
+"""LiteRT, once TensorFlow Lite."""
+
+import tempfile
+
+TITLE = "LiteRT"
+FILES = ("model.tflite",)
+EXTRA, PACKAGES = "litert", ("ai_edge_litert",)
+WRITING = ("tensorflow", "ai_edge_litert")
+EXACT = True
+
+SIGNATURE = "pixels"
+
+
+def write(function, folder, images):
+    """Writes `model.tflite`. Arguments: `onnx_runtime`."""
+    (folder / FILES[0]).write_bytes(convert(function))
+
+
+def convert(function, images=None):
+    """A `tf.function` as a LiteRT model: bytes.
+
+    Args:
+        function: `tf.function` with an input signature.
+        images: uint8 array of shape `(n, size, size, channels)`; where given, convolutions and
+            matrix products are done in int8, with the ranges that these images have.
+    """
+    import tensorflow as tf
+
+    class Holder(tf.Module):
+        @tf.function(input_signature=function.input_signature)
+        def serve(self, pixels):
+            return frozen(pixels)
+
+    frozen = _frozen(function)
+    holder = Holder()
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(holder, folder, signatures={SIGNATURE: holder.serve})
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
+        if images is not None:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.representative_dataset = lambda: (
+                (SIGNATURE, {"pixels": images[row : row + 1]}) for row in range(len(images))
+            )
+        return converter.convert()
+
+
+def _frozen(function):
+    """The function with its variables as constants, and outputs by name."""
+    from tensorflow.python.framework.convert_to_constants import (
+        convert_variables_to_constants_v2,
+    )
+
+    concrete = function.get_concrete_function()
+    names = sorted(concrete.structured_outputs)
+    frozen = convert_variables_to_constants_v2(concrete)
+
+    def run(pixels):
+        return dict(zip(names, frozen(pixels), strict=True))
+
+    return run
+
+
+def load(folder, threads, file=FILES[0]):
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=(folder / file).read_bytes(), num_threads=threads)
+    runner = interpreter.get_signature_runner(SIGNATURE)
+
+    def run(pixels):
+        return dict(runner(pixels=pixels))
+
+    run.interpreter = interpreter
+    return run

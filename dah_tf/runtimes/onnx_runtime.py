@@ -1,0 +1,55 @@
+"""ONNX, for ONNX Runtime and everything else that reads it."""
+
+TITLE = "ONNX Runtime"
+FILES = ("model.onnx",)
+EXTRA, PACKAGES = "onnx", ("onnxruntime",)
+WRITING = ("tf2onnx", "onnx")
+EXACT = True
+
+OPSET = 18
+
+
+def write(function, folder, images):
+    """Writes `model.onnx`.
+
+    Args:
+        function: `tf.function` with an input signature.
+        folder: `pathlib.Path`.
+        images: not needed here.
+    """
+    (folder / FILES[0]).write_bytes(convert(function).SerializeToString())
+
+
+def convert(function):
+    """A `tf.function` as ONNX `ModelProto`."""
+    import tf2onnx
+
+    proto, _ = tf2onnx.convert.from_function(
+        function, input_signature=function.input_signature, opset=OPSET
+    )
+    # tf2onnx calls outputs Identity, Identity:1, ...; structured ones come sorted by name.
+    names = sorted(function.get_concrete_function().structured_outputs)
+    for output, name in zip(proto.graph.output, names, strict=True):
+        for node in proto.graph.node:
+            for place, produced in enumerate(node.output):
+                if produced == output.name:
+                    node.output[place] = name
+            for place, consumed in enumerate(node.input):
+                if consumed == output.name:
+                    node.input[place] = name
+        output.name = name
+    return proto
+
+
+def load(folder, threads):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    # Threads that wait for the next batch would take the cores from decoding it.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(
+        str(folder / FILES[0]), options, providers=["CPUExecutionProvider"]
+    )
+    names = [output.name for output in session.get_outputs()]
+    return lambda pixels: dict(zip(names, session.run(None, {"pixels": pixels}), strict=True))

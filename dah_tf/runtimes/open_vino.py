@@ -1,0 +1,46 @@
+"""OpenVINO."""
+
+import pathlib
+import tempfile
+
+from dah_tf.runtimes import onnx_runtime
+
+TITLE = "OpenVINO"
+FILES = ("openvino.xml", "openvino.bin")
+EXTRA, PACKAGES = "openvino", ("openvino",)
+WRITING = ("openvino", *onnx_runtime.WRITING)
+EXACT = True
+
+
+def write(function, folder, images):
+    """Writes `openvino.xml` and `openvino.bin`, weights in float32. Arguments: `onnx_runtime`."""
+    import openvino
+
+    with tempfile.TemporaryDirectory() as name:
+        onnx_runtime.write(function, pathlib.Path(name), images)
+        model = openvino.convert_model(pathlib.Path(name, onnx_runtime.FILES[0]))
+        openvino.save_model(model, folder / FILES[0], compress_to_fp16=False)
+
+
+def load(folder, threads, precision="f32"):
+    """Runs in float32, which OpenVINO leaves on processors with bfloat16 unless it is told."""
+    import openvino
+
+    compiled = openvino.Core().compile_model(
+        folder / FILES[0],
+        "CPU",
+        {
+            "INFERENCE_PRECISION_HINT": precision,
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+            "INFERENCE_NUM_THREADS": threads,
+        },
+    )
+    request = compiled.create_infer_request()
+    names = [output.any_name for output in compiled.outputs]
+
+    def run(pixels):
+        found = request.infer([pixels])
+        return {name: found[place].copy() for place, name in enumerate(names)}
+
+    return run
