@@ -90,10 +90,10 @@ def test_attention_mirrored_and_one_channel(tmp_path, name, policy):
     )
     assert not (tmp_path / "1" / "saved_model.pb").exists()
     right = codes.binarize(model.outputs(grey, mirror=True)["logits"])
-    for name in ("onnx", "litert"):
-        theirs = Encoder(tmp_path / "1", name)(grey)
+    for runtime in ("onnx", "litert"):
+        theirs = Encoder(tmp_path / "1", runtime)(grey)
         differing = np.mean(codes.unpack(theirs["codes"], 20) != right)
-        assert found["formats"][name]["bits_differing"] == pytest.approx(differing)
+        assert found["formats"][runtime]["bits_differing"] == pytest.approx(differing)
         assert differing == 0 if policy == "float32" else differing < 0.2
         # Float32, also where the model was trained in bfloat16.
         np.testing.assert_allclose(

@@ -1,144 +1,177 @@
-"""Times the encoding of a folder of image files against the model alone, in one run.
+"""Times what turns pixels into codes: every runtime, network and batch size, in one run.
 
-    python tools/bench_encode.py --model=runs/cifar10-compact-36 --input=photos
-    python tools/bench_encode.py --model=MODEL --input=FOLDER --items=2000 --rounds=7
+    python tools/bench_encode.py [--networks=resnet30,compact,resnet50] [--rounds=5]
 
-The rivals, over the same images, alternate in each round:
-
-- `encode`: what `python -m dah_tf.encode` does, from the list of files to durable shards;
-- `model alone`: the model on the same images, decoded before, in full batches;
-- `one at a time`: a loop that reads, decodes and encodes one image after the other, over a tenth
-  of the images.
-
-Loading the model and the first batch are not counted. Medians and all raw values are printed.
---memory=N measures the command's peak memory in two processes, over N images and over 8 N.
+Each network, of random weights, is exported and run at --image_size by: Keras' `predict`; the
+SavedModel in float32, and in bfloat16; ONNX Runtime; OpenVINO in float32, and in bfloat16; LiteRT
+in float32 and in int8. bfloat16 is left out where the processor does not multiply it. Printed are
+images a second, GFLOP/s (two a multiply-add) and these as a share of the fastest float32 matrix
+product of the same run, and the share of bits that differ from `predict`'s codes. Medians of rounds
+in which all rivals alternate; loading and first calls are not counted. --json=FILE has all values.
 """
 
 import argparse
+import contextlib
+import importlib.metadata
+import json
 import os
 import pathlib
-import platform
-import resource
-import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from dah_tf import memory
+
+memory.keep_freed()  # as the commands do
+
+import keras
 import numpy as np
 import tensorflow as tf
 
-from dah_tf import pixels
-from dah_tf.encoding import Codes, Encoder, job, sources
+from dah_tf import backbones, codes, describe, devices, runtimes
+from dah_tf.model import HashModel
+from dah_tf.runtimes import open_vino
+from dah_tf.serving import export, parity
+
+BITS, CLASSES, SECONDS = 36, 10, 0.7  # the least that one measurement takes
 
 
-def timed(function):
-    start = time.perf_counter()
-    result = function()
-    return time.perf_counter() - start, result
+@contextlib.contextmanager
+def policy(name):
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy("float32")
 
 
-def listing(options, folder):
-    """A file that lists the images to encode."""
-    paths = [path for path, _ in sources.below(options.input, "none")][: options.items]
-    path = folder / "paths"
-    path.write_bytes(b"".join(os.path.abspath(each) + b"\0" for each in paths))
-    return path, paths
-
-
-def encode(encoder, path, output, batch):
-    """As the command does; returns the codes."""
-    shutil.rmtree(output, ignore_errors=True)
-
-    def work(begun):
-        for _ in begun.encode(encoder, begun.missing(), batch):
-            pass
-
-    job.run(encoder.path, f"list:{path}", output, labels="none", work=work)
-
-
-def alone(encoder, images, batch):
-    parts = [encoder(images[at : at + batch])["codes"] for at in range(0, len(images), batch)]
-    return np.concatenate(parts)
-
-
-def one_at_a_time(encoder, paths):
-    codes = []
-    for path in paths:
-        image = pixels.resize(
-            pixels.decode(tf.io.read_file(path), encoder.channels), encoder.image_size
+def make(network, size, images, precision="float32"):
+    """A model of random weights; each bit's threshold is in the middle of what it sees."""
+    keras.utils.set_random_seed(0)
+    with policy(precision):
+        model = HashModel(
+            backbones.get(network, attention=network == "resnet30"), BITS, CLASSES, size
         )
-        codes.append(encoder(image[None])["codes"])
-    return np.concatenate(codes)
+    model.hash_head.dense.bias.assign(-np.median(model.outputs(images)["logits"], axis=0))
+    return model
 
 
-def memory(options, paths, folder):
-    """Prints the peak memory of the command over lists of two lengths, of the same images."""
-    for count in (options.memory, 8 * options.memory):
-        rows = [os.path.abspath(paths[i % len(paths)]) for i in range(count)]
-        (folder / f"{count}").write_bytes(b"".join(row + b"\0" for row in rows))
-        command = [sys.executable, "-m", "dah_tf.encode", f"--model={options.model}"]
-        command += [f"--input=list:{folder / str(count)}", f"--output={folder / f'{count}.codes'}"]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        # The largest of all ended processes: the longer run comes last.
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-        print(f"  peak memory over {count:,} images: {peak:,.0f} MiB")
+def rivals(network, options, images, folder):
+    """Name to function of pixels, to packed codes; and multiply-adds of an image."""
+    model = make(network, options.image_size, images)
+    labels = np.zeros(len(images), np.int32)
+    samples = parity.Samples(images, images, labels, images[:8], labels[:8])
+    formats = ["savedmodel", "onnx", "openvino", "litert", "litert_int8"]
+    export.save(model, folder / "float32", formats=formats, samples=samples)
+
+    def predict(pixels):
+        logits = model.predict(pixels, batch_size=len(pixels), verbose=0)["logits"]
+        return codes.pack(codes.binarize(logits))
+
+    def opened(name, part="float32"):
+        run = runtimes.load(name, folder / part)
+        return lambda pixels: run(pixels)["codes"]
+
+    found = {"Keras predict": predict}
+    found |= {f"{runtimes.get(name).TITLE}": opened(name) for name in formats}
+    if devices.bfloat16_is_fast():
+        half = make(network, options.image_size, images, "mixed_bfloat16")
+        half.set_weights(model.get_weights())
+        export.save(half, folder / "bfloat16")
+        found["TensorFlow bfloat16"] = opened("savedmodel", "bfloat16")
+        threads = devices.cores()
+        run = open_vino.load(folder / "float32", threads, precision="bf16")
+        found["OpenVINO bfloat16"] = lambda pixels: run(pixels)["codes"]
+    return found, describe.multiply_adds(model.backbone, options.image_size)
+
+
+def rate(function, pixels):
+    """Images a second over at least `SECONDS`."""
+    start, done = time.perf_counter(), 0
+    while time.perf_counter() - start < SECONDS:
+        function(pixels)
+        done += len(pixels)
+    return done / (time.perf_counter() - start)
+
+
+def peak(size=2048):
+    """GFLOP/s of one float32 product of square matrices."""
+    one = tf.random.normal((size, size))
+    start = time.perf_counter()
+    tf.matmul(one, one).numpy()
+    return 2e-9 * size**3 / (time.perf_counter() - start)
+
+
+def measure(found, images, batches, rounds):
+    """Images a second of each rival and batch size, a list of all rounds."""
+    values = {name: {batch: [] for batch in batches} for name in found}
+    products = [peak() for _ in range(3)][1:]
+    for function in found.values():
+        for batch in batches:
+            function(images[:batch])
+    for _ in range(rounds):
+        for batch in batches:
+            for name, function in found.items():
+                values[name][batch].append(rate(function, images[:batch]))
+            products += [peak() for _ in range(2)]
+    return values, max(products)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--input", required=True, help="a folder of images")
-    parser.add_argument("--items", type=int, default=4096)
-    parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--memory", type=int, default=0)
+    parser.add_argument("--networks", default="resnet30,compact,resnet50")
+    parser.add_argument("--image_size", type=int, default=32)
+    parser.add_argument("--batches", default="1,32,256")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json")
     options = parser.parse_args()
-    encoder = Encoder(options.model)
+    batches = [int(each) for each in options.batches.split(",")]
+    shape = (max(batches), options.image_size, options.image_size, 3)
+    images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    packages = ("tensorflow", "keras", "onnxruntime", "openvino", "ai_edge_litert")
+    versions = {name: importlib.metadata.version(name) for name in packages}
+    print(f"{devices.hardware()}; {', '.join(f'{k} {v}' for k, v in versions.items())}")
+    result = {"hardware": devices.hardware(), "versions": versions, "networks": {}}
+    for network in options.networks.split(","):
+        with tempfile.TemporaryDirectory() as name:
+            found, cost = rivals(network, options, images, pathlib.Path(name))
+            values, fastest = measure(found, images, batches, options.rounds)
+            right = found["Keras predict"](images)
+            differing = {
+                name: int(np.unpackbits(run(images) ^ right).sum()) / (len(images) * BITS)
+                for name, run in found.items()
+            }
+        result["networks"][network] = {
+            "gmacs": cost / 1e9,
+            "matrix_product_gflops": fastest,
+            "images_per_second": values,
+            "bits_differing": differing,
+        }
+        show(network, cost, fastest, values, differing, options)
+    if options.json:
+        pathlib.Path(options.json).write_text(json.dumps(result, indent=1) + "\n")
+
+
+def show(network, cost, fastest, values, differing, options):
     print(
-        f"{os.cpu_count()} cores, {platform.machine()}; Python {platform.python_version()}, "
-        f"TensorFlow {tf.__version__}; {encoder.bits} bits, {encoder.image_size} px"
+        f"\n{network}, {options.image_size} px, {cost / 1e9:.3f} GMAC an image; matrix product "
+        f"{fastest:.0f} GFLOP/s; images/s, medians of {options.rounds} rounds"
     )
-    with tempfile.TemporaryDirectory() as name:
-        folder = pathlib.Path(name)
-        path, paths = listing(options, folder)
-        rows = tf.data.Dataset.from_tensor_slices(paths).map(
-            lambda each: pixels.resize(
-                pixels.decode(tf.io.read_file(each), encoder.channels), encoder.image_size
-            )
+    last = max(next(iter(values.values())))
+    heads = "".join(f"{f'batch {batch}':>11}" for batch in next(iter(values.values())))
+    print(f"{'':<20}{heads}   GFLOP/s   share   / predict (rounds)      bits differ")
+    base = values["Keras predict"][last]
+    for name, row in values.items():
+        rates = {batch: statistics.median(each) for batch, each in row.items()}
+        flops = 2e-9 * cost * rates[last]
+        ratios = [a / b for a, b in zip(row[last], base, strict=True)]
+        spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        print(
+            f"{name:<20}{''.join(f'{each:>11,.1f}' for each in rates.values())}"
+            f"{flops:>10.1f}{flops / fastest:>8.0%}   {spread:<22}{differing[name]:>8.3%}"
         )
-        images = np.stack(list(rows.as_numpy_iterator()))
-        few = paths[: max(len(paths) // 10, 1)]
-        alone(encoder, images[: options.batch], options.batch)
-        one_at_a_time(encoder, few[:2])
-        seconds = {"encode": [], "model alone": [], "one at a time": []}
-        for _ in range(options.rounds):
-            seconds["encode"].append(
-                timed(lambda: encode(encoder, path, folder / "codes", options.batch))[0]
-            )
-            took, expected = timed(lambda: alone(encoder, images, options.batch))
-            seconds["model alone"].append(took)
-            took, single = timed(lambda: one_at_a_time(encoder, few))
-            seconds["one at a time"].append(took * len(paths) / len(few))
-            found = Codes.open(folder / "codes").read()[0]
-            if not np.array_equal(found, expected):
-                raise SystemExit("encode's codes are not the model's")
-            differing = np.unpackbits(single ^ expected[: len(few)]).mean()
-        print(f"{len(paths):,} images, batches of {options.batch}, {options.rounds} rounds")
-        medians = {name: statistics.median(each) for name, each in seconds.items()}
-        for name, each in seconds.items():
-            raw = " ".join(f"{len(paths) / s:,.0f}" for s in each)
-            print(f"  {name:<14}{len(paths) / medians[name]:10,.0f} images/s   {raw}")
-        costs = [a / b for a, b in zip(seconds["encode"], seconds["model alone"], strict=True)]
-        gains = [a / b for a, b in zip(seconds["one at a time"], seconds["encode"], strict=True)]
-        for name, each in (("encode / model alone", costs), ("one at a time / encode", gains)):
-            print(f"  {name}: {statistics.median(each):.3f} ({min(each):.3f} to {max(each):.3f})")
-        print(f"  bits that differ where batches are of 1: {differing:.6f}")
-        if options.memory:
-            memory(options, paths, folder)
 
 
 if __name__ == "__main__":
