@@ -1,10 +1,14 @@
 """How much of the training step is the network: ratios measured in one run.
 
     python tools/bench_train.py [--backbone=compact] [--pairs=7] [--groups=25]
+    python tools/bench_train.py --profile [--noattention] [--image_size=32] [--optimizer=muon]
 
 Interleaves, in pairs, the whole step as `dah_tf.train` runs it (plan, feeding, augmentation, loss,
 logging of terms) with a bare loop over the same backbone with plain cross-entropy on a ready-made
 batch, and times the input pipeline alone. The first calls (compilation) are left out.
+
+--profile says instead where the time of --steps steps goes on a CPU, by part, and what share of
+the machine's own matrix products they reach.
 """
 
 import statistics
@@ -22,31 +26,81 @@ flags.DEFINE_integer("groups", 25, "Groups of 20 images a step.", 1)
 flags.DEFINE_integer("pairs", 7, "Interleaved pairs.", 1)
 flags.DEFINE_integer("steps", 4, "Steps in each measurement.", 1)
 flags.DEFINE_string("precision", "auto", "As in dah_tf.train.")
+flags.DEFINE_integer("image_size", 32, "Pixels.", 8)
+flags.DEFINE_bool("attention", True, "CBAM in the backbone.")
+flags.DEFINE_bool("profile", False, "Where a step's time goes.")
+flags.DEFINE_enum("optimizer", "muon", ["adam", "sgd", "muon"], "Of --profile.")
+flags.DEFINE_integer("slowest", 8, "Operations that --profile lists.", 0)
 
 
 def main(_):
     from dah_tf import memory
 
     memory.keep_freed()
-    import keras
-    import tensorflow as tf
-
-    from dah_tf import backbones, data, pipeline, training
-    from dah_tf.data import feed, sources
-    from dah_tf.model import HashModel
+    from dah_tf import data, pipeline
+    from dah_tf.data import sources
 
     precision = pipeline.set_precision(FLAGS.precision)
     rng = np.random.default_rng(0)
-    images = sources.ArrayImages(rng.integers(0, 256, (10_000, 32, 32, 3), np.uint8))
+    shape = (10_000, FLAGS.image_size, FLAGS.image_size, 3)
+    images = sources.ArrayImages(rng.integers(0, 256, shape, np.uint8))
     labels = np.repeat(np.arange(10), 1000).astype(np.int32)
-    plan = data.GroupPlan(labels, groups=FLAGS.groups, shift=2)
-    count = FLAGS.groups * plan.group_size
+    plan = data.GroupPlan(labels, groups=FLAGS.groups, shift=2, image_size=FLAGS.image_size)
+    (profile if FLAGS.profile else compare)(precision, images, labels, plan)
 
-    model = HashModel(backbones.get(FLAGS.backbone), 36, 10)
+
+def profile(precision, images, labels, plan):
+    import keras
+    import step_profile
+
+    from dah_tf import backbones, devices, optimizers, workspace
+    from dah_tf.data import feed
+
+    if devices.accelerators():
+        raise SystemExit(
+            "--profile times a CPU's operations; hide the GPU: CUDA_VISIBLE_DEVICES=-1"
+        )
+    backbone = backbones.get(FLAGS.backbone, attention=FLAGS.attention)
+    model = step_profile.named_model(backbone, 36, 10, FLAGS.image_size)
+    model.compile(optimizer=optimizers.get(FLAGS.optimizer, 1e-3, fixed_norm=True))
+    batches = iter(feed.dataset(plan, images, 0, 10**9))
+    dtype, size = keras.config.dtype_policy().compute_dtype, 1024
+    before = step_profile.peak(dtype, size)
+    found = step_profile.measure(model, batches, FLAGS.steps)
+    peak = max(before, step_profile.peak(dtype, size))
+    facts = workspace.surroundings()
+    count = FLAGS.groups * plan.group_size
+    rate = found.flops / found.untraced
+    onednn = any(kind.startswith("_Mkl") for *_, kind, _ in found.operations)
+    print(facts["hardware"] + "; " + ", ".join(f"{k} {v}" for k, v in facts["versions"].items()))
+    print(
+        f"{FLAGS.backbone}{' + CBAM' if FLAGS.attention else ''}, {count} images of "
+        f"{FLAGS.image_size} px a step, {FLAGS.optimizer}, {precision}, {FLAGS.steps} steps, "
+        f"oneDNN {'on' if onednn else 'off'}"
+    )
+    print("shares of wall time, which operations that run at a time have in equal parts\n")
+    print(step_profile.table(found, FLAGS.slowest))
+    print(
+        f"\nuntraced {1e3 * found.untraced:.1f} ms a step (median), {found.flops / 1e9:.2f} GFLOP, "
+        f"{rate / 1e9:.1f} GFLOP/s: {rate / peak:.0%} of the {peak / 1e9:.1f} GFLOP/s of "
+        f"{size}x{size} products in {dtype}"
+    )
+
+
+def compare(precision, images, labels, plan):
+    import keras
+    import tensorflow as tf
+
+    from dah_tf import backbones, training
+    from dah_tf.data import feed
+    from dah_tf.model import HashModel
+
+    count = FLAGS.groups * plan.group_size
+    model = HashModel(backbones.get(FLAGS.backbone, attention=FLAGS.attention), 36, 10)
     model.compile(optimizer=keras.optimizers.SGD(1e-3, momentum=0.9))
     whole = training.compiled_step(model, tf.distribute.get_strategy())
 
-    backbone = backbones.get(FLAGS.backbone)
+    backbone = backbones.get(FLAGS.backbone, attention=FLAGS.attention)
     bare = keras.Sequential([backbone, keras.layers.Dense(10, dtype="float32")])
     optimizer = keras.optimizers.SGD(1e-3, momentum=0.9)
     optimizer.build(bare.trainable_variables)
