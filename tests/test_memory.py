@@ -1,11 +1,14 @@
-"""Freed memory stays in the process: counted in page faults, in processes of their own."""
+"""What commands set before TensorFlow starts: freed memory stays in the process, oneDNN is on."""
 
+import os
 import subprocess
 import sys
 
 import pytest
 
-# Faults of touching each page of a 64 MiB array, ten times anew, on the main or another thread.
+from dah_tf import options
+
+# Counts page faults: of touching each page of a 64 MiB array, ten times anew, on the main or another thread.
 PROGRAM = """
 import resource, sys, threading
 import numpy as np
@@ -49,3 +52,12 @@ def test_pages_are_touched_once(thread):
     # NumPy may use huge pages: fewer faults, but still some for every array.
     assert given_back >= 10
     assert kept * 10 <= given_back
+
+
+@pytest.mark.parametrize(("given", "found"), [(None, "1"), ("0", "0")])
+def test_onednn_is_on_unless_told(monkeypatch, given, found):
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", given or "")
+    if given is None:
+        monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
+    options.import_quietly()
+    assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == found

@@ -27,10 +27,11 @@ import tempfile
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the commands do
 
 from dah_tf import memory
 
-memory.keep_freed()  # as the command does
+memory.keep_freed()  # likewise
 
 import numpy as np
 import tensorflow as tf

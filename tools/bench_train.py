@@ -11,6 +11,7 @@ batch, and times the input pipeline alone. The first calls (compilation) are lef
 the machine's own matrix products they reach.
 """
 
+import os
 import statistics
 import sys
 import time
@@ -36,7 +37,8 @@ flags.DEFINE_integer("slowest", 8, "Operations that --profile lists.", 0)
 def main(_):
     from dah_tf import memory
 
-    memory.keep_freed()
+    memory.keep_freed()  # as the command does
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # likewise
     from dah_tf import data, pipeline
     from dah_tf.data import sources
 

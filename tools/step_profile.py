@@ -298,7 +298,7 @@ def table(profile, slowest=0):
             lines.append(f"{name:<26}{_figures(*each, profile.seconds)}")
     lines.append(f"{'step':<26}{_figures(profile.seconds, profile.flops, profile.seconds)}")
     if slowest:
-        lines += ["", f"{'slowest operations':<26}"]
+        lines += ["", "slowest operations"]
     for seconds, count, kind, name in profile.operations[:slowest]:
         lines.append(f"{_figures(seconds, count, profile.seconds)}  {kind} {name}")
     return "\n".join(lines)
