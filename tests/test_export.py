@@ -305,6 +305,7 @@ def test_description(served, model):
         "fingerprint": export.fingerprint(model),
         "flags": {"bits": BITS, "dataset": "digits", "levels": [1, 2]},
         "metrics": {"map": 0.5, "loss": None},
+        "formats": {"savedmodel": {"files": ["saved_model.pb"]}},
         "note": "a test",
     }
 
