@@ -64,8 +64,8 @@ def main():
     )
     where = "" if step is None else f" from the checkpoint of step {step:,}"
     print(f"{FLAGS.output}: {model.bits} bits{where}")
-    for name, facts in description["formats"].items():
-        print(f"  {name:<12} {', '.join(facts['files'])}{_agreement(facts)}")
+    for name, written in description["formats"].items():
+        print(f"  {name:<12} {', '.join(written['files'])}{_agreement(written)}")
 
 
 def _agreement(facts):

@@ -34,6 +34,6 @@ def milvus_file(tmp_path_factory):
 
 
 @pytest.fixture
-def milvus_path(milvus_file, numbers=itertools.count()):  # noqa: B008
+def milvus_path(milvus_file, numbers=itertools.count()):  # noqa: B008 - one counter for all tests
     """A collection that is not there yet."""
     return f"milvus:{milvus_file}/c{next(numbers)}"

@@ -154,7 +154,7 @@ def test_readers_see_a_replace_in_one_step(milvus_path):
                 if rounds != {(60, 60, 60), 60} or len(labels) > 1:
                     wrong.append((rounds, labels))
                 seen.update(labels)
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:  # noqa: BLE001 - any error fails the test
                 wrong.append(error)
 
     thread = threading.Thread(target=read)

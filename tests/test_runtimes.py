@@ -2,10 +2,12 @@
 
 import json
 import sys
+import time
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 from tiny_model import BITS, CLASSES, SIZE, encode, export_model, pictures, write_folder
 
@@ -133,8 +135,6 @@ def test_fastest_is_taken_and_said(folder, monkeypatch):
         run = load(name, *arguments)
 
         def slow(images):
-            import time
-
             time.sleep(delays.get(name, 0.2))
             return run(images)
 
@@ -162,14 +162,21 @@ def test_only_equal_and_installed_take_part(folder, tmp_path, monkeypatch):
         lambda packages: ["openvino"] if "openvino" in packages else missing(packages),
     )
     said = []
-    assert choice.fastest(moved, 8, said.append).runtime == "savedmodel" and not said
+    assert choice.fastest(moved, 8, said.append).runtime == "savedmodel"
+    assert said == [f"runtime: TensorFlow {tf.__version__}"]
     with pytest.raises(UserError, match=r"pip install 'dah_tf\[openvino\]'"):
         Encoder(folder, "openvino")
+    only = export_model(tmp_path / "2", formats=["litert_int8"], samples=SAMPLES)
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="gives the model's own codes; .*--runtime=litert_int8"):
+        choice.fastest(only, 8, said.append)
 
 
 def test_refusals(folder, tmp_path):
     with pytest.raises(UserError, match="there is no format 'tensorrt'; there are savedmodel"):
         Encoder(folder, "tensorrt")
+    with pytest.raises(ValueError, match="need `samples`"):
+        export_model(tmp_path / "none", formats=["onnx"])
     path = export_model(tmp_path / "1", formats=["onnx"], samples=SAMPLES)
     assert Encoder(path).runtime == "onnx"
     with pytest.raises(UserError, match="has no model.tflite; export it with --format=litert"):
@@ -200,7 +207,7 @@ def test_encode_with_a_runtime(folder, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as stopped:
         options.launch(command.main, "")
     assert not stopped.value.code
-    assert "equal codes" in capsys.readouterr().out
+    assert "equal codes, " in capsys.readouterr().out
     np.testing.assert_array_equal(Codes.open("auto").read()[0], right)
 
 

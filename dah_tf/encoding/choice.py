@@ -7,6 +7,7 @@ import numpy as np
 
 from dah_tf import runtimes
 from dah_tf.encoding.encoder import BATCH, Encoder, equal_codes, find_model
+from dah_tf.errors import UserError
 
 ROUNDS = 3
 
@@ -26,14 +27,18 @@ def fastest(path, batch_size=BATCH, say=print):
         `Encoder`.
 
     Raises:
-        UserError: no such model, or none of its runtimes is installed.
+        UserError: no such model, no format that gives its codes, or none of their runtimes is
+            installed.
     """
     folder, description = find_model(path)
     names = [name for name in runtimes.present(folder) if equal_codes(name, description)]
+    if not names:
+        raise UserError(
+            f"no format of {folder} gives the model's own codes; name one: "
+            f"--runtime={next(iter(runtimes.present(folder)), runtimes.SAVEDMODEL)}"
+        )
     installed = [name for name in names if not runtimes.missing(runtimes.get(name).PACKAGES)]
-    encoders = [Encoder(folder, name) for name in installed or [None]]
-    if len(encoders) == 1:
-        return encoders[0]
+    encoders = [Encoder(folder, name) for name in installed or names[:1]]
     size, channels = description["image_size"], description["channels"]
     images = np.random.default_rng(0).integers(0, 256, (batch_size, size, size, channels), np.uint8)
     codes = [encoder(images)["codes"] for encoder in encoders]
@@ -43,19 +48,19 @@ def fastest(path, batch_size=BATCH, say=print):
         if np.array_equal(found, codes[0])
     ]
     seconds = [[] for _ in encoders]
-    for _ in range(ROUNDS):
+    for _ in range(ROUNDS if len(encoders) > 1 else 0):
         for encoder, taken in zip(encoders, seconds, strict=True):
             start = time.perf_counter()
             encoder(images)
             taken.append(time.perf_counter() - start)
-    best = [min(taken) for taken in seconds]
-    chosen = int(np.argmin(best))
-    runtime = runtimes.get(encoders[chosen].runtime)
-    others = [
-        f"{best[place] / best[chosen]:.2f} times as fast as {runtimes.get(each.runtime).TITLE}"
-        for place, each in enumerate(encoders)
-        if place != chosen
+    best = [min(taken, default=0.0) for taken in seconds]
+    chosen = encoders[int(np.argmin(best))]
+    runtime = runtimes.get(chosen.runtime)
+    text = f"runtime: {runtime.TITLE} {importlib.metadata.version(runtime.PACKAGES[0])}"
+    rivals = [
+        f"{taken / min(best):.2f} times as fast as {runtimes.get(each.runtime).TITLE}"
+        for each, taken in zip(encoders, best, strict=True)
+        if each is not chosen
     ]
-    version = importlib.metadata.version(runtime.PACKAGES[0])
-    say(f"runtime: {runtime.TITLE} {version}, equal codes; {', '.join(others) or 'no other'}")
-    return encoders[chosen]
+    say(", ".join([text, "equal codes", *rivals] if rivals else [text]))
+    return chosen

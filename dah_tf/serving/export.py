@@ -70,15 +70,18 @@ def save(
     Returns:
         Dict, the contents of `dah.json`: `bits`, `bytes_per_code`, `bit_order`, `classes`,
         `class_names`, `multi_label`, `image_size`, `channels`, `mirror`, `fingerprint` (of the
-        weights), `flags`, `metrics`, `versions`, `formats` (see `parity.compare`) and what
+        weights), `flags`, `metrics`, `versions`, `formats` (see `parity.Reference`) and what
         `extra` adds.
 
     Raises:
         UserError: the folder exists or cannot be written; Keras runs on another back end; a
             format's packages are missing, or its codes are not the model's.
-        ValueError: wrong number of class names; an entry of `extra` hides one of the above.
+        ValueError: wrong number of class names; an entry of `extra` hides one of the above; no
+            `samples` where a format needs them.
     """
     output = Path(output)
+    if samples is None and set(formats) - {runtimes.SAVEDMODEL}:
+        raise ValueError(f"Formats other than the SavedModel need `samples`. Received: {formats}")
     if keras.backend.backend() != "tensorflow":
         raise UserError(
             f"export needs TensorFlow, Keras runs on {keras.backend.backend()}: "
@@ -93,8 +96,12 @@ def save(
             # A folder inside: a temporary folder itself can be read by its owner only.
             staging = Path(hidden, output.name)
             staging.mkdir()
-            for name in formats:
-                description["formats"][name] = _write(name, model, mirror, staging, samples)
+            others = [name for name in formats if name != runtimes.SAVEDMODEL]
+            if len(others) < len(formats):
+                description["formats"][runtimes.SAVEDMODEL] = _saved_model(model, mirror, staging)
+            if others:
+                found = _other_formats(others, model, mirror, staging, samples)
+                description["formats"].update(found)
             Path(staging, layout.DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
             for folder, _, names in os.walk(staging):
                 for name in (*names, "."):
@@ -107,13 +114,16 @@ def save(
     return description
 
 
-def _write(name, model, mirror, folder, samples):
-    """Writes one format; returns what `dah.json` says of it."""
-    if name == runtimes.SAVEDMODEL:
-        _archive(model, mirror).write_out(folder, verbose=False)
-        Path(folder, layout.WARMUP).parent.mkdir()
-        Path(folder, layout.WARMUP).write_bytes(warmup.encode(model.channels))
-        return {"files": list(runtimes.get(name).FILES)}
+def _saved_model(model, mirror, folder):
+    """Writes the SavedModel and its warm-up requests; returns what `dah.json` says of it."""
+    _archive(model, mirror).write_out(folder, verbose=False)
+    Path(folder, layout.WARMUP).parent.mkdir()
+    Path(folder, layout.WARMUP).write_bytes(warmup.encode(model.channels))
+    return {"files": list(runtimes.get(runtimes.SAVEDMODEL).FILES)}
+
+
+def _other_formats(names, model, mirror, folder, samples):
+    """Writes other formats; returns what `dah.json` says of each."""
     shape = [None, model.image_size, model.image_size, model.channels]
     exact = _float32(model)
 
@@ -122,9 +132,12 @@ def _write(name, model, mirror, folder, samples):
         outputs = _outputs(exact, images, mirror, tf.ones([tf.shape(images)[0]], tf.bool))
         return {name: outputs[name] for name in ("codes", "hash", "probabilities")}
 
-    written = runtimes.write(name, fixed, folder, samples.calibration)
-    run = runtimes.load(name, folder)
-    return {**written, **parity.compare(name, run, model, exact, mirror, samples)}
+    reference = parity.Reference(model, exact, mirror, samples)
+    found = {}
+    for name in names:
+        written = runtimes.write(name, fixed, folder, samples.calibration)
+        found[name] = {**written, **reference.compare(name, runtimes.load(name, folder))}
+    return found
 
 
 def _float32(model):

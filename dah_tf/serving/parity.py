@@ -1,5 +1,6 @@
 """Whether a format's codes are the model's."""
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -54,55 +55,76 @@ def choose(dataset, protocol):
     )
 
 
-def compare(name, run, model, exact, mirror, samples):
-    """Holds a format's codes against the model's.
+class Reference:
+    """A model's own codes of samples, each made once, to hold formats against.
 
     Args:
-        name: str, the format.
-        run: function of uint8 pixels, to a dict that holds `codes`.
         model: `HashModel`, as it was trained.
         exact: `HashModel`, the same in float32.
         mirror: bool, of `HashModel.encode`.
         samples: `Samples`.
-
-    Returns:
-        Dict that JSON can hold: `images`, and on the queries `bits_differing` from the model's,
-        a share; of a quantised format also `map`: a dict of tie-aware MAP by the `model` and by
-        the `format`, with the numbers of `queries` and of items in the `database`.
-
-    Raises:
-        UserError: of a format that should give the codes of float32, more than `LIMIT` of the
-            bits differ from them.
     """
-    ours = model.encode(samples.queries, BATCH, mirror)
-    theirs = _encode(run, samples.queries)
-    found = {"images": len(ours), "bits_differing": _differing(ours, theirs, model.bits)}
-    quantised = not runtimes.get(name).EXACT
-    if not quantised:
-        right = ours if exact is model else exact.encode(samples.queries, BATCH, mirror)
-        wrong = _differing(right, theirs, model.bits)
+
+    def __init__(self, model, exact, mirror, samples):
+        self.model, self.exact, self.mirror, self.samples = model, exact, mirror, samples
+
+    @functools.cached_property
+    def queries(self):
+        return self.model.encode(self.samples.queries, BATCH, self.mirror)
+
+    @functools.cached_property
+    def exact_queries(self):
+        if self.exact is self.model:
+            return self.queries
+        return self.exact.encode(self.samples.queries, BATCH, self.mirror)
+
+    @functools.cached_property
+    def database(self):
+        return self.model.encode(self.samples.database, BATCH, self.mirror)
+
+    def compare(self, name, run):
+        """Holds a format's codes against the model's.
+
+        Args:
+            name: str, the format.
+            run: function of uint8 pixels, to a dict that holds `codes`.
+
+        Returns:
+            Dict that JSON can hold: `images`, and on the queries `bits_differing` from the
+            model's, a share; of a quantised format also `map`: a dict of tie-aware MAP by the
+            `model` and by the `format`, with the numbers of `queries` and of items in the
+            `database`.
+
+        Raises:
+            UserError: of a format that should give the codes of float32, more than `LIMIT` of
+                the bits differ from them.
+        """
+        theirs, bits = _encode(run, self.samples.queries), self.model.bits
+        found = {
+            "images": len(theirs),
+            "bits_differing": _differing(self.queries, theirs, bits),
+        }
+        if not runtimes.get(name).EXACT:
+            database = _encode(run, self.samples.database)
+            found["map"] = {
+                "model": self._map(self.queries, self.database),
+                "format": self._map(theirs, database),
+                "queries": len(theirs),
+                "database": len(database),
+            }
+            return found
+        wrong = _differing(self.exact_queries, theirs, bits)
         if wrong > LIMIT:
             raise UserError(
                 f"{name} gives other codes than the model in float32: {wrong:.2%} of the bits of "
-                f"{len(ours)} images; leave it out of --format"
+                f"{len(theirs)} images; leave it out of --format"
             )
-    if quantised:
-        scores = {
-            "model": (ours, model.encode(samples.database, BATCH, mirror)),
-            "format": (theirs, _encode(run, samples.database)),
-        }
-        found["map"] = {
-            which: float(
-                metrics.mean_average_precision(
-                    *metrics.histograms(
-                        queries, samples.query_labels, items, samples.database_labels, model.bits
-                    )
-                ).expected
-            )
-            for which, (queries, items) in scores.items()
-        }
-        found["map"] |= {"queries": len(samples.queries), "database": len(samples.database)}
-    return found
+        return found
+
+    def _map(self, queries, database):
+        labels = self.samples.query_labels, self.samples.database_labels
+        counts = metrics.histograms(queries, labels[0], database, labels[1], self.model.bits)
+        return float(metrics.mean_average_precision(*counts).expected)
 
 
 def _differing(ours, theirs, bits):
