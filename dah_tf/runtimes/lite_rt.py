@@ -64,6 +64,7 @@ def load(folder, threads, file=FILES[0]):
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=(folder / file).read_bytes(), num_threads=threads)
+    interpreter.allocate_tensors()  # here, since it says so on the screen
     runner = interpreter.get_signature_runner(SIGNATURE)
 
     def run(pixels):
