@@ -21,7 +21,7 @@ def evaluate(model, dataset, protocol, mirror=False):
 
     Returns:
         `(result, pictures)`: the dict from `evaluation.evaluate` with `accuracy` of the
-        classifier on the queries, `margin`, `references`, `mirror` and `data`; and the arrays of
+        classifier on the queries, `margin`, `references`, `mirror`, `model` and `data`; and the arrays of
         example retrievals, see `examples`.
     """
     features = len(protocol.database) * model.backbone.output_shape[-1] <= references.FLOATS
@@ -44,6 +44,7 @@ def evaluate(model, dataset, protocol, mirror=False):
     result["margin"] = margin
     result["references"] = references.evaluate(query, labels[0], database, labels[1], model.bits)
     result["mirror"] = mirror
+    result["model"] = {"fingerprint": model.fingerprint()}
     result["data"] = {"name": dataset.name, "fingerprint": dataset.fingerprint}
     return result, examples(dataset, protocol, query["codes"], database["codes"])
 

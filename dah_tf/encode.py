@@ -22,7 +22,9 @@ FLAGS = flags.FLAGS
 
 def define_flags():
     """Every flag of the command."""
-    flags.DEFINE_string("model", None, "A SavedModel, a folder of its versions, or a run.")
+    flags.DEFINE_string(
+        "model", None, "A SavedModel, a folder of its versions, a run, or pretrained:NAME."
+    )
     flags.DEFINE_string("input", None, "FOLDER, list:FILE or tfds:NAME/SPLIT.")
     flags.DEFINE_string("output", None, "The folder of codes to make, or to go on with.")
     flags.DEFINE_enum(

@@ -8,7 +8,7 @@ import pathlib
 
 from absl import flags
 
-from dah_tf import options
+from dah_tf import options, pretrained
 from dah_tf.errors import UserError
 
 FLAGS = flags.FLAGS
@@ -33,13 +33,14 @@ def define_flags():
 def main():
     from dah_tf import assessment, devices, evaluation, workspace
 
-    run = workspace.read_flags(FLAGS.workdir)
+    workdir = pretrained.folder(FLAGS.workdir)
+    run = workspace.read_flags(workdir)
     for name in ("dataset", "data_dir", "protocol", "mirror"):
         if FLAGS[name].value is not None:
             setattr(run, name, FLAGS[name].value)
-    facts = workspace.read_data_facts(FLAGS.workdir)
+    facts = workspace.read_data_facts(workdir)
     run.image_size, run.channels = facts["image_size"], str(facts["channels"])
-    model, step = workspace.load_model(FLAGS.workdir)
+    model, step = workspace.load_model(workdir)
     dataset, protocol = workspace.open_data(run)
     workspace.check_classes(dataset, facts)
     if not len(protocol.query):
@@ -47,10 +48,10 @@ def main():
     if step is not None:
         print(f"the run has not ended: this is its checkpoint of step {step:,}")
     result, pictures = assessment.evaluate(model, dataset, protocol, run.mirror)
-    result["run"] = workspace.run_facts(FLAGS.workdir, step)
+    result["run"] = workspace.run_facts(workdir, step)
     if FLAGS.note is not None:
         result["run"]["note"] = FLAGS.note
-    path = pathlib.Path(FLAGS.output or pathlib.Path(FLAGS.workdir) / "evaluation.json")
+    path = pathlib.Path(FLAGS.output or pathlib.Path(workdir) / "evaluation.json")
     if FLAGS.encoding_time:
         result["encoding"] = assessment.encoding_time(model, dataset, protocol.database, run.mirror)
         result["encoding"]["hardware"] = devices.hardware()

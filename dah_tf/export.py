@@ -15,7 +15,7 @@ import types
 
 from absl import flags
 
-from dah_tf import options, runtimes
+from dah_tf import options, pretrained, runtimes
 from dah_tf.errors import UserError
 
 FLAGS = flags.FLAGS
@@ -39,11 +39,12 @@ def main():
         runtimes.get(name)
     if not formats:
         raise UserError(f"name a format: --format={runtimes.SAVEDMODEL}")
-    run = workspace.read_flags(FLAGS.workdir)
+    workdir = pretrained.folder(FLAGS.workdir)
+    run = workspace.read_flags(workdir)
     if not FLAGS.output:
         raise UserError("name the SavedModel's folder: --output=models/dah/1")
-    model, step = workspace.load_model(FLAGS.workdir)
-    facts = workspace.read_data_facts(FLAGS.workdir)
+    model, step = workspace.load_model(workdir)
+    facts = workspace.read_data_facts(workdir)
     samples = None
     if formats != [runtimes.SAVEDMODEL]:
         run.data_dir = FLAGS.data_dir or run.data_dir
@@ -51,7 +52,7 @@ def main():
         dataset, protocol = workspace.open_data(types.SimpleNamespace(**data))
         workspace.check_classes(dataset, facts)
         samples = parity.choose(dataset, protocol)
-    scores = pathlib.Path(FLAGS.workdir) / "evaluation.json"
+    scores = pathlib.Path(workdir) / "evaluation.json"
     description = export.save(
         model,
         FLAGS.output,

@@ -1,5 +1,7 @@
 """`HashModel`: backbone, hash head, classifier and loss, with its training step."""
 
+import hashlib
+
 import keras
 import numpy as np
 from keras import ops
@@ -233,6 +235,20 @@ class HashModel(keras.Model):
         return {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
 
     _encoder = None
+
+    def fingerprint(self):
+        """SHA-256 over name, dtype, shape and little-endian bytes of every weight, in order.
+
+        Returns:
+            str of 64 hexadecimal digits, the same after saving and loading the model.
+        """
+        digest = hashlib.sha256()
+        for weight in self.weights:
+            value = np.asarray(ops.convert_to_numpy(weight))
+            value = np.ascontiguousarray(value, value.dtype.newbyteorder("<"))
+            digest.update(f"{weight.name} {value.dtype.name} {value.shape}\n".encode())
+            digest.update(value.tobytes())
+        return digest.hexdigest()
 
     def get_config(self):
         names = (

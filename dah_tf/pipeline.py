@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 
+from dah_tf import pretrained
 from dah_tf.errors import UserError
 
 
@@ -25,6 +26,8 @@ def train(options):
 
     sizes_of(options.train_sizes, 1, None)
     options.workdir = options.workdir or default_workdir(options)
+    if pretrained.is_name(options.workdir):
+        raise UserError(f"{options.workdir} is trained already; name a folder: --workdir=DIR")
     with runlog.Lock(options.workdir) as held:
         return _train(options, held)
 

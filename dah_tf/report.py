@@ -1,14 +1,14 @@
 """Reports runs on one page: `python -m dah_tf.report RUNS... --output=DIR`.
 
-RUNS are run folders, result files (evaluation.json or a copy of one), or folders of many of
-either. Writes DIR/report.html (one file, pictures inside), DIR/report.md and DIR/*.png.
+RUNS are run folders, result files (evaluation.json or a copy of one), folders of many of either,
+or pretrained:NAME. Writes DIR/report.html (one file, pictures inside), DIR/report.md and DIR/*.png.
 """
 
 import sys
 
 from absl import flags
 
-from dah_tf import options
+from dah_tf import options, pretrained
 from dah_tf.errors import UserError
 
 FLAGS = flags.FLAGS
@@ -27,7 +27,9 @@ def main(paths):
         raise UserError("name the runs: python -m dah_tf.report RUNS... --output=DIR")
     if not FLAGS.output:
         raise UserError("name the report's folder: --output=DIR")
-    count, problems = reporting.write(paths, FLAGS.output, FLAGS.detailed)
+    count, problems = reporting.write(
+        [pretrained.folder(each) for each in paths], FLAGS.output, FLAGS.detailed
+    )
     for problem in problems:
         print(f"warning: {' '.join(problem.split())}", file=sys.stderr)
     print(f"{count} {'run' if count == 1 else 'runs'} reported in {FLAGS.output}/report.html")

@@ -48,7 +48,9 @@ def define_flags():
         "backend", None, "flat (default), mih, numpy, hnsw, ivf or auto; in Milvus flat or ivf."
     )
     flags.DEFINE_float("recall", None, "Of hnsw, ivf and auto: 0 to 1; None: 0.95.")
-    flags.DEFINE_string("model", None, "A SavedModel, a folder of its versions, or a run.")
+    flags.DEFINE_string(
+        "model", None, "A SavedModel, a folder of its versions, a run, or pretrained:NAME."
+    )
     flags.DEFINE_string("root", ".", "The folder that keys which are relative paths begin at.")
     flags.DEFINE_integer("k", 10, "Neighbours of each query.")
     flags.DEFINE_integer("max_distance", None, "Items farther away are no match.")

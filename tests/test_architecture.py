@@ -12,7 +12,7 @@ PACKAGE = ROOT / "dah_tf"
 
 # One command each, and what only commands call: they may import anything of the library.
 COMMANDS = {"train", "evaluate", "encode", "export", "search", "demo", "report", "sweep"}
-COMMANDS |= {"serving.__main__"}
+COMMANDS |= {"serving.__main__", "pretrained.__main__"}
 ASSEMBLY = {"assessment", "pipeline", "workspace", "describe", "rebuild"}
 
 # Module or folder: what it may import of dah_tf, beside itself. Anyone may import
@@ -27,7 +27,7 @@ ALLOWED = {
     "data": {"pixels"},
     "devices": set(),
     "durable": set(),
-    "encoding": {"codes", "data", "pixels", "progress", "runtimes", "sealed"},
+    "encoding": {"codes", "data", "pixels", "pretrained", "progress", "runtimes", "sealed"},
     "encoding.store": {"codes", "sealed"},
     "errors": set(),
     "evaluation": {"codes", "metrics"},
@@ -43,6 +43,7 @@ ALLOWED = {
     "optimizers": {"layers"},
     "options": {"memory"},
     "pixels": set(),
+    "pretrained": set(),
     "progress": set(),
     "references": {"codes", "metrics"},
     "reporting": set(),
@@ -50,6 +51,7 @@ ALLOWED = {
     "runtimes": set(),
     "sealed": set(),
     "serving": {"codes"},
+    "serving.in_process": {"codes", "pretrained"},
     "serving.export": {"codes", "pixels", "model", "runtimes"},
     "serving.parity": {"metrics", "runtimes"},
     "training": {"model", "data", "metrics", "codes", "checkpoint", "runlog"},
@@ -69,6 +71,7 @@ LIGHT += [
     "answers",
     "gallery",
     "encoding.store",
+    "pretrained",
 ]
 LIGHT += [
     f"serving.{name}"

@@ -302,7 +302,7 @@ def test_description(served, model):
         "image_size": SIZE,
         "channels": 3,
         "mirror": False,
-        "fingerprint": export.fingerprint(model),
+        "fingerprint": model.fingerprint(),
         "flags": {"bits": BITS, "dataset": "digits", "levels": [1, 2]},
         "metrics": {"map": 0.5, "loss": None},
         "formats": {"savedmodel": {"files": ["saved_model.pb"]}},
@@ -311,14 +311,14 @@ def test_description(served, model):
 
 
 def test_fingerprint_follows_the_weights_only(tmp_path, images, model):
-    before = export.fingerprint(model)
+    before = model.fingerprint()
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     loaded.backbone.trainable = False
-    assert export.fingerprint(loaded) == before
+    assert loaded.fingerprint() == before
     bias = loaded.hash_head.dense.bias
     bias.assign(np.nextafter(bias.numpy(), np.float32(9)))
-    assert export.fingerprint(loaded) != before
+    assert loaded.fingerprint() != before
 
 
 def test_an_existing_folder_is_refused_and_left_alone(served, model):

@@ -8,7 +8,7 @@ import typing
 
 import numpy as np
 
-from dah_tf import runtimes
+from dah_tf import pretrained, runtimes
 from dah_tf.encoding import store
 from dah_tf.errors import UserError
 
@@ -37,7 +37,8 @@ class Encoder:
     """A model exported by `dah_tf`.
 
     Args:
-        path: path of an exported model, of a folder of versions of it, or of a run.
+        path: path of an exported model, of a folder of versions of it, or of a run; or
+            "pretrained:NAME".
         runtime: str, a format of `runtimes` that was exported; None is the SavedModel where it
             is there, else the first that is.
 
@@ -209,7 +210,7 @@ def find_model(path):
 
     Args:
         path: path of a SavedModel with its `dah.json`, of a folder of versions (the highest is
-            taken), or of a run, whose last export is taken.
+            taken), or of a run, whose last export is taken; or "pretrained:NAME".
 
     Returns:
         Pair of `pathlib.Path` and dict, the content of `dah.json`.
@@ -217,7 +218,7 @@ def find_model(path):
     Raises:
         UserError: there is none, or `dah.json` is damaged.
     """
-    root = pathlib.Path(path)
+    root = pathlib.Path(pretrained.folder(path))
     for folder in (root, *_versions(root), *_versions(root / "export")):
         described = folder / "dah.json"
         if not described.is_file():

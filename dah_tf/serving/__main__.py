@@ -9,7 +9,7 @@ import json
 
 from absl import flags
 
-from dah_tf import options
+from dah_tf import options, pretrained
 from dah_tf.errors import UserError
 
 FLAGS = flags.FLAGS
@@ -25,7 +25,7 @@ def main(arguments):
         raise UserError("say what to check: python -m dah_tf.serving check models/dah")
     from dah_tf.serving import check
 
-    report = check.check(arguments[1])
+    report = check.check(pretrained.exported(arguments[1]))
     print(json.dumps(report, indent=2) if FLAGS.json else "\n".join(check.table(report)))
     return 1 if report["faults"] else 0
 

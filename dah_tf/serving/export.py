@@ -16,7 +16,6 @@ Beside them, `assets.extra/tf_serving_warmup_requests` holds requests that Tenso
 before it answers the first (`dah_tf.serving.warmup`).
 """
 
-import hashlib
 import json
 import math
 import os
@@ -152,24 +151,6 @@ def _float32(model):
     return copy
 
 
-def fingerprint(model):
-    """SHA-256 over name, dtype, shape and little-endian bytes of every weight, in order.
-
-    Args:
-        model: `keras.Model`.
-
-    Returns:
-        str of 64 hexadecimal digits, the same after saving and loading the model.
-    """
-    digest = hashlib.sha256()
-    for weight in model.weights:
-        value = np.asarray(keras.ops.convert_to_numpy(weight))
-        value = np.ascontiguousarray(value, value.dtype.newbyteorder("<"))
-        digest.update(f"{weight.name} {value.dtype.name} {value.shape}\n".encode())
-        digest.update(value.tobytes())
-    return digest.hexdigest()
-
-
 def _describe(model, class_names, mirror, flags, metrics, extra):
     if class_names is None:
         class_names = range(model.num_classes)
@@ -188,7 +169,7 @@ def _describe(model, class_names, mirror, flags, metrics, extra):
         "image_size": model.image_size,
         "channels": model.channels,
         "mirror": mirror,
-        "fingerprint": fingerprint(model),
+        "fingerprint": model.fingerprint(),
         "flags": flags or {},
         "metrics": metrics or {},
         "versions": {

@@ -1,5 +1,6 @@
 """A SavedModel in the client's own process, through TensorFlow's C API."""
 
+from dah_tf import pretrained
 from dah_tf.errors import UserError
 from dah_tf.serving import layout
 from dah_tf.serving.failure import ServingError
@@ -10,7 +11,7 @@ class InProcess:
     """A loaded model; threads may share it.
 
     Args:
-        path: a SavedModel, or a folder of its versions.
+        path: a SavedModel, a folder of its versions, or "pretrained:NAME".
         version: int, or None for the highest.
 
     Raises:
@@ -18,7 +19,7 @@ class InProcess:
     """
 
     def __init__(self, path, version):
-        folder = layout.saved_model(path, version)
+        folder = layout.saved_model(pretrained.exported(path), version)
         try:
             self._model = SavedModel(folder)
         except ServingError as error:
