@@ -27,7 +27,7 @@ def test_muon_orthogonalises_convolution_kernels():
     optimizer.apply([gradient])
     held = before * np.sqrt(8) / np.linalg.norm(before)
     update = ((held - kernel.numpy()) / 0.5).reshape(36, 8)
-    # Newton and Schulz' five steps bring the singular values near 1: Jordan et al. say 0.7 to 1.2.
+    # Newton's and Schulz' steps bring the singular values near 1: Jordan et al. say 0.7 to 1.2.
     left, values, right = np.linalg.svd(update, full_matrices=False)
     assert 0.6 < values.min() and values.max() < 1.3
     left_of_gradient, _, right_of_gradient = np.linalg.svd(

@@ -1,4 +1,7 @@
-"""Training as users run it: the command, its resume after kill -9, its refusals."""
+"""Training as users run it: the command, its resume after kill -9, its refusals.
+
+DAH_TF_TRAIN_KILLS=20 kills one training so many times; each is a start of several seconds.
+"""
 
 import json
 import os
@@ -15,6 +18,7 @@ import pytest
 from dah_tf import checkpoint
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+KILLS = int(os.environ.get("DAH_TF_TRAIN_KILLS", "6"))
 TINY = (
     "--dataset=npz:{data} --backbone=compact --attention --bits=12 --groups=2 --epochs=24 "
     "--optimizer=muon --learning_rate=0.02 --adam_ratio=0.2 --ema=0.9 --shift=1 --cutout=4 "
@@ -115,7 +119,7 @@ def test_kill_9_at_random_moments_changes_nothing(finished, data, tmp_path):
     kills = 0
     for attempt in range(200):
         process = command("train", *arguments)
-        if kills < 20:
+        if kills < KILLS:
             # Half of the kills fall on a checkpoint that is being written, half anywhere.
             deadline = time.time() + 60
             folder = workdir / "checkpoints"
@@ -138,7 +142,7 @@ def test_kill_9_at_random_moments_changes_nothing(finished, data, tmp_path):
         if process.returncode == 0:
             break
         assert process.returncode == -signal.SIGKILL, err
-    assert process.returncode == 0 and kills == 20
+    assert process.returncode == 0 and kills == KILLS
     (ours, a), (theirs, b) = last_arrays(whole), last_arrays(workdir)
     assert ours == theirs and len(a) == len(b) > 50
     for name, x, y in zip(ours["names"], a, b, strict=True):

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from dah_tf.layers.normalization import BatchNorm
+from dah_tf.layers.normalization import BatchNorm, normalized
 from dah_tf.layers.package import PACKAGE
 
 
@@ -80,11 +80,11 @@ class SeparableBottleneck(keras.layers.Layer):
             self.shortcut_norm.build(shape)
 
     def call(self, inputs, training=None):
-        x = ops.relu(self.reduce_norm(self.reduce(inputs), training=training))
-        x = ops.relu(self.separable_norm(self.separable(x), training=training))
-        x = self.expand_norm(self.expand(x), training=training)
+        x = ops.relu(normalized(self.reduce, self.reduce_norm, inputs, training))
+        x = ops.relu(normalized(self.separable, self.separable_norm, x, training))
+        x = normalized(self.expand, self.expand_norm, x, training)
         if self.project:
-            inputs = self.shortcut_norm(self.shortcut(inputs), training=training)
+            inputs = normalized(self.shortcut, self.shortcut_norm, inputs, training)
         return ops.relu(x + inputs)
 
     def compute_output_shape(self, input_shape):

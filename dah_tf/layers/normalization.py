@@ -64,6 +64,41 @@ class BatchNorm(keras.layers.BatchNormalization):
         return config
 
 
+def normalized(conv, norm, inputs, training):
+    """A convolution and its batch normalisation; outside of training as one convolution.
+
+    With the moving statistics, normalising is a factor and an offset of each output channel: the
+    kernel takes the factor, and no pass over the outputs is left but that of the offset.
+
+    Args:
+        conv: built `keras.layers.Conv2D` or `SeparableConv2D` without bias.
+        norm: built `BatchNorm` of its outputs.
+        inputs: float tensor of shape `(n, h, w, channels)`, of the layers' compute dtype.
+        training: bool.
+
+    Returns:
+        What `norm(conv(inputs), training=training)` returns, but for rounding.
+    """
+    if training:
+        return norm(conv(inputs), training=training)
+    mean, variance, gamma, beta = (
+        ops.cast(value, "float32")
+        for value in (norm.moving_mean, norm.moving_variance, norm.gamma, norm.beta)
+    )
+    factor = gamma * ops.rsqrt(variance + norm.epsilon)
+    offset = ops.cast(beta - mean * factor, inputs.dtype)
+
+    def scaled(kernel):
+        return ops.cast(ops.cast(kernel, "float32") * factor, inputs.dtype)
+
+    options = {"strides": conv.strides, "padding": conv.padding, "data_format": "channels_last"}
+    if isinstance(conv, keras.layers.SeparableConv2D):
+        depthwise = ops.cast(conv.depthwise_kernel, inputs.dtype)
+        pointwise = scaled(conv.pointwise_kernel)
+        return ops.separable_conv(inputs, depthwise, pointwise, **options) + offset
+    return ops.conv(inputs, scaled(conv.kernel), **options) + offset
+
+
 def _one_tensorflow_replica():
     if keras.backend.backend() != "tensorflow":
         return False
