@@ -33,6 +33,8 @@ def define_flags():
 def main():
     from dah_tf import assessment, devices, evaluation, workspace
 
+    if pretrained.is_name(FLAGS.workdir) and not FLAGS.output:
+        raise UserError(f"{FLAGS.workdir} keeps its own figures; name a file: --output=FILE.json")
     workdir = pretrained.folder(FLAGS.workdir)
     run = workspace.read_flags(workdir)
     for name in ("dataset", "data_dir", "protocol", "mirror"):
@@ -49,6 +51,8 @@ def main():
         print(f"the run has not ended: this is its checkpoint of step {step:,}")
     result, pictures = assessment.evaluate(model, dataset, protocol, run.mirror)
     result["run"] = workspace.run_facts(workdir, step)
+    if pretrained.is_name(FLAGS.workdir):
+        result["run"]["name"] = FLAGS.workdir
     if FLAGS.note is not None:
         result["run"]["note"] = FLAGS.note
     path = pathlib.Path(FLAGS.output or pathlib.Path(workdir) / "evaluation.json")

@@ -64,9 +64,6 @@ class Muon(keras.optimizers.Muon):
             kernel's norm has no effect but to shrink the steps as it grows.
         **kwargs: as `keras.optimizers.Muon`.
 
-    `get` takes three Newton-Schulz steps, as Jordan et al. do on CIFAR-10: the products are a fixed
-    cost of each step, 13 % of a `compact` step of 500 images of 16 px on two CPU cores with five.
-
     References:
         Jordan et al., "Muon" (2024); Liu et al., arXiv 2502.16982, for the update's scale where
         the norm is free.
@@ -104,6 +101,7 @@ def get(
     weight_decay=0.0,
     adam_ratio=1.0,
     fixed_norm=False,
+    ns_steps=5,
     ema=0.0,
 ):
     """An optimiser by name.
@@ -117,6 +115,8 @@ def get(
         adam_ratio: float; with muon, the rate of what is not a convolution kernel, as a ratio to
             `learning_rate`.
         fixed_norm: bool, of muon.
+        ns_steps: int, of muon: Newton-Schulz steps of the orthogonalisation. Their products are a
+            fixed cost of each update; 3 to 5 are usual.
         ema: float, momentum of an exponential moving average of the weights; 0 for none.
 
     Returns:
@@ -139,7 +139,7 @@ def get(
             momentum=momentum,
             adam_weight_decay=weight_decay or None,
             adam_beta_2=0.98,
-            ns_steps=3,
+            ns_steps=ns_steps,
             adam_lr_ratio=adam_ratio,
             fixed_norm=fixed_norm,
             **options,

@@ -68,7 +68,7 @@ def workdir_flag():
         "workdir",
         None,
         "The run's folder: checkpoints, logs, model, results. Default when training: "
-        "runs/DATASET-BACKBONE-BITS.",
+        "runs/DATASET-BACKBONE-BITS. Of a model that ships with dah_tf: pretrained:NAME.",
     )
 
 
@@ -97,6 +97,7 @@ def training_flags():
     flags.DEFINE_boolean(
         "fixed_norm", False, "muon: hold each convolution kernel's norm (BatchNorm must follow)."
     )
+    flags.DEFINE_integer("ns_steps", 5, "muon: Newton-Schulz steps of an update.", 1)
     flags.DEFINE_float("ema", 0.0, "Momentum of averaged weights; 0: none.", 0.0, 1.0)
     flags.DEFINE_float("freeze_epochs", 0.0, "First epochs that train only the head.", 0.0)
     flags.DEFINE_enum(

@@ -245,6 +245,7 @@ def compile_model(model, options, steps):
         weight_decay=options.weight_decay,
         adam_ratio=options.adam_ratio,
         fixed_norm=options.fixed_norm,
+        ns_steps=options.ns_steps,
         ema=options.ema,
     )
     model.compile(optimizer=optimizer)

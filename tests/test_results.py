@@ -11,7 +11,7 @@ spec = importlib.util.spec_from_file_location("results", ROOT / "tools" / "resul
 results = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(results)
 
-FILES = sorted(results.RESULTS.glob("*.json"))
+FILES = sorted([*results.RESULTS.glob("*.json"), *results.SHIPPED.glob("*/evaluation.json")])
 
 
 def test_readme_holds_the_files_table():
@@ -19,7 +19,7 @@ def test_readme_holds_the_files_table():
     assert results.with_table(readme, results.table()) == readme, "run python tools/results.py"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_a_result_says_what_it_must(path):
     result = json.loads(path.read_text())
     run = result["run"]
@@ -52,7 +52,12 @@ def test_a_table_by_hand(tmp_path):
         "precision_within_radius_2": None,
     }
     (tmp_path / "one.json").write_text(json.dumps(result))
-    line = results.table(tmp_path).splitlines()[-1]
+    shipped = tmp_path / "shipped" / "two" / "evaluation.json"
+    shipped.parent.mkdir(parents=True)
+    shipped.write_text(json.dumps({**result, "bits": 48}))
+    line, ready_made = results.table(tmp_path, tmp_path / "shipped").splitlines()[-2:]
+    assert "| 48 |" in ready_made
+    assert "[pretrained:two](dah_tf/pretrained/two/evaluation.json)" in ready_made
     assert line == (
         "| cifar10 (JPEG q75), `full`, seed 3 | compact + CBAM | 36 | **91.23** (90.00 to 92.00) | "
         "50.00 | – | – | 12,345 | 2 min | 2 CPU cores | [one](configs/results/one.json) |"

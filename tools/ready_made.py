@@ -1,10 +1,10 @@
 """Puts a trained model into the package: `pretrained:NAME`.
 
     python tools/ready_made.py runs/cifar10-compact-36 cifar10-compact-36
-    python -m dah_tf.evaluate --workdir=pretrained:cifar10-compact-36 --data_dir=... \
-        --output=dah_tf/pretrained/cifar10-compact-36/evaluation.json
+    python -m dah_tf.evaluate --workdir=pretrained:cifar10-compact-36 --output=runs/ready.json
+    cp runs/ready.json dah_tf/pretrained/cifar10-compact-36/evaluation.json
 
-Kernels are stored as float16, vectors (biases, BatchNorm) as float32. The second command replaces
+Kernels are stored as float16, vectors (biases, BatchNorm) as float32. The other commands replace
 the run's figures by those of the weights that are shipped.
 """
 
@@ -21,16 +21,16 @@ from dah_tf import pretrained, runlog, workspace
 from dah_tf.errors import UserError
 
 LARGEST = 8_000_000  # bytes
+SHIPPED = pathlib.Path(__file__).resolve().parent.parent / "dah_tf" / "pretrained"
 
 
 def main(run, name):
-    run, folder = pathlib.Path(run), pretrained.SHIPPED / name
+    run, folder = pathlib.Path(run), SHIPPED / name
     model, step = workspace.load_model(run)
     if step is not None:
         raise UserError(f"{run} has not ended: it is at step {step:,}")
     content = json.loads((run / pretrained.FLAGS).read_text())
     content["flags"].update(dict.fromkeys(workspace.LOCAL_FLAGS & content["flags"].keys()))
-    content["flags"]["precision"] = "float32"
     folder.mkdir(exist_ok=True)
     workspace.write_json(folder / pretrained.FLAGS, content)
     last = runlog.last_record(run / pretrained.LAST)

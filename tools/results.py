@@ -3,8 +3,8 @@
     python tools/results.py RUN_FOLDER...   takes over each run's evaluation.json
     python tools/results.py                 only writes the table anew
 
-A result is stored as configs/results/NAME.json, NAME being the run folder's. The table stands in
-README.md between two comments.
+A result is stored as configs/results/NAME.json, NAME being the run folder's; those of the models
+that ship with the package lie beside them. The table stands in README.md between two comments.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "configs" / "results"
+SHIPPED = ROOT / "dah_tf" / "pretrained"
 START, END = "<!-- results -->", "<!-- /results -->"
 COLUMNS = (
     "data, protocol",
@@ -35,7 +36,7 @@ def percent(value):
     return "–" if value is None else f"{100 * value:.2f}"
 
 
-def row(name, result):
+def row(link, result):
     """Cells of one result, in the order of `COLUMNS`."""
     run, score = result["run"], result["map"]
     flags = run["flags"]
@@ -55,13 +56,17 @@ def row(name, result):
         f"{run['images_seen']:,}",
         minutes,
         run["hardware"],
-        f"[{name}](configs/results/{name}.json)",
+        link,
     )
 
 
-def table(folder=RESULTS):
-    """The Markdown table of a folder of results, by data, protocol, network and bits."""
-    rows = [row(path.stem, json.loads(path.read_text())) for path in sorted(folder.glob("*.json"))]
+def table(folder=RESULTS, shipped=SHIPPED):
+    """The Markdown table of two folders of results, by data, protocol, network and bits."""
+    files = {f"[{path.stem}](configs/results/{path.name})": path for path in folder.glob("*.json")}
+    for path in shipped.glob("*/evaluation.json"):
+        name = path.parent.name
+        files[f"[pretrained:{name}](dah_tf/pretrained/{name}/{path.name})"] = path
+    rows = [row(link, json.loads(path.read_text())) for link, path in sorted(files.items())]
     rows.sort(key=lambda cells: (cells[0], cells[1], int(cells[2])))
     lines = [COLUMNS, ["---"] * len(COLUMNS), *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)

@@ -14,7 +14,7 @@ import tempfile
 
 import numpy as np
 
-from dah_tf import durable
+from dah_tf import durable, pretrained
 from dah_tf.encoding import sources, store
 from dah_tf.encoding.encoder import BATCH, equal_codes, find_model
 from dah_tf.errors import UserError
@@ -200,7 +200,8 @@ def run(
             "directory": None if fixed else os.getcwd(),
         },
         "bits": description["bits"],
-        "model": str(path.absolute()),
+        # A name, where the model ships with the package: other machines unpack it themselves.
+        "model": str(model if pretrained.is_name(model) else path.absolute()),
     }
     if runtime and not equal_codes(runtime, description):
         facts["settings"]["runtime"] = runtime

@@ -7,10 +7,12 @@ from them, in the user's cache, the folder that the run had: `model.keras` and `
 """
 
 import hashlib
+import importlib.metadata
 import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 from dah_tf import __version__
 from dah_tf.errors import UserError
@@ -49,18 +51,19 @@ def folder(path):
     if name not in names():
         known = ", ".join(PREFIX + each for each in names()) or "none"
         raise UserError(f"there is no ready-made model {name!r}; known: {known}")
-    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dah_tf"
-    made = cache / f"{name}-{_version(SHIPPED / name)}"
-    if not made.is_dir():
+    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    made = cache / "dah_tf" / f"{name}-{_version(SHIPPED / name)}"
+    if not os.path.isdir(made):
         print(f"unpacking {path} to {made}, once", file=sys.stderr)
         try:
-            cache.mkdir(parents=True, exist_ok=True)
+            made.parent.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=made.parent).close()
         except OSError as error:
             raise UserError(
-                f"cannot write to {cache} ({error.strerror}); set XDG_CACHE_HOME to a folder"
+                f"cannot write to {made.parent} ({error.strerror}); set XDG_CACHE_HOME to a folder"
             ) from error
-        # Of its own: this process may run Keras on JAX, in bfloat16 or not at all.
-        environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+        # Of its own: this process may run Keras on JAX, hold the GPU, or not need Keras at all.
+        environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"}
         command = [sys.executable, "-m", "dah_tf.pretrained", name, str(made)]
         done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
         if done.returncode:
@@ -76,7 +79,8 @@ def exported(path):
 
 def _version(shipped):
     """Names what a folder in the cache was made from."""
-    digest = hashlib.sha256(__version__.encode())
+    versions = [importlib.metadata.version(package) for package in ("keras", "tensorflow")]
+    digest = hashlib.sha256(" ".join([__version__, *versions]).encode())
     for part in (FLAGS, RESULT, LAST, WEIGHTS):
         digest.update((shipped / part).read_bytes())
     return digest.hexdigest()[:12]

@@ -1,6 +1,5 @@
 """Builds a ready-made model's work folder: `python -m dah_tf.pretrained NAME FOLDER`."""
 
-import contextlib
 import os
 import pathlib
 import shutil
@@ -8,7 +7,7 @@ import tempfile
 
 import numpy as np
 
-from dah_tf import options, pretrained
+from dah_tf import durable, options, pretrained
 from dah_tf.errors import UserError
 
 
@@ -20,9 +19,15 @@ def main(arguments):
         with tempfile.TemporaryDirectory(prefix=".", dir=output.parent) as hidden:
             made = pathlib.Path(hidden) / output.name
             build(pretrained.SHIPPED / name, made)
-            with contextlib.suppress(FileExistsError):  # another process was first
-                if not output.exists():
-                    os.rename(made, output)
+            for folder, _, files in os.walk(made):
+                for file in (*files, "."):
+                    durable.sync(pathlib.Path(folder, file))
+            try:
+                os.rename(made, output)
+            except OSError:
+                if not output.is_dir():  # else another process was first
+                    raise
+            durable.sync(output.parent)
     except OSError as error:
         raise UserError(f"cannot write {output}: {error.strerror or error}") from error
 
