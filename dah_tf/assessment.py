@@ -21,8 +21,8 @@ def evaluate(model, dataset, protocol, mirror=False):
 
     Returns:
         `(result, pictures)`: the dict from `evaluation.evaluate` with `accuracy` of the
-        classifier on the queries, `margin`, `references`, `mirror`, `model` and `data`; and the arrays of
-        example retrievals, see `examples`.
+        classifier on the queries, `margin`, `references`, `mirror`, `model` and `data`; and the
+        arrays of example retrievals, see `examples`.
     """
     features = len(protocol.database) * model.backbone.output_shape[-1] <= references.FLOATS
     query, _ = outputs(model, dataset, protocol.query, mirror, features)

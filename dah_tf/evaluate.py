@@ -1,7 +1,8 @@
 """Measures a trained model's retrieval quality: `python -m dah_tf.evaluate --workdir=DIR`.
 
-Writes DIR/evaluation.json and DIR/examples.npz, and prints a table. The run's own data and protocol are used unless
---dataset, --data_dir or --protocol name others.
+Writes DIR/evaluation.json and DIR/examples.npz, and prints a table. The run's own data and protocol
+are used unless --dataset, --data_dir or --protocol name others. A model that ships with dah_tf,
+--workdir=pretrained:NAME, keeps its own figures and needs --output.
 """
 
 import pathlib

@@ -280,8 +280,8 @@ def announce(options, dataset, protocol, model, plan, steps, precision, replicas
         (
             "network",
             (
-                f"{options.backbone}{' + CBAM' if has_attention(model) else ''}, {options.bits} bits, "
-                f"{count:,} trainable parameters"
+                f"{options.backbone}{' + CBAM' if has_attention(model) else ''}, "
+                f"{options.bits} bits, {count:,} trainable parameters"
             ),
         ),
         (

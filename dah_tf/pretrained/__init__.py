@@ -1,8 +1,9 @@
 """Ready-made models: `pretrained:NAME` stands for the work folder of a run that ships with dah_tf.
 
-A model lies beside this file as `NAME/`: `flags.json`, `evaluation.json` and the last line of
-`metrics.jsonl` as the run left them, and `weights.npz`. On first use a process of its own builds
-from them, in the user's cache, the folder that the run had: `model.keras` and `export/1/`.
+A model lies beside this file as `NAME/`: `flags.json` and the last line of `metrics.jsonl` as the
+run left them, `weights.npz`, and `evaluation.json` of these weights. On first use a process of its
+own builds from them, in the user's cache, the folder that the run had, with `model.keras` and
+`export/1/`.
 `tools/ready_made.py` adds a model.
 """
 

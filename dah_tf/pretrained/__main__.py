@@ -1,5 +1,6 @@
 """Builds a ready-made model's work folder: `python -m dah_tf.pretrained NAME FOLDER`."""
 
+import json
 import os
 import pathlib
 import shutil
@@ -34,8 +35,6 @@ def main(arguments):
 
 def build(shipped, made):
     """Makes the folder of a run from what is shipped of it."""
-    import json
-
     from dah_tf import workspace
     from dah_tf.serving import export
 
