@@ -12,6 +12,7 @@ from keras import layers
 from dah_tf.layers import (
     CBAM,
     BatchNorm,
+    Conv3x3,
     PartialIdentity,
     PixelTransform,
     SeparableBottleneck,
@@ -72,14 +73,7 @@ def compact(channels=3, attention=False, widths=(64, 256, 256)):
     for stage, width in enumerate(widths, start=1):
         for part in (1, 2):
             name = f"stage{stage}_{part}"
-            x = layers.Conv2D(
-                width,
-                3,
-                padding="same",
-                use_bias=False,
-                kernel_initializer=PartialIdentity(),
-                name=f"{name}_conv",
-            )(x)
+            x = Conv3x3(width, kernel_initializer=PartialIdentity(), name=f"{name}_conv")(x)
             if part == 1:
                 x = layers.MaxPooling2D(name=f"{name}_pool")(x)
             x = BatchNorm(momentum=0.6, name=f"{name}_norm")(x)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dah_tf import layers
+from dah_tf.layers import convolution
 
 X = np.random.default_rng(0).normal(size=(3, 5, 6, 8)).astype("float32")
 
@@ -165,7 +166,74 @@ def test_batch_norm_keeps_float32_statistics_under_bfloat16():
     np.testing.assert_allclose(layer.moving_variance, exact.var(axis=(0, 1, 2)), rtol=1e-3)
 
 
+@pytest.mark.parametrize("tile", range(1, 8))
+def test_minimal_filtering_is_the_correlation(tile):
+    of_input, of_kernel, of_output = convolution.minimal_filtering(tile)
+    rng = np.random.default_rng(tile)
+    inputs, kernel = rng.normal(size=tile + 2), rng.normal(size=3)
+    outputs = of_output @ ((of_kernel @ kernel) * (of_input @ inputs))
+    np.testing.assert_allclose(outputs, np.correlate(inputs, kernel, "valid"), atol=1e-12)
+
+
+# Sides that one tile covers, several tiles, and tiles that reach over the edge.
+@pytest.mark.parametrize("sides", [(1, 2), (3, 4), (7, 5), (6, 15), (11, 17)])
+def test_winograd_equals_the_direct_convolution_in_values_and_gradients(sides):
+    import tensorflow as tf
+
+    rng = np.random.default_rng(0)
+    x, kernel, weights = (
+        tf.constant(rng.normal(size=shape).astype("float32"))
+        for shape in ((2, *sides, 16), (3, 3, 16, 8), (2, *sides, 8))
+    )
+
+    def run(function):
+        with tf.GradientTape() as tape:
+            tape.watch([x, kernel])
+            y = function(x, kernel)
+            loss = tf.reduce_sum(y * weights)
+        return [np.array(each) for each in (y, *tape.gradient(loss, [x, kernel]))]
+
+    def direct(x, kernel):
+        return tf.nn.conv2d(x, kernel, 1, "SAME")
+
+    ours, theirs = run(convolution.winograd), run(direct)
+    np.testing.assert_allclose(theirs[0], conv2d(np.array(x), np.array(kernel)), atol=1e-4)
+    for a, b in zip(ours, theirs, strict=True):
+        assert np.sqrt(np.mean((a - b) ** 2)) < 3e-4 * np.std(b)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "channels", "side", "training", "direct"),
+    [
+        ("float32", 64, 7, True, False),
+        ("float32", 64, 7, False, True),
+        ("float32", 32, 7, True, True),
+        ("float32", 64, 2, True, True),
+        ("mixed_bfloat16", 64, 7, True, True),
+    ],
+)
+def test_conv3x3_is_kerass_and_multiplies_by_winograd_where_it_pays(
+    dtype, channels, side, training, direct
+):
+    import tensorflow as tf
+
+    layer = layers.Conv3x3(64, dtype=dtype)
+    keras_layer = keras.layers.Conv2D(64, 3, padding="same", use_bias=False, dtype=dtype)
+    for each in (layer, keras_layer):
+        each.build((None, side, side, channels))
+    keras_layer.set_weights(layer.get_weights())
+    x = np.random.default_rng(0).normal(size=(2, side, side, channels)).astype("float32")
+    run = tf.function(lambda x: layer(x, training=training))
+    kinds = {each.type for each in run.get_concrete_function(x).graph.get_operations()}
+    assert ("Conv2D" in kinds) == direct
+    ours, theirs = (np.array(keras.ops.cast(y, "float32")) for y in (run(x), keras_layer(x)))
+    if direct:
+        np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)
+
+
 LAYERS = [
+    layers.Conv3x3(4),
     layers.ShrinkSigmoid(),
     layers.HashHead(5),
     layers.ChannelAttention(reduction=4),

@@ -21,11 +21,12 @@ FORWARD, FILTER, INPUT = (
     "convolution, filter grad",
     "convolution, input grad",
 )
+WINOGRAD = "convolution, Winograd"
 DEPTHWISE, NORM, POOL = "depthwise convolution", "batch normalisation", "pooling"
 ELEMENTWISE, PRODUCT, LOSS = "element-wise, reductions", "matrix product", "loss"
 OPTIMISER_PRODUCT, OPTIMISER = "optimiser, products", "optimiser, other"
 AUGMENTATION, PIPELINE, REST = "augmentation", "input pipeline", "rest"
-PARTS = (FORWARD, FILTER, INPUT, DEPTHWISE, NORM, POOL, ELEMENTWISE, PRODUCT, LOSS)
+PARTS = (FORWARD, FILTER, INPUT, WINOGRAD, DEPTHWISE, NORM, POOL, ELEMENTWISE, PRODUCT, LOSS)
 PARTS += (OPTIMISER_PRODUCT, OPTIMISER, AUGMENTATION, PIPELINE, REST)
 
 CONVOLUTIONS = {
@@ -67,6 +68,8 @@ def part(kind, name, optimizer, layers):
         return LOSS
     if kind in CONVOLUTIONS:
         return CONVOLUTIONS[kind]
+    if kind in (*PRODUCTS, "Transpose") and any(each.endswith("conv") for each in scopes[:-1]):
+        return WINOGRAD
     if kind in PRODUCTS:
         return PRODUCT
     if "BatchNorm" in kind or any(each.endswith("norm") for each in scopes[:-1]):

@@ -5,6 +5,7 @@ Importing them makes them known to Keras, so that saved models load.
 
 from dah_tf.layers.attention import CBAM, ChannelAttention, SpatialAttention
 from dah_tf.layers.bottleneck import SeparableBottleneck
+from dah_tf.layers.convolution import Conv3x3
 from dah_tf.layers.hashing import HashHead, ShrinkSigmoid
 from dah_tf.layers.initializers import PartialIdentity
 from dah_tf.layers.normalization import BatchNorm
@@ -16,6 +17,7 @@ __all__ = [
     "PACKAGE",
     "BatchNorm",
     "ChannelAttention",
+    "Conv3x3",
     "HashHead",
     "PartialIdentity",
     "PixelTransform",
