@@ -52,6 +52,8 @@ def evaluate(
         have fewer than 1,000 relevant items;
         `precision_within_radius_2`: float, empty results as 0;
         `within_radius`: list of dicts, radius 0 to 4;
+        `distances`: shares of the pairs of a query and a relevant item (`relevant`), and of the
+        other pairs (`others`), at each distance from 0 to `bits`, and their mean distances;
         `bit_balance`: `ones` and `ones_per_zero` by bit, their extremes, `dead` bits;
         `codes`: distinct ones, collisions, entropy, correlation, distances to class centres;
         `top_curve` (the top 1,000), `rank_curve` (some 100 ranks over the whole database),
@@ -90,6 +92,7 @@ def evaluate(
         f"precision_at_{TOP}_limit": reachable,
         "precision_within_radius_2": float(radii.precision[min(2, bits)]),
         "within_radius": within,
+        "distances": _distances(*histograms),
         "bit_balance": _balance(database_codes, bits),
         "codes": _codes(database_codes, database_labels, bits),
         "top_curve": _points(curve, points),
@@ -122,6 +125,16 @@ def _points(curve, places):
 
 def _radius(curve, radius):
     return {"radius": radius, **{n: float(v[radius]) for n, v in curve._asdict().items()}}
+
+
+def _distances(relevant, total):
+    found = {"relevant": relevant.sum(axis=0), "others": (total - relevant).sum(axis=0)}
+    shares = {name: counts / max(counts.sum(), 1) for name, counts in found.items()}
+    means = {
+        f"{name}_mean": share @ np.arange(len(share)) if found[name].any() else None
+        for name, share in shares.items()
+    }
+    return {**{name: list(share) for name, share in shares.items()}, **means}
 
 
 def _balance(packed, bits):

@@ -42,6 +42,12 @@ def result(bits=12, average=0.9, seed=0, attention=True, **more):
         },
         "per_class": [{"class": "cat", "map": 0.8}, {"class": "dog", "map": None}],
         "class_distances": [[1.0, 3.0], [3.0, None]],
+        "distances": {
+            "relevant": list(np.eye(bits + 1)[1]),
+            "others": list(np.eye(bits + 1)[3]),
+            "relevant_mean": 1.0,
+            "others_mean": 3.0,
+        },
         "margin": {"edges": [0, 0.1, 0.25], "share": [0.2, 0.8], "mean": 0.17},
         "references": {
             "one_hot": {"bits": 2, "map": bounds(0.87), "precision_at_1000": bounds(0.9)},

@@ -38,6 +38,12 @@ def test_by_hand():
     assert [row["precision"] for row in result["within_radius"]] == [1, 0.5, 0.5, 2 / 3, 0.5]
     assert result["bit_balance"]["ones"] == [0.5] * 4
     assert result["bit_balance"]["dead"] == 0
+    assert result["distances"] == {
+        "relevant": [0.5, 0, 0, 0.5, 0],
+        "others": [0, 0.5, 0, 0, 0.5],
+        "relevant_mean": 1.5,
+        "others_mean": 2.5,
+    }
     assert result["protocol"] == PROTOCOL
     assert (result["queries"], result["database"], result["bits"]) == (2, 4, 4)
     assert result["top_curve"]["n"] == [1, 2]

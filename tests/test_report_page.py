@@ -173,7 +173,8 @@ def test_pictures(report, markdown):
     kinds = {re.sub(r"^\d+-cifar10-(full|own)-(run-\d+-)?|\.png$", "", name) for name in names}
     assert kinds == {
         *("map", "radius-2", "precision-recall-rank", "precision-recall-radius", "top-n"),
-        *("uniformity", "margins", "per-class", "validation", "training", "classes", "examples"),
+        *("uniformity", "distances", "margins"),
+        *("per-class", "validation", "training", "classes", "examples"),
     }
     for name in names:
         width, height, values = read_png((report / name).read_bytes())
@@ -218,6 +219,7 @@ def test_wrong_kinds_are_drawn_around(tmp_path):
         "class_distances": [[1.0], [2.0, 3.0]],
         "per_class": [3, {"class": None}],
         "bit_balance": {"ones": [None, 1.0], "ones_per_zero": [None, None]},
+        "distances": {"relevant": [0.5, None], "others": [1]},
         "margin": {"edges": [0, 1], "share": [0.1, 0.2]},
     }
     logs(store(tmp_path / "odd", result(**odd)))

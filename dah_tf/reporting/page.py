@@ -215,6 +215,13 @@ def _codes(section, looks):
         tables.code_health(section),
         _picture(
             section,
+            "distances",
+            plots.distances(section, looks),
+            "Distances from the queries to their relevant items, and by the thin lines to all others: "
+            "the less they overlap, the better. Mean over seeds.",
+        ),
+        _picture(
+            section,
             "margins",
             plots.margins(section, looks),
             "Margins: how far the hash values lie from the threshold. Values near 0 are bits that "

@@ -185,6 +185,26 @@ def uniformity(section, styles):
 
 
 @canvas.drawing
+def distances(section, styles):
+    """Shares of the pairs of a query and an item at each distance: relevant ones and others."""
+
+    def draw(axis, runs, style):
+        found = curves(runs, ("distances", "relevant"), ("distances", "others"))
+        if axis and found:
+            relevant, others = found[0]
+            axis.plot(100 * relevant, **style.line)
+            axis.plot(100 * others, **style.line, linewidth=0.8)
+        return bool(found)
+
+    figure, axes = _by_length(section, styles, draw)
+    for axis in axes:
+        axis.set(xlabel="Hamming distance, bits", ylabel="Share of pairs, %")
+        axis.set_xlim(left=0)
+        axis.set_ylim(bottom=0)
+    return canvas.png(figure) if figure else None
+
+
+@canvas.drawing
 def margins(section, styles):
     """How far the hash values are from the threshold 1/2."""
 

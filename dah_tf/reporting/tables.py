@@ -255,6 +255,8 @@ def code_health(section):
         ("Mean |correlation|", ("codes", "correlation_mean"), decimal),
         ("Largest |correlation|", ("codes", "correlation_max"), decimal),
         ("Bits from class centre", ("codes", "distance_to_centre"), decimal),
+        ("Bits to relevant items", ("distances", "relevant_mean"), decimal),
+        ("Bits to others", ("distances", "others_mean"), decimal),
         ("Mean margin", ("margin", "mean"), decimal),
     ]
     rows = []
