@@ -53,8 +53,8 @@ def compact(channels=3, attention=False, widths=(64, 256, 256)):
     """A plain 3x3 network for CPUs: a frozen whitening stem and three stages.
 
     The stem's filters are the whitened principal directions of 2x2 patches, and their negatives;
-    `whiten` sets them from images. A stage is convolution, 2x2 max-pooling, BN, ReLU,
-    convolution, BN, ReLU; a global max-pooling follows. Each convolution starts as the identity
+    `whiten` sets them from images. A stage is convolution, 2x2 max-pooling, BN, GELU,
+    convolution, BN, GELU; a global max-pooling follows. Each convolution starts as the identity
     on as many channels as it can.
 
     Args:
@@ -77,7 +77,7 @@ def compact(channels=3, attention=False, widths=(64, 256, 256)):
             if part == 1:
                 x = layers.MaxPooling2D(name=f"{name}_pool")(x)
             x = BatchNorm(momentum=0.6, name=f"{name}_norm")(x)
-            x = layers.ReLU(name=f"{name}_relu")(x)
+            x = layers.Activation("gelu", name=f"{name}_gelu")(x)
         if attention:
             x = CBAM(name=f"stage{stage}_cbam")(x)
     x = layers.GlobalMaxPooling2D(name="pool")(x)

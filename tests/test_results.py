@@ -1,4 +1,4 @@
-"""README's table of results is what the stored files say."""
+"""README's tables of results are what the stored files say."""
 
 import importlib.util
 import json
@@ -11,12 +11,12 @@ spec = importlib.util.spec_from_file_location("results", ROOT / "tools" / "resul
 results = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(results)
 
-FILES = sorted([*results.RESULTS.glob("*.json"), *results.SHIPPED.glob("*/evaluation.json")])
+FILES = sorted([*results.RESULTS.rglob("*.json"), *results.SHIPPED.glob("*/evaluation.json")])
 
 
-def test_readme_holds_the_files_table():
+def test_readme_holds_the_files_tables():
     readme = (ROOT / "README.md").read_text()
-    assert results.with_table(readme, results.table()) == readme, "run python tools/results.py"
+    assert results.with_tables(readme) == readme, "run python tools/results.py"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
@@ -66,3 +66,28 @@ def test_a_table_by_hand(tmp_path):
     assert results.with_table(text, "new") == "a\n<!-- results -->\nnew\n<!-- /results -->\nb"
     with pytest.raises(ValueError, match="README"):
         results.with_table("nothing", "new")
+
+
+def test_an_ablation_by_hand(tmp_path):
+    def store(name, average, **flags):
+        result = {
+            "run": {"flags": {"seed": 0, "t": None, "attention": False, **flags}, "seconds": 90.0},
+            "map": {"expected": average},
+            "accuracy": 0.5,
+            "distances": {"relevant_mean": 2.04, "others_mean": 11.0},
+            "bit_balance": {"ones": [0.25, 0.5, average]},
+        }
+        (tmp_path / f"{name}.json").write_text(json.dumps(result))
+
+    store("base", 0.75)
+    store("base-1", 0.7, seed=1, workdir="elsewhere")
+    store("wide", 0.6, t=10.0, attention=True)
+    _, _, base, wide = results.ablation(tmp_path).splitlines()
+    assert base == (
+        "| base | 0, 1 | 72.50 (70.00 to 75.00) | 50.00 (50.00 to 50.00) | 2.0 (2.0 to 2.0) | "
+        "11.0 (11.0 to 11.0) | 0.25 to 0.75 | 1.5 (1.5 to 1.5) min |"
+    )
+    assert wide == (
+        "| `--attention=true`, `--t=10.0` | 0 | 60.00 | 50.00 | 2.0 | 11.0 | 0.25 to 0.60 | "
+        "1.5 min |"
+    )

@@ -21,8 +21,11 @@ def export_model(folder, seed=1, bits=BITS, mirror=False, **options):
     backbone = backbones.compact(3, widths=(8, 16, 16))
     model = HashModel(backbone, bits, len(CLASSES), SIZE)
     logits = model.outputs(pictures(60))["logits"]
-    # Each bit's threshold lies in the middle of what it sees: no bit is constant.
-    model.hash_head.dense.bias.assign(-np.median(logits, axis=0))
+    # What each bit sees is spread around its threshold, as a trained model's is.
+    scale = 1 / logits.std(axis=0)
+    dense = model.hash_head.dense
+    dense.kernel.assign(dense.kernel * scale)
+    dense.bias.assign(-np.median(logits, axis=0) * scale)
     export.save(model, folder, class_names=CLASSES, mirror=mirror, **options)
     return folder
 

@@ -1,22 +1,27 @@
-"""Keeps results in the repository, and README's table of them equal to the files.
+"""Keeps results in the repository, and README's tables of them equal to the files.
 
-    python tools/results.py RUN_FOLDER...   takes over each run's evaluation.json
-    python tools/results.py                 only writes the table anew
+    python tools/results.py RUN_FOLDER...              takes over each run's evaluation.json
+    python tools/results.py --ablation RUN_FOLDER...   likewise, as a run of the ablation
+    python tools/results.py                            only writes the tables anew
 
 A result is stored as configs/results/NAME.json, NAME being the run folder's; those of the models
-that ship with the package lie beside them. The table stands in README.md between two comments.
+that ship with the package lie beside them. The ablation's are in configs/results/ablation, of
+which `base` is what the others are compared with: a row tells in which flags they differ from it.
+The tables stand in README.md between two comments.
 """
 
 import argparse
 import json
 import pathlib
 import re
+import statistics
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "configs" / "results"
+ABLATION = RESULTS / "ablation"
 SHIPPED = ROOT / "dah_tf" / "pretrained"
-START, END = "<!-- results -->", "<!-- /results -->"
+UNCOMPARED = {"seed", "workdir", "data_dir", "note", "output"}
 COLUMNS = (
     "data, protocol",
     "network",
@@ -29,6 +34,16 @@ COLUMNS = (
     "training",
     "hardware",
     "file",
+)
+ABLATION_COLUMNS = (
+    "flags",
+    "seeds",
+    "MAP",
+    "class accuracy",
+    "distance within a class",
+    "between classes",
+    "ones of a bit, least to most",
+    "training",
 )
 
 
@@ -68,30 +83,83 @@ def table(folder=RESULTS, shipped=SHIPPED):
         files[f"[pretrained:{name}](dah_tf/pretrained/{name}/{path.name})"] = path
     rows = [row(link, json.loads(path.read_text())) for link, path in sorted(files.items())]
     rows.sort(key=lambda cells: (cells[0], cells[1], int(cells[2])))
-    lines = [COLUMNS, ["---"] * len(COLUMNS), *rows]
+    return markdown(COLUMNS, rows)
+
+
+def ablation(folder=ABLATION):
+    """The Markdown table of the ablation: the base, then what differs from it, over the seeds."""
+    base = settings(json.loads((folder / "base.json").read_text()))
+    groups = {}
+    for path in sorted(folder.glob("*.json")):
+        result = json.loads(path.read_text())
+        changed = sorted(settings(result).items() - base.items())
+        name = ", ".join(f"`--{flag}={value}`" for flag, value in changed)
+        groups.setdefault(name or "base", []).append(result)
+    rows = [[name, *ablation_cells(results)] for name, results in groups.items()]
+    return markdown(ABLATION_COLUMNS, rows)
+
+
+def settings(result):
+    """The flags that may make a difference, as they are written on a command line."""
+    flags = result["run"]["flags"].items()
+    return {
+        name: str(value).lower() if isinstance(value, bool | None) else str(value)
+        for name, value in flags
+        if name not in UNCOMPARED
+    }
+
+
+def ablation_cells(results):
+    """Cells of the runs of one recipe, after its name: means, and the lowest to the highest."""
+
+    def over_runs(values, digits=2):
+        mean, low, high = statistics.mean(values), min(values), max(values)
+        spread = f" ({low:.{digits}f} to {high:.{digits}f})" if len(values) > 1 else ""
+        return f"{mean:.{digits}f}{spread}"
+
+    ones = [share for each in results for share in each["bit_balance"]["ones"]]
+    return (
+        ", ".join(str(seed) for seed in sorted(each["run"]["flags"]["seed"] for each in results)),
+        over_runs([100 * each["map"]["expected"] for each in results]),
+        over_runs([100 * each["accuracy"] for each in results]),
+        over_runs([each["distances"]["relevant_mean"] for each in results], 1),
+        over_runs([each["distances"]["others_mean"] for each in results], 1),
+        f"{min(ones):.2f} to {max(ones):.2f}",
+        f"{over_runs([each['run']['seconds'] / 60 for each in results], 1)} min",
+    )
+
+
+def markdown(header, rows):
+    lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
-def with_table(readme, text):
-    """README's text with the table in its place.
+def with_table(readme, text, name="results"):
+    """README's text with a table in its place.
 
     Raises:
         ValueError: the two comments are not there.
     """
-    pattern = re.compile(f"{re.escape(START)}\n.*?{re.escape(END)}", re.DOTALL)
+    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    pattern = re.compile(f"{re.escape(start)}\n.*?{re.escape(end)}", re.DOTALL)
     if not pattern.search(readme):
-        raise ValueError(f"README.md has no {START} ... {END}")
-    return pattern.sub(lambda _: f"{START}\n{text}\n{END}", readme)
+        raise ValueError(f"README.md has no {start} ... {end}")
+    return pattern.sub(lambda _: f"{start}\n{text}\n{end}", readme)
 
 
-def take(folder):
+def with_tables(readme):
+    """README's text with every table in its place."""
+    return with_table(with_table(readme, table()), ablation(), "ablation")
+
+
+def take(folder, target=RESULTS):
     """Copies a run's result, if it says what a result must say."""
     path = pathlib.Path(folder) / "evaluation.json"
     result = json.loads(path.read_text())
     name = path.parent.resolve().name
     row(name, result)
-    RESULTS.mkdir(exist_ok=True)
-    target = RESULTS / f"{name}.json"
+    target.mkdir(exist_ok=True)
+    target = target / f"{name}.json"
     target.write_text(json.dumps(result, indent=1) + "\n")
     return target
 
@@ -99,13 +167,15 @@ def take(folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("runs", nargs="*", help="run folders")
-    for run in parser.parse_args().runs:
+    parser.add_argument("--ablation", action="store_true", help="they are runs of the ablation")
+    options = parser.parse_args()
+    for run in options.runs:
         try:
-            print(take(run))
+            print(take(run, ABLATION if options.ablation else RESULTS))
         except (OSError, ValueError, KeyError) as error:
             sys.exit(f"error: {run} has no whole result ({error}); run dah_tf.evaluate on it")
     readme = ROOT / "README.md"
-    readme.write_text(with_table(readme.read_text(), table()))
+    readme.write_text(with_tables(readme.read_text()))
 
 
 if __name__ == "__main__":

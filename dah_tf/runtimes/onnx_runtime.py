@@ -1,5 +1,7 @@
 """ONNX, for ONNX Runtime and everything else that reads it."""
 
+import numpy as np
+
 TITLE = "ONNX Runtime"
 FILES = ("model.onnx",)
 EXTRA, PACKAGES = "onnx", ("onnxruntime",)
@@ -25,7 +27,10 @@ def convert(function):
     import tf2onnx
 
     proto, _ = tf2onnx.convert.from_function(
-        function, input_signature=function.input_signature, opset=OPSET
+        function,
+        input_signature=function.input_signature,
+        opset=OPSET,
+        custom_op_handlers={"Erfc": (_erfc, [])},
     )
     # tf2onnx calls outputs Identity, Identity:1, ...; structured ones come sorted by name.
     names = sorted(function.get_concrete_function().structured_outputs)
@@ -39,6 +44,14 @@ def convert(function):
                     node.input[place] = name
         output.name = name
     return proto
+
+
+def _erfc(graph, node, name, _):
+    """1 - erf(x), a part of GELU, which tf2onnx and ONNX do not have."""
+    graph.remove_node(name)
+    one = graph.make_const(f"{name}_one", np.array(1.0, np.float32))
+    erf = graph.make_node("Erf", node.input)
+    graph.make_node("Sub", [one.output[0], erf.output[0]], outputs=node.output, name=name)
 
 
 def load(folder, threads):

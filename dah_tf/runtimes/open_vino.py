@@ -22,12 +22,12 @@ def write(function, folder, images):
         openvino.save_model(model, folder / FILES[0], compress_to_fp16=False)
 
 
-def load(folder, threads, precision="f32"):
+def load(folder, threads, precision="f32", file=FILES[0]):
     """Runs in float32, which OpenVINO leaves on processors with bfloat16 unless it is told."""
     import openvino
 
     compiled = openvino.Core().compile_model(
-        folder / FILES[0],
+        folder / file,
         "CPU",
         {
             "INFERENCE_PRECISION_HINT": precision,
