@@ -46,20 +46,24 @@ def test_codes_are_the_models_on_1000_images(folder, name):
     assert all((folder / file).is_file() for file in facts["files"])
 
 
-def test_int8_says_how_it_differs(folder):
-    right, found = (Encoder(folder, name)(SAMPLES.queries) for name in (None, "litert_int8"))
+@pytest.mark.parametrize("name", ["litert_int8", "openvino_int8"])
+def test_int8_says_how_it_differs(folder, name):
+    right, found = (Encoder(folder, each)(SAMPLES.queries) for each in (None, name))
     # Where the value is not within rounding of 1/2, the packed bit is the value's.
     clear = np.abs(found["hash"] - 0.5) > 0.5 / 255 * 2
     bits = codes.unpack(found["codes"], BITS)
     assert np.all((found["hash"] > 0.5)[clear] == bits[clear]) and clear.mean() > 0.3
     differing = (np.unpackbits(right["codes"] ^ found["codes"])).sum() / (1000 * BITS)
-    facts = json.loads((folder / "dah.json").read_text())["formats"]["litert_int8"]
+    facts = json.loads((folder / "dah.json").read_text())["formats"][name]
     assert 0 < differing < 0.1
     assert facts["bits_differing"] == pytest.approx(differing)
     assert facts["map"]["queries"] == 1000 and facts["map"]["database"] == 90
     assert abs(facts["map"]["model"] - facts["map"]["format"]) < 0.05
-    sizes = [(folder / file).stat().st_size for file in ("model.int8.tflite", "model.tflite")]
-    assert sizes[0] < sizes[1]
+    small, large = (
+        (folder / runtimes.get(each).FILES[-1]).stat().st_size
+        for each in (name, name.removesuffix("_int8"))
+    )
+    assert small < large
 
 
 @pytest.mark.parametrize("name", list(runtimes.FORMATS))

@@ -3,12 +3,12 @@
     python tools/bench_encode.py [--networks=resnet30,compact,resnet50] [--rounds=5]
 
 Each network, of random weights, is exported and run at --image_size by: Keras' `predict`; the
-SavedModel in float32, and in bfloat16; ONNX Runtime; OpenVINO in float32, in bfloat16 and, from
-LiteRT's file, in int8; LiteRT in float32 and in int8. bfloat16 is left out where the processor does
-not multiply it. Printed are images a second, GFLOP/s (two a multiply-add) and these as a share of
-the fastest float32 matrix product of the same run, and the share of bits that differ from
-`predict`'s codes. Medians of rounds in which all rivals alternate; loading and first calls are not
-counted. --json=FILE has all values.
+SavedModel in float32, and in bfloat16; ONNX Runtime; OpenVINO in float32, in bfloat16 and in int8;
+LiteRT in float32 and in int8. bfloat16 is left out where the processor does not multiply it.
+Printed are images a second, GFLOP/s (two a multiply-add) and these as a share of the fastest
+float32 matrix product of the same run, and the share of bits that differ from `predict`'s codes.
+Medians of rounds in which all rivals alternate; loading and first calls are not counted.
+--json=FILE has all values.
 """
 
 import argparse
@@ -34,7 +34,7 @@ import tensorflow as tf
 
 from dah_tf import backbones, codes, describe, devices, runtimes
 from dah_tf.model import HashModel
-from dah_tf.runtimes import lite_rt_int8, open_vino
+from dah_tf.runtimes import open_vino
 from dah_tf.serving import export, parity
 
 BITS, CLASSES, SECONDS = 36, 10, 0.7  # the least that one measurement takes
@@ -65,7 +65,7 @@ def rivals(network, options, images, folder):
     model = make(network, options.image_size, images)
     labels = np.zeros(len(images), np.int32)
     samples = parity.Samples(images, images, labels, images[:8], labels[:8])
-    formats = ["savedmodel", "onnx", "openvino", "litert", "litert_int8"]
+    formats = list(runtimes.FORMATS)
     export.save(model, folder / "float32", formats=formats, samples=samples)
 
     def predict(pixels):
@@ -76,20 +76,16 @@ def rivals(network, options, images, folder):
         run = runtimes.load(name, folder / part)
         return lambda pixels: run(pixels)["codes"]
 
-    def openvino(file=open_vino.FILES[0], **more):
-        run = open_vino.load(folder / "float32", devices.cores(), file=file, **more)
-        # Of LiteRT's file, outputs have other names; the codes are those of type uint8.
-        return lambda pixels: next(v for v in run(pixels).values() if v.dtype == np.uint8)
-
     found = {"Keras predict": predict}
     found |= {f"{runtimes.get(name).TITLE}": opened(name) for name in formats}
-    found["OpenVINO int8"] = openvino(lite_rt_int8.FILES[0])
     if devices.bfloat16_is_fast():
         half = make(network, options.image_size, images, "mixed_bfloat16")
         half.set_weights(model.get_weights())
         export.save(half, folder / "bfloat16")
         found["TensorFlow bfloat16"] = opened("savedmodel", "bfloat16")
-        found["OpenVINO bfloat16"] = openvino(precision="bf16")
+        threads = devices.cores()
+        run = open_vino.load(folder / "float32", threads, precision="bf16")
+        found["OpenVINO bfloat16"] = lambda pixels: run(pixels)["codes"]
     return found, describe.multiply_adds(model.backbone, options.image_size)
 
 

@@ -89,7 +89,7 @@ def table(folder=RESULTS, shipped=SHIPPED):
 def ablation(folder=ABLATION):
     """The Markdown table of the ablation: the base, then what differs from it, over the seeds."""
     base = settings(json.loads((folder / "base.json").read_text()))
-    groups = {}
+    groups = {"base": []}
     for path in sorted(folder.glob("*.json")):
         result = json.loads(path.read_text())
         changed = sorted(settings(result).items() - base.items())
