@@ -232,6 +232,12 @@ def test_conv3x3_is_kerass_and_multiplies_by_winograd_where_it_pays(
     np.testing.assert_allclose(ours, theirs, atol=1e-3)
 
 
+@pytest.mark.parametrize("name", ["groups", "activation", "use_bias", "strides", "dilation_rate"])
+def test_conv3x3_refuses_what_its_transforms_are_not_made_for(name):
+    with pytest.raises(TypeError, match=name):
+        layers.Conv3x3(64, **{name: 2})
+
+
 LAYERS = [
     layers.Conv3x3(4),
     layers.ShrinkSigmoid(),

@@ -11,13 +11,24 @@ from dah_tf.layers.package import PACKAGE
 # Where polynomials are evaluated, in the order of growing rounding errors; one more is infinity.
 POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5, -0.25)
 LARGEST_TILE = len(POINTS) - 1
+# What the transforms are made for; not in a layer's arguments.
+FIXED = {
+    "kernel_size": 3,
+    "strides": 1,
+    "padding": "same",
+    "data_format": "channels_last",
+    "dilation_rate": 1,
+    "groups": 1,
+    "activation": None,
+    "use_bias": False,
+}
 # Below these the transforms cost more than the multiplications they save.
 FEWEST_CHANNELS, SMALLEST_SIDE = 64, 3
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class Conv3x3(keras.layers.Conv2D):
-    """A 3x3 convolution of stride 1 with zero padding and no bias.
+    """A 3x3 convolution of stride 1 with zero padding, no bias and no activation.
 
     Same weights and values as `keras.layers.Conv2D(filters, 3, padding="same", use_bias=False)`.
     In training on a CPU in float32 it multiplies by Winograd's minimal filtering where that
@@ -26,7 +37,7 @@ class Conv3x3(keras.layers.Conv2D):
 
     Args:
         filters: int, output channels.
-        **kwargs: as `keras.layers.Conv2D`, without what is fixed here.
+        **kwargs: as `keras.layers.Conv2D`, without those of `FIXED`.
 
     Call arguments:
         inputs: float tensor of shape `(n, h, w, channels)`.
@@ -35,17 +46,19 @@ class Conv3x3(keras.layers.Conv2D):
     Returns:
         Tensor of shape `(n, h, w, filters)`.
 
+    Raises:
+        TypeError: an argument of `FIXED`.
+
     References:
         Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (CVPR 2016).
     """
 
     def __init__(self, filters, **kwargs):
-        fixed = {"kernel_size": 3, "strides": 1, "padding": "same", "use_bias": False}
-        super().__init__(filters, **fixed, **kwargs)
+        super().__init__(filters, **FIXED, **kwargs)
 
     def call(self, inputs, training=None):
         if training and self._pays(inputs.shape):
-            return winograd(ops.cast(inputs, self.compute_dtype), self.kernel)
+            return winograd(inputs, self.kernel)
         return super().call(inputs)
 
     def _pays(self, shape):
@@ -59,10 +72,7 @@ class Conv3x3(keras.layers.Conv2D):
         )
 
     def get_config(self):
-        config = super().get_config()
-        for fixed in ("kernel_size", "strides", "padding", "use_bias"):
-            del config[fixed]
-        return config
+        return {name: value for name, value in super().get_config().items() if name not in FIXED}
 
 
 def winograd(inputs, kernel):
