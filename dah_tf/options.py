@@ -43,7 +43,10 @@ def model_flags():
     )
     flags.DEFINE_boolean("attention", True, "CBAM in resnet30 and compact (--noattention: none).")
     flags.DEFINE_string(
-        "backbone_weights", "none", "none, imagenet, or a .weights.h5 file for the backbone."
+        "backbone_weights",
+        "none",
+        "What the backbone starts from: none, imagenet, a .weights.h5 file, the folder of a run, "
+        "or pretrained:NAME.",
     )
     flags.DEFINE_float("phi1", 1.0, "Weight of W1, the pairwise distances (eq. 6).", 0.0)
     flags.DEFINE_float("phi2", 1.0, "Weight of W2, the ones in a pair's codes (eq. 6).", 0.0)

@@ -55,7 +55,8 @@ def _train(options, held):
             options,
             **{k: facts[k] for k in ["num_classes", "channels", "image_size", "multi_label"]},
         )
-        prepare_stem(model, dataset, protocol.train)
+        if options.backbone_weights == "none":
+            prepare_stem(model, dataset, protocol.train)
         workspace.compile_model(model, options, steps)
     workspace.record_flags(options.workdir, flags, facts, steps)
     report_skipped(options.workdir, dataset)

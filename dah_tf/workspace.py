@@ -7,11 +7,12 @@ checkpoints/  model.keras  evaluation.json  export/1/
 import datetime
 import importlib.metadata
 import json
+import os
 import pathlib
 import platform
 import types
 
-from dah_tf import __version__, durable
+from dah_tf import __version__, durable, pretrained
 from dah_tf.errors import UserError
 
 # What may change between the parts of one run.
@@ -202,14 +203,20 @@ def build_model(options, *, num_classes, channels, image_size, multi_label=False
             f"set --image_size={smallest}"
         )
     source = options.backbone_weights if weights and options.backbone_weights != "none" else None
+    trained = source is not None and (pretrained.is_name(source) or os.path.isdir(source))
     try:
         backbone = backbones.get(
-            options.backbone, channels=channels, attention=options.attention, weights=source
+            options.backbone,
+            channels=channels,
+            attention=options.attention,
+            weights=None if trained else source,
         )
     except (ValueError, OSError) as error:
         raise UserError(
             f"--backbone={options.backbone} --backbone_weights={options.backbone_weights}: {error}"
         ) from error
+    if trained:
+        take_backbone(backbone, source)
     return HashModel(
         backbone,
         bits=options.bits,
@@ -226,6 +233,29 @@ def build_model(options, *, num_classes, channels, image_size, multi_label=False
         cutout=options.cutout,
         name="hash_model",
     )
+
+
+def take_backbone(backbone, run):
+    """Gives a backbone the weights that a run's has at its end.
+
+    Args:
+        backbone: `keras.Model`.
+        run: path of the run's work folder, or "pretrained:NAME".
+
+    Raises:
+        UserError: no run, one that has not ended, or one of another backbone.
+    """
+    model, step = load_model(pretrained.folder(run))
+    if step is not None:
+        raise UserError(f"--backbone_weights={run}: its training has not ended")
+    theirs = model.backbone
+    if [(w.path, w.shape) for w in theirs.weights] != [(w.path, w.shape) for w in backbone.weights]:
+        raise UserError(
+            f"--backbone_weights={run} holds another backbone ({theirs.name}, "
+            f"{theirs.count_params():,} parameters) than --backbone asks for ({backbone.name}, "
+            f"{backbone.count_params():,})"
+        )
+    backbone.set_weights(theirs.get_weights())
 
 
 def compile_model(model, options, steps):

@@ -58,6 +58,8 @@ def row(link, result):
     network = flags["backbone"]
     if network in ("resnet30", "compact"):
         network += " + CBAM" if flags["attention"] else ""
+    if flags.get("backbone_weights", "none") != "none":
+        network += f", from {flags['backbone_weights']}"
     data = result["data"]["name"] + (f" ({run['note']})" if run["note"] else "")
     minutes = "–" if run["seconds"] is None else f"{run['seconds'] / 60:.0f} min"
     return (
