@@ -238,10 +238,30 @@ def test_methods_and_recipes(tmp_path):
     # Length, seed and folder make no other method; attention counts only where it is used.
     assert read({"bits": 12}, {"seed": 7, "workdir": "x"}) == ["resnet30, CBAM"] * 2
     assert read({"backbone": "VGG16"}, {"backbone": "VGG16", "attention": False}) == ["VGG16"] * 2
-    assert read({}, {"phi1": 2.0}) == ["resnet30, CBAM, recipe 1", "resnet30, CBAM, recipe 2"]
+    one, other = "resnet30, CBAM, recipe 1", "resnet30, CBAM, recipe 2"
+    assert read({}, {"phi1": 2.0}) == [one, f"{other} (phi1=2.0)"]
+    assert read({"phi1": 2.0}, {}, {"bits": 12}, {"groups": 9}) == [
+        f"{one} (phi1=2.0)",
+        *[other] * 2,
+        "resnet30, CBAM, recipe 3 (groups=9)",
+    ]
+    assert read({}, {"phi1": 2.0, "phi2": 2.0, "t": 2.0}) == [one, other]
     started = results.Run(tmp_path, None, {"run": {"step": 1, "steps": 9}}, FLAGS)
     results._name_methods([started])
     assert started.method == "resnet30, CBAM, unfinished"
+
+
+@pytest.mark.parametrize("length", [4, 30, 59, 200])
+def test_legends_fit_their_pictures(length):
+    names = [str(number) * length for number in range(5)]
+    figure, _ = canvas.panels(1)
+    before = figure.bbox.height
+    canvas.legend(figure, names, {name: {} for name in names})
+    (legend,) = figure.legends
+    assert legend.get_window_extent().width <= figure.bbox.width
+    assert len(legend.texts) == 5 and legend.texts[0].get_text().startswith("000")
+    assert legend._ncols == (2 if length == 4 else 1)
+    assert figure.bbox.height > before
 
 
 def test_recipe_table_and_flags(tmp_path):

@@ -25,6 +25,7 @@ COLORS = (BLUE, VERMILION, GREEN, BLACK, ORANGE, PURPLE, SKY)
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.3)), (0, (5, 1.5, 1, 1.5)), (0, (8, 2, 2, 2)))
 MARKERS = "os^Dvx*P<>+"
 PANEL = (5.2, 3.7)
+LINE = 0.2  # of a legend, inches
 COUNTS = {"millions": 1e6, "thousands": 1e3, "": 1}
 TIMES = {"hours": 1, "minutes": 1 / 60, "seconds": 1 / 3600}
 SETTINGS = {
@@ -119,7 +120,7 @@ def panels(count, columns=2, panel=PANEL, **options):
 
 
 def legend(figure, names, how, columns=2):
-    """One legend below all panels.
+    """One legend below all panels, in fewer columns or with shorter names where it is too wide.
 
     Args:
         figure: the figure.
@@ -130,14 +131,26 @@ def legend(figure, names, how, columns=2):
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], **how[name]) for name in names]
-    figure.legend(
-        handles,
-        [plain(name, 60) for name in names],
-        loc="outside lower center",
-        ncols=min(columns, len(names)),
-        frameon=False,
-        handlelength=4,
-    )
+    columns, longest = min(columns, len(names)), 60
+    while True:
+        drawn = figure.legend(
+            handles,
+            [plain(name, longest) for name in names],
+            loc="outside lower center",
+            ncols=columns,
+            frameon=False,
+            handlelength=4,
+        )
+        room = figure.bbox.width / drawn.get_window_extent().width
+        if room >= 1 or longest < 10:
+            break
+        drawn.remove()
+        if columns > 1:
+            columns -= 1
+        else:
+            longest = int(min(longest - 1, room * longest))
+    lines = math.ceil(len(names) / columns)
+    figure.set_figheight(figure.get_figheight() + LINE * max(0, lines - 2))
 
 
 def plain(text, longest=28):

@@ -11,7 +11,8 @@ TITLE = "Retrieval report"
 GROUPING = (
     "A row of a table is a method: the runs that share backbone, attention and recipe. Runs of one "
     "recipe agree in every flag but code length, seed, data and protocol, and where and how a run "
-    "is kept; what the recipes differ in stands at the end. Runs of one method and code length "
+    "is kept. In brackets stands what a recipe has unlike most others, where that is short; all "
+    "that the recipes differ in stands at the end. Runs of one method and code length "
     "differ in the seed and are averaged: a cell without n is a single run. Results of an "
     "unfinished run have a row of their own. — is a figure that is not known."
 )

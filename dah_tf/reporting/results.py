@@ -336,13 +336,28 @@ def _name_methods(runs):
         settings = run.settings
         key = frozenset((n, _plain(v)) for n, v in settings.items() if n not in NOT_RECIPE)
         run.recipe = recipes.setdefault(key, len(recipes) + 1)
+    words = _in_words([dict(key) for key in recipes])
     for run in runs:
         parts = [text(run.flags, "backbone") or run.name]
         attention = get(run.flags, "attention")
         if parts[0] in WITH_ATTENTION and isinstance(attention, bool):
             parts.append("CBAM" if attention else "no CBAM")
         if run.recipe and len(recipes) > 1:
-            parts.append(f"recipe {run.recipe}")
+            parts.append(f"recipe {run.recipe}{words[run.recipe - 1]}")
         if run.unfinished:
             parts.append("unfinished")
         run.method = ", ".join(parts)
+
+
+def _in_words(recipes):
+    """What each recipe has unlike most others, in brackets, where that is short."""
+    usual = {}
+    for name in {name for recipe in recipes for name in recipe}:
+        # Of values as common as each other the first recipe's.
+        usual[name] = collections.Counter(each.get(name) for each in recipes).most_common(1)[0][0]
+    words = []
+    for recipe in recipes:
+        changes = [f"{n}={v}" for n, v in sorted(recipe.items()) if v != usual[n]]
+        told = ", ".join(changes)
+        words.append(f" ({told})" if 0 < len(changes) <= 2 and len(told) <= 32 else "")
+    return words
