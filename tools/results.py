@@ -7,7 +7,7 @@
 A result is stored as configs/results/NAME.json, NAME being the run folder's; those of the models
 that ship with the package lie beside them. The ablation's are in configs/results/ablation, of
 which `base` is what the others are compared with: a row tells in which flags they differ from it.
-The tables stand in README.md between two comments.
+The tables stand in README.md between two comments; --ablation also draws the picture beside them.
 """
 
 import argparse
@@ -166,6 +166,16 @@ def take(folder, target=RESULTS):
     return target
 
 
+def draw(folder=ABLATION):
+    """Draws the distances within and between the classes in the ablation's runs."""
+    from dah_tf.reporting import canvas, plots, results
+
+    runs, _ = results.find(sorted(folder.glob("*.json")))
+    (section,) = results.sections(runs)
+    picture = plots.distances(section, canvas.styles(dict.fromkeys(run.method for run in runs)))
+    (folder / "distances.png").write_bytes(picture)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("runs", nargs="*", help="run folders")
@@ -176,6 +186,8 @@ def main():
             print(take(run, ABLATION if options.ablation else RESULTS))
         except (OSError, ValueError, KeyError) as error:
             sys.exit(f"error: {run} has no whole result ({error}); run dah_tf.evaluate on it")
+    if options.ablation:
+        draw()
     readme = ROOT / "README.md"
     readme.write_text(with_tables(readme.read_text()))
 
