@@ -11,6 +11,7 @@ from keras import layers
 
 from dah_tf.layers import (
     CBAM,
+    Activation,
     BatchNorm,
     Conv3x3,
     PartialIdentity,
@@ -36,7 +37,7 @@ def resnet30(channels=3, attention=True):
     inputs = keras.Input((None, None, channels), name="pixels")
     x = layers.Rescaling(1 / 127.5, offset=-1.0, name="rescale")(inputs)
     x = layers.Conv2D(64, 3, padding="same", use_bias=False, name="stem")(x)
-    x = layers.ReLU(name="stem_relu")(BatchNorm(name="stem_norm")(x))
+    x = Activation("relu", name="stem_relu")(BatchNorm(name="stem_norm")(x))
     for stage, (width, stride) in enumerate([(64, 1), (128, 2), (256, 2)], start=1):
         for block in (1, 2, 3):
             first = block == 1
@@ -69,7 +70,7 @@ def compact(channels=3, attention=False, widths=(64, 256, 256)):
     inputs = keras.Input((None, None, channels), name="pixels")
     x = layers.Rescaling(1 / 127.5, offset=-1.0, name="rescale")(inputs)
     x = layers.Conv2D(8 * channels, 2, use_bias=False, trainable=False, name="whiten")(x)
-    x = layers.ReLU(name="whiten_relu")(x)
+    x = Activation("relu", name="whiten_relu")(x)
     for stage, width in enumerate(widths, start=1):
         for part in (1, 2):
             name = f"stage{stage}_{part}"
@@ -77,7 +78,7 @@ def compact(channels=3, attention=False, widths=(64, 256, 256)):
             if part == 1:
                 x = layers.MaxPooling2D(name=f"{name}_pool")(x)
             x = BatchNorm(momentum=0.6, name=f"{name}_norm")(x)
-            x = layers.Activation("gelu", name=f"{name}_gelu")(x)
+            x = Activation("gelu", name=f"{name}_gelu")(x)
         if attention:
             x = CBAM(name=f"stage{stage}_cbam")(x)
     x = layers.GlobalMaxPooling2D(name="pool")(x)

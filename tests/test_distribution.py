@@ -33,11 +33,12 @@ labels = np.repeat(np.arange(3), 20).astype("int32")
 images = sources.ArrayImages(
     (rng.integers(0, 100, (60, 16, 16, 1)) + 60 * labels[:, None, None, None]).astype("uint8")
 )
-plan = data.GroupPlan(labels, groups=4, shift=2, cutout=4, image_size=16)
+# No cutout: inside a box of one grey every maximum is a tie, which rounding decides.
+plan = data.GroupPlan(labels, groups=4, shift=2, image_size=16)
 with strategy.scope():
     model = HashModel(
         backbones.compact(channels=1, attention=True, widths=(8, 8, 8)), 12, 3,
-        image_size=16, cutout=4, balance_weight=1.0, similar_weight=0.3, class_scale=4.0,
+        image_size=16, balance_weight=1.0, similar_weight=0.3, class_scale=4.0,
     )
     optimizer = keras.optimizers.SGD(0.02, momentum=0.9, nesterov=True)
     if policy == "mixed_float16":  # a scale at which no step overflows

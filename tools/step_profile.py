@@ -15,6 +15,7 @@ import tempfile
 import time
 
 MODEL, LOSS_SCOPE, FEED, STEP = "model", "loss", "tf_data", "training_step"
+COMPILED = "Xla"  # loops of `dah_tf.layers.fusion`, whose scopes are not in the trace
 
 FORWARD, FILTER, INPUT = (
     "convolution, forward",
@@ -177,6 +178,8 @@ def read(path):
                     steps.append(span)
                 elif label == "IteratorGetNextOp::DoCompute":
                     ran.append(("IteratorGetNext", FEED, *span))
+                elif label.startswith("CpuExecutable::"):
+                    ran.append((COMPILED, COMPILED, *span))
                 elif found := re.fullmatch(r"([^:\s]+):(_?[A-Z]\w*)", label):
                     # Threads of the input pipeline are named after it.
                     scope = f"{FEED}/" if line.name.startswith(FEED) else ""

@@ -6,6 +6,7 @@ Importing them makes them known to Keras, so that saved models load.
 from dah_tf.layers.attention import CBAM, ChannelAttention, SpatialAttention
 from dah_tf.layers.bottleneck import SeparableBottleneck
 from dah_tf.layers.convolution import Conv3x3
+from dah_tf.layers.fusion import Activation
 from dah_tf.layers.hashing import HashHead, ShrinkSigmoid
 from dah_tf.layers.initializers import PartialIdentity
 from dah_tf.layers.normalization import BatchNorm
@@ -15,6 +16,7 @@ from dah_tf.layers.pixels import PixelTransform
 __all__ = [
     "CBAM",
     "PACKAGE",
+    "Activation",
     "BatchNorm",
     "ChannelAttention",
     "Conv3x3",

@@ -1,8 +1,11 @@
 """CBAM: attention to channels, then to positions."""
 
+import functools
+
 import keras
 from keras import ops
 
+from dah_tf.layers import fusion
 from dah_tf.layers.package import PACKAGE
 
 
@@ -18,6 +21,7 @@ class ChannelAttention(keras.layers.Layer):
 
     Call arguments:
         inputs: float tensor of shape `(n, h, w, channels)`.
+        training: bool.
 
     Returns:
         Tensor of the inputs' shape.
@@ -41,11 +45,15 @@ class ChannelAttention(keras.layers.Layer):
         self.squeeze.build((None, channels))
         self.excite.build((None, hidden))
 
-    def call(self, inputs):
-        average = self.excite(self.squeeze(ops.mean(inputs, axis=(1, 2))))
-        maximum = self.excite(self.squeeze(ops.max(inputs, axis=(1, 2))))
-        weights = ops.sigmoid(average + maximum)
-        return inputs * weights[:, None, None, :]
+    def call(self, inputs, training=None):
+        n, channels = ops.shape(inputs)[0], inputs.shape[-1]
+        positions = ops.reshape(inputs, (n, -1, channels))
+        weighted = gated(positions, 1, self._weights, training)
+        return ops.reshape(weighted, ops.shape(inputs))
+
+    def _weights(self, average, maximum):
+        average, maximum = (self.excite(self.squeeze(each)) for each in (average, maximum))
+        return ops.sigmoid(average + maximum)
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -63,6 +71,7 @@ class SpatialAttention(keras.layers.Layer):
 
     Call arguments:
         inputs: float tensor of shape `(n, h, w, channels)`.
+        training: bool.
 
     Returns:
         Tensor of the inputs' shape.
@@ -86,10 +95,11 @@ class SpatialAttention(keras.layers.Layer):
         )
         self.conv.build((*input_shape[:-1], 2))
 
-    def call(self, inputs):
-        mean = ops.mean(inputs, axis=-1, keepdims=True)
-        maximum = ops.max(inputs, axis=-1, keepdims=True)
-        return inputs * ops.sigmoid(self.conv(ops.concatenate([mean, maximum], axis=-1)))
+    def call(self, inputs, training=None):
+        return gated(inputs, -1, self._weights, training)
+
+    def _weights(self, mean, maximum):
+        return ops.sigmoid(self.conv(ops.concatenate([mean, maximum], axis=-1)))
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -108,6 +118,7 @@ class CBAM(keras.layers.Layer):
 
     Call arguments:
         inputs: float tensor of shape `(n, h, w, channels)`.
+        training: bool.
 
     Returns:
         Tensor of the inputs' shape.
@@ -127,8 +138,8 @@ class CBAM(keras.layers.Layer):
         self.channel.build(input_shape)
         self.spatial.build(input_shape)
 
-    def call(self, inputs):
-        return self.spatial(self.channel(inputs))
+    def call(self, inputs, training=None):
+        return self.spatial(self.channel(inputs, training=training), training=training)
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -136,3 +147,70 @@ class CBAM(keras.layers.Layer):
     def get_config(self):
         config = {"reduction": self.reduction, "kernel_size": self.kernel_size}
         return {**super().get_config(), **config}
+
+
+def gated(x, axis, gate, training=False):
+    """A tensor times weights that are a function of its mean and maximum over one axis.
+
+    In training on a CPU under TensorFlow each pass over `x` is one compiled loop: two forward,
+    and two backward.
+
+    Args:
+        x: float tensor.
+        axis: int.
+        gate: function of the mean and the maximum, whose `axis` has length 1, to the weights,
+            likewise.
+        training: bool.
+
+    Returns:
+        Tensor of the shape and dtype of `x`. Where several values are the maximum, its gradient
+        is shared among them.
+    """
+    if not (training and fusion.pays() and None not in x.shape[1:]):
+        return x * gate(ops.mean(x, axis=axis, keepdims=True), ops.max(x, axis, keepdims=True))
+    import tensorflow as tf
+
+    pool, weigh, of_weights, of_input = _passes(axis)
+
+    @tf.custom_gradient
+    def attend(x):
+        mean, maximum = pool(x)
+        with tf.GradientTape() as tape:
+            tape.watch([mean, maximum])
+            weights = gate(mean, maximum)
+
+        def gradient(outputs, variables=()):
+            found, count = of_weights(x, outputs, maximum)
+            of_mean, of_maximum, *others = tape.gradient(
+                weights, [mean, maximum, *variables], found
+            )
+            return of_input(x, outputs, weights, maximum, count, of_mean, of_maximum), others
+
+        return weigh(x, weights), gradient
+
+    return attend(x)
+
+
+@functools.cache
+def _passes(axis):
+    """The compiled loops of `gated`."""
+    least = fusion.FEWEST_CHANNELS if axis == -1 else fusion.FEWEST_ROWS
+
+    def pool(x):
+        wide = ops.cast(x, "float32")
+        mean = fusion.total(wide, axis, least) / x.shape[axis]
+        return ops.cast(mean, x.dtype), ops.cast(fusion.largest(wide, axis, least), x.dtype)
+
+    def of_weights(x, outputs, maximum):
+        product = ops.cast(x, "float32") * ops.cast(outputs, "float32")
+        count = fusion.total(ops.cast(x == maximum, "float32"), axis, least)
+        return ops.cast(fusion.total(product, axis, least), x.dtype), count
+
+    def of_input(x, outputs, weights, maximum, count, of_mean, of_maximum):
+        outputs, weights, of_mean, of_maximum = (
+            ops.cast(each, "float32") for each in (outputs, weights, of_mean, of_maximum)
+        )
+        shared = ops.where(x == maximum, of_maximum / count, 0.0)
+        return ops.cast(outputs * weights + of_mean / x.shape[axis] + shared, x.dtype)
+
+    return [fusion.compiled(each) for each in (pool, ops.multiply, of_weights, of_input)]

@@ -1,8 +1,8 @@
 """ResNet30's block."""
 
 import keras
-from keras import ops
 
+from dah_tf.layers.fusion import twice
 from dah_tf.layers.normalization import BatchNorm, normalized
 from dah_tf.layers.package import PACKAGE
 
@@ -45,8 +45,8 @@ class SeparableBottleneck(keras.layers.Layer):
         def conv(filters, stride, name):
             return keras.layers.Conv2D(filters, 1, strides=stride, name=name, **options)
 
-        def norm(name):
-            return BatchNorm(dtype=self.dtype_policy, name=name)
+        def norm(name, rectify=True):
+            return BatchNorm(rectify=rectify, dtype=self.dtype_policy, name=name)
 
         self.reduce = conv(width, 1, "reduce")
         self.reduce_norm = norm("reduce_norm")
@@ -58,7 +58,7 @@ class SeparableBottleneck(keras.layers.Layer):
         self.expand_norm = norm("expand_norm")
         if project:
             self.shortcut = conv(4 * width, stride, "shortcut")
-            self.shortcut_norm = norm("shortcut_norm")
+            self.shortcut_norm = norm("shortcut_norm", rectify=False)
 
     def build(self, input_shape):
         if not self.project and input_shape[-1] != 4 * self.width:
@@ -80,12 +80,12 @@ class SeparableBottleneck(keras.layers.Layer):
             self.shortcut_norm.build(shape)
 
     def call(self, inputs, training=None):
-        x = ops.relu(normalized(self.reduce, self.reduce_norm, inputs, training))
-        x = ops.relu(normalized(self.separable, self.separable_norm, x, training))
-        x = normalized(self.expand, self.expand_norm, x, training)
+        inputs, shortcut = twice(inputs, training)
         if self.project:
-            inputs = normalized(self.shortcut, self.shortcut_norm, inputs, training)
-        return ops.relu(x + inputs)
+            shortcut = normalized(self.shortcut, self.shortcut_norm, shortcut, training)
+        x = normalized(self.reduce, self.reduce_norm, inputs, training)
+        x = normalized(self.separable, self.separable_norm, x, training)
+        return normalized(self.expand, self.expand_norm, x, training, residual=shortcut)
 
     def compute_output_shape(self, input_shape):
         size = [None if d is None else -(-d // self.stride) for d in input_shape[1:3]]

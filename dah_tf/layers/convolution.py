@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from dah_tf.layers.fusion import on_cpu
 from dah_tf.layers.package import PACKAGE
 
 # Where polynomials are evaluated, in the order of growing rounding errors; one more is infinity.
@@ -68,7 +69,7 @@ class Conv3x3(keras.layers.Conv2D):
             and min(channels, self.filters) >= FEWEST_CHANNELS
             and None not in sides
             and min(sides) >= SMALLEST_SIDE
-            and _on_cpu()
+            and on_cpu()
         )
 
     def get_config(self):
@@ -159,15 +160,3 @@ def minimal_filtering(tile):
     of_kernel[count, 2] = 1.0
     of_output[tile - 1, count] = 1.0
     return of_input, of_kernel, of_output
-
-
-def _on_cpu():
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        return not tf.config.list_logical_devices("GPU") + tf.config.list_logical_devices("TPU")
-    if keras.backend.backend() == "jax":
-        import jax
-
-        return jax.default_backend() == "cpu"
-    return False

@@ -1,9 +1,13 @@
 """Batch normalisation, the same on every device and cheap on a CPU."""
 
+import functools
+
 import keras
 from keras import ops
 
+from dah_tf.layers import fusion
 from dah_tf.layers.package import PACKAGE
+from dah_tf.layers.pointwise import convolve
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -12,59 +16,158 @@ class BatchNorm(keras.layers.BatchNormalization):
 
     Same weights, arguments and values as `keras.layers.BatchNormalization(synchronized=True)`;
     under JAX the batch is one array, however it is sharded, and needs no synchronising.
-    On one TensorFlow replica the statistics, the normalisation and their gradient run as one
-    fused operation, about five times faster on a CPU. Statistics are float32 under every
-    precision policy.
+    Statistics are float32 under every precision policy.
+
+    On one TensorFlow replica training is several times as fast as Keras' layer: on a CPU each
+    pass over the batch is one compiled loop, two for the statistics, one for the outputs with the
+    residual and ReLU in it, and two or three for the gradient; elsewhere, and for images of an
+    odd number of positions, statistics, outputs and gradient are TensorFlow's fused operations.
 
     Args:
         momentum: float, weight of the old moving statistics in an update.
         epsilon: float, added to the variance.
+        rectify: bool; a ReLU follows.
         **kwargs: as `keras.layers.BatchNormalization`; `axis` stays -1.
 
     Call arguments:
         inputs: float tensor of shape `(n, h, w, channels)`.
         training: bool; True normalises with the batch's own statistics.
+        residual: None, or a tensor of the inputs' shape that is added before the ReLU.
 
     Returns:
         Tensor of the inputs' shape in the layer's compute dtype.
+
+    References:
+        Ioffe and Szegedy, "Batch Normalization" (ICML 2015).
     """
 
-    def __init__(self, momentum=0.9, epsilon=1e-5, **kwargs):
+    def __init__(self, momentum=0.9, epsilon=1e-5, rectify=False, **kwargs):
         kwargs["synchronized"] = keras.backend.backend() == "tensorflow"
         super().__init__(momentum=momentum, epsilon=epsilon, **kwargs)
+        self.rectify = rectify
 
-    def call(self, inputs, training=None, mask=None):
+    def call(self, inputs, training=None, mask=None, residual=None):
         fused = training and self.trainable and mask is None and len(inputs.shape) == 4
-        if not (fused and _one_tensorflow_replica()):
-            return super().call(inputs, training=training, mask=mask)
-        import tensorflow as tf
-
+        if not (fused and fusion.one_replica()):
+            return self.finish(super().call(inputs, training=training, mask=mask), residual)
         inputs = ops.cast(inputs, self.compute_dtype)
         channels = inputs.shape[-1]
-        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=inputs,
-            scale=ops.convert_to_tensor(self.gamma) if self.scale else tf.ones([channels]),
-            offset=ops.convert_to_tensor(self.beta) if self.center else tf.zeros([channels]),
-            mean=tf.zeros([0]),
-            variance=tf.zeros([0]),
-            epsilon=self.epsilon,
-            is_training=True,
-        )
-        # The operation reports the unbiased variance, Keras' moving one is the biased.
-        count = tf.cast(tf.size(inputs) // channels, "float32")
-        variance = variance * (count - 1.0) / count
+        scale = ops.convert_to_tensor(self.gamma) if self.scale else ops.ones([channels])
+        offset = ops.convert_to_tensor(self.beta) if self.center else ops.zeros([channels])
+        if fusion.pays() and _folds(inputs.shape):
+            loops = _loops(self.epsilon, self.rectify)
+            outputs, mean, variance = _in_loops(loops, inputs, scale, offset, residual)
+        else:
+            outputs, mean, variance = _in_operations(self.epsilon, inputs, scale, offset)
+            outputs = self.finish(outputs, residual, training)
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
         return outputs
 
+    def finish(self, outputs, residual=None, training=False):
+        """Normalised inputs with what follows: the residual and the ReLU."""
+        outputs = [outputs] if residual is None else [outputs, residual]
+        if self.rectify:
+            return fusion.rectified_sum(*outputs, training=training)
+        return sum(outputs[1:], start=outputs[0])
+
     def get_config(self):
-        config = super().get_config()
+        config = {**super().get_config(), "rectify": self.rectify}
         # Follows the back end that the layer is made under, not the one it was saved from.
         del config["synchronized"]
         return config
 
 
-def normalized(conv, norm, inputs, training):
+def _in_operations(epsilon, inputs, scale, offset):
+    """Outputs, mean and biased variance by TensorFlow's fused operation."""
+    import tensorflow as tf
+
+    outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+        x=inputs,
+        scale=scale,
+        offset=offset,
+        mean=tf.zeros([0]),
+        variance=tf.zeros([0]),
+        epsilon=epsilon,
+        is_training=True,
+    )
+    # The operation reports the unbiased variance, Keras' moving one is the biased.
+    count = tf.cast(tf.size(inputs) // inputs.shape[-1], "float32")
+    return outputs, mean, variance * (count - 1.0) / count
+
+
+def _folds(shape):
+    return None not in shape and shape[1] * shape[2] % 4 == 0
+
+
+def _in_loops(loops, inputs, scale, offset, residual):
+    """Outputs, mean and biased variance by compiled loops."""
+    import tensorflow as tf
+
+    statistics, normalise, of_weights, of_inputs = loops
+    mean, variance = statistics(inputs)
+
+    @tf.custom_gradient
+    def both(inputs, scale, offset, *residual):
+        outputs = normalise(inputs, mean, variance, scale, offset, *residual)
+
+        def gradient(found):
+            of_scale, of_offset = of_weights(inputs, mean, variance, outputs, found)
+            of_sums = inputs, mean, variance, scale, of_scale, of_offset, outputs, found
+            of_input, *of_residual = of_inputs(*of_sums, bool(residual))
+            return of_input, of_scale, of_offset, *of_residual
+
+        return outputs, gradient
+
+    residual = [] if residual is None else [residual]
+    outputs = both(inputs, tf.identity(scale), tf.identity(offset), *residual)
+    return outputs, mean, variance
+
+
+@functools.cache
+def _loops(epsilon, rectify):
+    """The compiled loops of a layer: statistics, outputs, gradient of weights and of inputs."""
+
+    def total(x):
+        n, *sides, channels = x.shape
+        rows = ops.reshape(x, (n, sides[0] * sides[1], channels))
+        return ops.sum(fusion.total(rows, 1, fusion.FEWEST_ROWS), axis=(0, 1))
+
+    def statistics(x):
+        x = ops.cast(x, "float32")
+        count = x.shape[0] * x.shape[1] * x.shape[2]
+        mean = total(x) / count
+        return mean, total(ops.square(x - mean)) / count
+
+    def scaled(x, mean, variance):
+        return (ops.cast(x, "float32") - mean) * ops.rsqrt(variance + epsilon)
+
+    def normalise(x, mean, variance, scale, offset, residual=None):
+        outputs = scaled(x, mean, variance) * scale + offset
+        if residual is not None:
+            outputs = outputs + ops.cast(residual, "float32")
+        return ops.cast(ops.relu(outputs) if rectify else outputs, x.dtype)
+
+    def through(outputs, gradient):
+        gradient = ops.cast(gradient, "float32")
+        return ops.where(outputs > 0, gradient, 0.0) if rectify else gradient
+
+    def of_weights(x, mean, variance, outputs, gradient):
+        gradient = through(outputs, gradient)
+        return total(gradient * scaled(x, mean, variance)), total(gradient)
+
+    def of_inputs(x, mean, variance, scale, of_scale, of_offset, outputs, gradient, has_residual):
+        gradient = through(outputs, gradient)
+        count = x.shape[0] * x.shape[1] * x.shape[2]
+        shared = (of_offset + scaled(x, mean, variance) * of_scale) / count
+        found = (gradient - shared) * scale * ops.rsqrt(variance + epsilon)
+        found = [found, gradient] if has_residual else [found]
+        return [ops.cast(each, x.dtype) for each in found]
+
+    return [fusion.compiled(each) for each in (statistics, normalise, of_weights, of_inputs)]
+
+
+def normalized(conv, norm, inputs, training, residual=None):
     """A convolution and its batch normalisation; outside of training as one convolution.
 
     With the moving statistics, normalising is a factor and an offset of each output channel: the
@@ -75,12 +178,13 @@ def normalized(conv, norm, inputs, training):
         norm: built `BatchNorm` of its outputs.
         inputs: float tensor of shape `(n, h, w, channels)`, of the layers' compute dtype.
         training: bool.
+        residual: of `norm`.
 
     Returns:
-        What `norm(conv(inputs), training=training)` returns, but for rounding.
+        What `norm(conv(inputs), training=training, residual=residual)` returns, but for rounding.
     """
     if training:
-        return norm(conv(inputs), training=training)
+        return norm(convolve(conv, inputs), training=training, residual=residual)
     mean, variance, gamma, beta = (
         ops.cast(value, "float32")
         for value in (norm.moving_mean, norm.moving_variance, norm.gamma, norm.beta)
@@ -95,13 +199,7 @@ def normalized(conv, norm, inputs, training):
     if isinstance(conv, keras.layers.SeparableConv2D):
         depthwise = ops.cast(conv.depthwise_kernel, inputs.dtype)
         pointwise = scaled(conv.pointwise_kernel)
-        return ops.separable_conv(inputs, depthwise, pointwise, **options) + offset
-    return ops.conv(inputs, scaled(conv.kernel), **options) + offset
-
-
-def _one_tensorflow_replica():
-    if keras.backend.backend() != "tensorflow":
-        return False
-    import tensorflow as tf
-
-    return tf.distribute.get_strategy().num_replicas_in_sync == 1
+        outputs = ops.separable_conv(inputs, depthwise, pointwise, **options) + offset
+    else:
+        outputs = ops.conv(inputs, scaled(conv.kernel), **options) + offset
+    return norm.finish(outputs, residual)
