@@ -121,27 +121,36 @@ def names():
     return [*BACKBONES, "resnet50", *_application_names()]
 
 
-def get(name, *, channels=3, attention=True, weights=None):
+def get(name, *, channels=3, attention=True, widths=None, weights=None):
     """Builds a backbone by name.
 
     Args:
         name: str, a key of `BACKBONES`, "resnet50", or a constructor of `keras.applications`.
         channels: int, 1 or 3.
         attention: bool, CBAM in the backbones that have it.
+        widths: ints, channels of the three stages of `compact`; None for its own.
         weights: None, "imagenet" (Applications only) or the path of a `.weights.h5` file.
 
     Returns:
         `keras.Model`.
 
     Raises:
-        ValueError: unknown name, or weights that do not fit.
+        ValueError: unknown name, widths of another network, or weights that do not fit.
     """
     if channels not in (1, 3):
         raise ValueError(f"`channels` must be 1 or 3. Received: channels={channels}")
+    options = {"attention": attention}
+    if widths is not None:
+        if name != "compact" or len(widths) != 3 or min(widths) < 1:
+            raise ValueError(
+                "`widths` are three positive numbers of channels, of compact only. "
+                f"Received: widths={tuple(widths)} of {name}"
+            )
+        options["widths"] = tuple(widths)
     if name in BACKBONES:
         if weights == "imagenet":
             raise ValueError(f"There are no ImageNet weights for {name}; pass a file or none.")
-        backbone = BACKBONES[name](channels=channels, attention=attention)
+        backbone = BACKBONES[name](channels=channels, **options)
         if weights:
             backbone.load_weights(weights)
         return backbone

@@ -3,11 +3,11 @@
 Its `serving_default` takes image bytes and returns packed codes; `pixels` takes uint8 images.
 TF Serving serves MODELS/dah as it is. A run that has not ended is exported from its checkpoint.
 
-  --format=savedmodel,onnx,openvino,openvino_int8,litert,litert_int8
+  --format=savedmodel,onnx,openvino,openvino_bf16,openvino_int8,litert,litert_int8
       also for these runtimes, in one folder
 
 Each of the others is held against the model on 1,000 of the run's images: dah.json says how many
-bits differ, and for int8, whose ranges come from training images, what MAP loses.
+bits differ, and for bfloat16 and int8 (whose ranges come from training images) what MAP loses.
 """
 
 import json

@@ -1,6 +1,7 @@
 """`HashModel`: backbone, hash head, classifier and loss, with its training step."""
 
 import hashlib
+import json
 
 import keras
 import numpy as np
@@ -235,6 +236,25 @@ class HashModel(keras.Model):
         return {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
 
     _encoder = None
+
+    def in_float32(self):
+        """This model, or where a part of it computes in fewer bits, a copy that does not.
+
+        Rounding turns a bit of some images; in float32 the codes are the same on all hardware and
+        in every runtime, whatever the precision of the training.
+
+        Returns:
+            `HashModel` of the same weights, not compiled if it is a copy.
+        """
+        config = json.dumps(self.get_config())
+        policies = {"mixed_bfloat16", "mixed_float16"}
+        if not any(policy in config for policy in policies):
+            return self
+        for policy in policies:
+            config = config.replace(policy, "float32")
+        copy = type(self).from_config(json.loads(config))
+        copy.set_weights(self.get_weights())
+        return copy
 
     def fingerprint(self):
         """SHA-256 over name, dtype, shape and little-endian bytes of every weight, in order.

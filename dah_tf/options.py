@@ -42,6 +42,7 @@ def model_flags():
         "backbone", "resnet30", "resnet30, compact, resnet50 or a Keras Applications name."
     )
     flags.DEFINE_boolean("attention", True, "CBAM in resnet30 and compact (--noattention: none).")
+    flags.DEFINE_list("widths", None, "Channels of compact's three stages; None: 64,256,256.")
     flags.DEFINE_string(
         "backbone_weights",
         "none",

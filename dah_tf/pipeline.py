@@ -95,6 +95,7 @@ def _train(options, held):
         print(f"stopped at step {run.step:,}; the same command resumes it from {options.workdir}")
         return 0
     trained = time.time() - start
+    model = model.in_float32()
     path = pathlib.Path(options.workdir) / "model.keras"
     temporary = path.with_name(".model.tmp.keras")
     model.save(temporary)

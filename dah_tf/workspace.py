@@ -209,6 +209,7 @@ def build_model(options, *, num_classes, channels, image_size, multi_label=False
             options.backbone,
             channels=channels,
             attention=options.attention,
+            widths=widths_of(options),
             weights=None if trained else source,
         )
     except (ValueError, OSError) as error:
@@ -233,6 +234,21 @@ def build_model(options, *, num_classes, channels, image_size, multi_label=False
         cutout=options.cutout,
         name="hash_model",
     )
+
+
+def widths_of(options):
+    """`--widths` as ints; None where it is not given, as in runs from before it.
+
+    Raises:
+        UserError: not numbers.
+    """
+    texts = getattr(options, "widths", None)
+    try:
+        return None if texts is None else [int(each) for each in texts]
+    except ValueError:
+        raise UserError(
+            f"--widths={','.join(texts)} are no whole numbers, such as 64,256,256"
+        ) from None
 
 
 def take_backbone(backbone, run):

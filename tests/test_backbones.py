@@ -92,11 +92,20 @@ def test_any_keras_application_by_name():
         ({"name": "vgg99"}, "Unknown backbone"),
         ({"name": "compact", "channels": 2}, "1 or 3"),
         ({"name": "resnet30", "weights": "imagenet"}, "no ImageNet weights"),
+        ({"name": "resnet30", "widths": (1, 2, 3)}, "of compact only"),
+        ({"name": "compact", "widths": (64, 256)}, "three positive numbers"),
     ],
 )
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         backbones.get(**arguments)
+
+
+def test_widths_are_the_stages_channels():
+    backbone = backbones.get("compact", attention=False, widths=(8, 12, 20))
+    shapes = [w.shape[2:] for w in backbone.trainable_weights if len(w.shape) == 4]
+    assert shapes == [(24, 8), (8, 8), (8, 12), (12, 12), (12, 20), (20, 20)]
+    assert backbone.output_shape == (None, 20)
 
 
 def test_weights_file_is_loaded(tmp_path):

@@ -140,6 +140,13 @@ def test_heads_are_float32_under_every_policy(policy):
     outputs = model(np.zeros((2, 16, 16, 1), np.uint8))
     assert {keras.backend.standardize_dtype(v.dtype) for v in outputs.values()} == {"float32"}
     assert model.backbone.get_layer("stage1_1_conv").compute_dtype == policy.removeprefix("mixed_")
+    whole = model.in_float32()
+    assert whole.backbone.get_layer("stage1_1_conv").compute_dtype == "float32"
+    assert whole.in_float32() is whole and whole.fingerprint() == model.fingerprint()
+    images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 1), np.uint8)
+    right = small()
+    right.set_weights(model.get_weights())
+    np.testing.assert_array_equal(whole(images)["logits"], right(images)["logits"])
 
 
 def test_saved_model_reloads_equal(tmp_path):

@@ -154,13 +154,18 @@ def test_a_backbone_starts_from_a_runs(finished, data, tmp_path):
     from dah_tf import workspace
 
     source, workdir = finished[0], tmp_path / "shorter"
-    more = f"--backbone_weights={source} --bits=8 --epochs=1 --freeze_epochs=1 --ema=0"
+    more = (
+        f"--backbone_weights={source} --bits=8 --epochs=1 --freeze_epochs=1 --ema=0 "
+        "--precision=mixed_bfloat16"
+    )
     code, _, err = run("train", *flags(data, workdir, more))
     assert code == 0, err
     theirs, ours = (workspace.load_model(folder)[0] for folder in (source, workdir))
     assert ours.bits == 8 and theirs.bits == 12
     for one, other in zip(ours.backbone.weights, theirs.backbone.weights, strict=True):
         np.testing.assert_array_equal(one, other)
+    # Whatever it was trained in, what is kept and evaluated computes in float32.
+    assert ours.in_float32() is ours
 
 
 def test_only_the_same_backbone_of_an_ended_run_is_taken(finished, data, tmp_path):
@@ -219,6 +224,11 @@ def test_nan_stops_the_run_and_names_the_term(data, tmp_path):
         (["--dataset=digits", "--backbone=resnet30"], "--image_size=32"),
         (["--dataset=digits", "--backbone=nothing", "--image_size=32"], "Unknown backbone"),
         (["--dataset=digits", "--train_sizes=16:0.4"], "--train_sizes"),
+        (
+            ["--dataset=digits", "--backbone=compact", "--image_size=16", "--widths=a,b"],
+            "--widths=a,b",
+        ),
+        (["--dataset=digits", "--image_size=32", "--widths=1,2,3"], "of compact only"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments, message, tmp_path):

@@ -34,7 +34,6 @@ import tensorflow as tf
 
 from dah_tf import backbones, codes, describe, devices, runtimes
 from dah_tf.model import HashModel
-from dah_tf.runtimes import open_vino
 from dah_tf.serving import export, parity
 
 BITS, CLASSES, SECONDS = 36, 10, 0.7  # the least that one measurement takes
@@ -62,10 +61,11 @@ def make(network, size, images, precision="float32"):
 
 def rivals(network, options, images, folder):
     """Name to function of pixels, to packed codes; and multiply-adds of an image."""
+    half = devices.bfloat16_is_fast()
     model = make(network, options.image_size, images)
     labels = np.zeros(len(images), np.int32)
     samples = parity.Samples(images, images, labels, images[:8], labels[:8])
-    formats = list(runtimes.FORMATS)
+    formats = [name for name in runtimes.FORMATS if half or name != "openvino_bf16"]
     export.save(model, folder / "float32", formats=formats, samples=samples)
 
     def predict(pixels):
@@ -78,14 +78,11 @@ def rivals(network, options, images, folder):
 
     found = {"Keras predict": predict}
     found |= {f"{runtimes.get(name).TITLE}": opened(name) for name in formats}
-    if devices.bfloat16_is_fast():
-        half = make(network, options.image_size, images, "mixed_bfloat16")
-        half.set_weights(model.get_weights())
-        export.save(half, folder / "bfloat16")
+    if half:
+        rounded = make(network, options.image_size, images, "mixed_bfloat16")
+        rounded.set_weights(model.get_weights())
+        export.save(rounded, folder / "bfloat16")
         found["TensorFlow bfloat16"] = opened("savedmodel", "bfloat16")
-        threads = devices.cores()
-        run = open_vino.load(folder / "float32", threads, precision="bf16")
-        found["OpenVINO bfloat16"] = lambda pixels: run(pixels)["codes"]
     return found, describe.multiply_adds(model.backbone, options.image_size)
 
 

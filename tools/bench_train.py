@@ -29,6 +29,7 @@ flags.DEFINE_integer("steps", 4, "Steps in each measurement.", 1)
 flags.DEFINE_string("precision", "auto", "As in dah_tf.train.")
 flags.DEFINE_integer("image_size", 32, "Pixels.", 8)
 flags.DEFINE_bool("attention", True, "CBAM in the backbone.")
+flags.DEFINE_list("widths", None, "As in dah_tf.train.")
 flags.DEFINE_bool("profile", False, "Where a step's time goes.")
 flags.DEFINE_enum("optimizer", "muon", ["adam", "sgd", "muon"], "Of --profile.")
 flags.DEFINE_integer("slowest", 8, "Operations that --profile lists.", 0)
@@ -51,18 +52,25 @@ def main(_):
     (profile if FLAGS.profile else compare)(precision, images, labels, plan)
 
 
+def network():
+    from dah_tf import backbones, workspace
+
+    widths = workspace.widths_of(FLAGS)
+    return backbones.get(FLAGS.backbone, attention=FLAGS.attention, widths=widths)
+
+
 def profile(precision, images, labels, plan):
     import keras
     import step_profile
 
-    from dah_tf import backbones, devices, optimizers, workspace
+    from dah_tf import devices, optimizers, workspace
     from dah_tf.data import feed
 
     if devices.accelerators():
         raise SystemExit(
             "--profile times a CPU's operations; hide the GPU: CUDA_VISIBLE_DEVICES=-1"
         )
-    backbone = backbones.get(FLAGS.backbone, attention=FLAGS.attention)
+    backbone = network()
     model = step_profile.named_model(backbone, 36, 10, FLAGS.image_size)
     model.compile(optimizer=optimizers.get(FLAGS.optimizer, 1e-3, fixed_norm=True))
     batches = iter(feed.dataset(plan, images, 0, 10**9))
@@ -93,16 +101,16 @@ def compare(precision, images, labels, plan):
     import keras
     import tensorflow as tf
 
-    from dah_tf import backbones, training
+    from dah_tf import training
     from dah_tf.data import feed
     from dah_tf.model import HashModel
 
     count = FLAGS.groups * plan.group_size
-    model = HashModel(backbones.get(FLAGS.backbone, attention=FLAGS.attention), 36, 10)
+    model = HashModel(network(), 36, 10)
     model.compile(optimizer=keras.optimizers.SGD(1e-3, momentum=0.9))
     whole = training.compiled_step(model, tf.distribute.get_strategy())
 
-    backbone = backbones.get(FLAGS.backbone, attention=FLAGS.attention)
+    backbone = network()
     bare = keras.Sequential([backbone, keras.layers.Dense(10, dtype="float32")])
     optimizer = keras.optimizers.SGD(1e-3, momentum=0.9)
     optimizer.build(bare.trainable_variables)

@@ -1,13 +1,13 @@
 """Keeps results in the repository, and README's tables of them equal to the files.
 
-    python tools/results.py RUN_FOLDER...                    takes over each run's evaluation.json
-    python tools/results.py --table=ablation RUN_FOLDER...   likewise, into another table
-    python tools/results.py                                  only writes the tables anew
+    python tools/results.py RUN_FOLDER...              takes over each run's evaluation.json
+    python tools/results.py --ablation RUN_FOLDER...   likewise, as a run of the ablation
+    python tools/results.py                            only writes the tables anew
 
 A result is stored as configs/results/NAME.json, NAME being the run folder's; those of the models
-that ship with the package lie beside them. Results of an ablation are in a folder below, of which
-`base` is what the others are compared with: a row tells in which flags they differ from it. The
-tables stand in README.md between two comments; the first ablation's picture lies in its folder.
+that ship with the package lie beside them. The ablation's are in configs/results/ablation, of
+which `base` is what the others are compared with: a row tells in which flags they differ from it.
+The tables stand in README.md between two comments; --ablation also draws the picture beside them.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "configs" / "results"
-ABLATIONS = {name: RESULTS / name for name in ("ablation", "recipe")}
+ABLATION = RESULTS / "ablation"
 SHIPPED = ROOT / "dah_tf" / "pretrained"
 UNCOMPARED = {"seed", "workdir", "data_dir", "note", "output"}
 COLUMNS = (
@@ -57,6 +57,7 @@ def row(link, result):
     flags = run["flags"]
     network = flags["backbone"]
     if network in ("resnet30", "compact"):
+        network += f" {'/'.join(flags['widths'])}" if flags.get("widths") else ""
         network += " + CBAM" if flags["attention"] else ""
     if flags.get("backbone_weights", "none") != "none":
         network += f", from {flags['backbone_weights']}"
@@ -88,8 +89,8 @@ def table(folder=RESULTS, shipped=SHIPPED):
     return markdown(COLUMNS, rows)
 
 
-def ablation(folder):
-    """The Markdown table of an ablation: the base, then what differs from it, over the seeds."""
+def ablation(folder=ABLATION):
+    """The Markdown table of the ablation: the base, then what differs from it, over the seeds."""
     base = settings(json.loads((folder / "base.json").read_text()))
     groups = {"base": []}
     for path in sorted(folder.glob("*.json")):
@@ -151,10 +152,7 @@ def with_table(readme, text, name="results"):
 
 def with_tables(readme):
     """README's text with every table in its place."""
-    readme = with_table(readme, table())
-    for name, folder in ABLATIONS.items():
-        readme = with_table(readme, ablation(folder), name)
-    return readme
+    return with_table(with_table(readme, table()), ablation(), "ablation")
 
 
 def take(folder, target=RESULTS):
@@ -169,8 +167,8 @@ def take(folder, target=RESULTS):
     return target
 
 
-def draw(folder):
-    """Draws the distances within and between the classes in an ablation's runs."""
+def draw(folder=ABLATION):
+    """Draws the distances within and between the classes in the ablation's runs."""
     from dah_tf.reporting import canvas, plots, results
 
     runs, _ = results.find(sorted(folder.glob("*.json")))
@@ -182,16 +180,15 @@ def draw(folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("runs", nargs="*", help="run folders")
-    parser.add_argument("--table", default="results", choices=["results", *ABLATIONS])
+    parser.add_argument("--ablation", action="store_true", help="they are runs of the ablation")
     options = parser.parse_args()
-    folder = ABLATIONS.get(options.table, RESULTS)
     for run in options.runs:
         try:
-            print(take(run, folder))
+            print(take(run, ABLATION if options.ablation else RESULTS))
         except (OSError, ValueError, KeyError) as error:
             sys.exit(f"error: {run} has no whole result ({error}); run dah_tf.evaluate on it")
-    if options.table == "ablation":
-        draw(folder)
+    if options.ablation:
+        draw()
     readme = ROOT / "README.md"
     readme.write_text(with_tables(readme.read_text()))
 

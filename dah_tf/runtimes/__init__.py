@@ -20,6 +20,7 @@ FORMATS = {
     SAVEDMODEL: "saved_model",
     "onnx": "onnx_runtime",
     "openvino": "open_vino",
+    "openvino_bf16": "open_vino_bf16",
     "openvino_int8": "open_vino_int8",
     "litert": "lite_rt",
     "litert_int8": "lite_rt_int8",

@@ -124,7 +124,7 @@ def _saved_model(model, mirror, folder):
 def _other_formats(names, model, mirror, folder, samples):
     """Writes other formats; returns what `dah.json` says of each."""
     shape = [None, model.image_size, model.image_size, model.channels]
-    exact = _float32(model)
+    exact = model.in_float32()
 
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8, "pixels")])
     def fixed(images):
@@ -137,18 +137,6 @@ def _other_formats(names, model, mirror, folder, samples):
         written = runtimes.write(name, fixed, folder, samples.calibration)
         found[name] = {**written, **reference.compare(name, runtimes.load(name, folder))}
     return found
-
-
-def _float32(model):
-    """The model, or where a part of it computes in fewer bits, a copy that does not."""
-    config = json.dumps(model.get_config())
-    if "mixed_" not in config:
-        return model
-    for policy in ("mixed_bfloat16", "mixed_float16"):
-        config = config.replace(policy, "float32")
-    copy = type(model).from_config(json.loads(config))
-    copy.set_weights(model.get_weights())
-    return copy
 
 
 def _describe(model, class_names, mirror, flags, metrics, extra):
