@@ -1,7 +1,6 @@
 """`HashModel`: backbone, hash head, classifier and loss, with its training step."""
 
 import hashlib
-import json
 
 import keras
 import numpy as np
@@ -246,13 +245,11 @@ class HashModel(keras.Model):
         Returns:
             `HashModel` of the same weights, not compiled if it is a copy.
         """
-        config = json.dumps(self.get_config())
-        policies = {"mixed_bfloat16", "mixed_float16"}
-        if not any(policy in config for policy in policies):
+        config = self.get_config()
+        exact = _in_float32(config)
+        if exact == config:
             return self
-        for policy in policies:
-            config = config.replace(policy, "float32")
-        copy = type(self).from_config(json.loads(config))
+        copy = type(self).from_config(exact)
         copy.set_weights(self.get_weights())
         return copy
 
@@ -284,6 +281,17 @@ class HashModel(keras.Model):
         config = dict(config)
         config["backbone"] = keras.saving.deserialize_keras_object(config["backbone"])
         return cls(**config)
+
+
+def _in_float32(config):
+    """A layer's configuration with every precision policy in it replaced by float32."""
+    if isinstance(config, list | tuple):
+        return type(config)(_in_float32(each) for each in config)
+    if not isinstance(config, dict):
+        return config
+    if config.get("class_name") == "DTypePolicy":
+        return {**config, "config": {**config["config"], "name": "float32"}}
+    return {name: _in_float32(value) for name, value in config.items()}
 
 
 def mirrored(model, pixels):

@@ -316,7 +316,8 @@ def load_model(workdir):
     options = read_flags(folder)
     if (folder / "model.keras").exists():
         custom = {"HashModel": HashModel}
-        return keras.saving.load_model(folder / "model.keras", custom, compile=False), None
+        model = keras.saving.load_model(folder / "model.keras", custom, compile=False)
+        return model.in_float32(), None
     found = checkpoint.read(folder / "checkpoints")
     if found is None:
         raise UserError(f"{workdir} has neither a model nor a checkpoint yet; let it train longer")

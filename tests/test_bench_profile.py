@@ -44,7 +44,7 @@ BLOCK = "model_1/compact_1/stage1_1"
         ("GatherV2", "model_1/GatherV2", step_profile.AUGMENTATION),
         ("ScaleAndTranslate", "model_1/resize/ScaleAndTranslate", step_profile.AUGMENTATION),
         ("Reshape", "gradient_tape/model_1/Reshape_3", step_profile.ELEMENTWISE),
-        (step_profile.COMPILED, step_profile.COMPILED, step_profile.ELEMENTWISE),
+        (step_profile.COMPILED, step_profile.COMPILED, step_profile.COMPILED),
         ("PyFunc", "tf_data/PyFunc", step_profile.PIPELINE),
         ("IteratorGetNext", "tf_data", step_profile.PIPELINE),
     ],

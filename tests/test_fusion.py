@@ -33,10 +33,41 @@ def plain(monkeypatch, layer, x, dtype="float32"):
         return trained(layer, x, dtype)
 
 
-def test_it_pays_in_one_replica_on_a_cpu():
+def test_it_pays_in_one_replica_on_a_cpu(monkeypatch):
     assert fusion.pays()
     with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
         assert fusion.pays()
+    for name in ("on_cpu", "one_replica"):
+        with monkeypatch.context() as patch:
+            patch.setattr(fusion, name, lambda: False)
+            assert not fusion.pays()
+
+
+@pytest.mark.parametrize("length", [1, 7, 8, 9, 31, 49, 225, 256])
+@pytest.mark.parametrize("axis", [1, -1])
+def test_reductions_of_any_length(length, axis):
+    shape = (3, length, 5) if axis == 1 else (3, 5, length)
+    x = np.random.default_rng(length).normal(size=shape).astype("float32")
+    for found, right in ((fusion.total, np.sum), (fusion.largest, np.max)):
+        np.testing.assert_allclose(
+            found(tf.constant(x), axis, 4), right(x, axis=axis, keepdims=True), rtol=1e-5, atol=1e-5
+        )
+
+
+def test_gradients_are_taken_again_from_one_forward_pass():
+    x = tf.constant(np.random.default_rng(0).normal(size=(2, 4, 4, 32)).astype("float32"))
+    layer = CBAM()
+    layer.build(x.shape)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(x)
+        y = layer(x, training=True)
+        one, two = tf.reduce_sum(y), tf.reduce_sum(y**2)
+    parts = [tape.gradient(each, x) for each in (one, two)]
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = layer(x, training=True)
+        both = tf.reduce_sum(y) + tf.reduce_sum(y**2)
+    np.testing.assert_allclose(tape.gradient(both, x), parts[0] + parts[1], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -82,9 +113,13 @@ def test_batch_norm_is_keras(height, width, rectify):
             return tf.nn.relu(y) if rectify else y
 
     found = trained(ours, x)
-    right = trained(Rectified(), x)[:2]
+    layer = Rectified()
+    layer.inner = keras_own  # tracks its weights
+    right = trained(layer, x)
     np.testing.assert_allclose(found[0], right[0], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found[1], right[1], rtol=1e-3, atol=1e-5)
+    for one, other in zip(found[2:], right[2:], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
     for one, other in zip(ours.get_weights(), keras_own.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5)
     keras_own.set_weights(ours.get_weights())

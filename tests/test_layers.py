@@ -248,6 +248,9 @@ LAYERS = [
     layers.SeparableBottleneck(2),
     layers.SeparableBottleneck(3, stride=2, project=True),
     layers.BatchNorm(momentum=0.8),
+    layers.BatchNorm(rectify=True, name="rectified"),
+    layers.Activation("gelu"),
+    layers.Activation("relu", name="relu"),
 ]
 
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from PIL import Image
 from tiny_model import BITS, CLASSES, SIZE, encode, export_model, pictures, write_folder
 
-from dah_tf import backbones, codes, options, pixels, runtimes
+from dah_tf import backbones, codes, devices, options, pixels, runtimes
 from dah_tf.encoding import Codes, Encoder, choice
 from dah_tf.encoding.encoder import equal_codes
 from dah_tf.errors import UserError
@@ -67,17 +67,17 @@ def test_int8_says_how_it_differs(folder, name):
     assert small < large
 
 
-def test_bfloat16_rounds_what_float32_wrote(folder, tmp_path):
+def test_bfloat16_rounds(folder):
     right, found = (Encoder(folder, each)(SAMPLES.queries) for each in (None, "openvino_bf16"))
     facts = json.loads((folder / "dah.json").read_text())["formats"]
     differing = (np.unpackbits(right["codes"] ^ found["codes"])).sum() / (1000 * BITS)
     assert facts["openvino_bf16"]["bits_differing"] == pytest.approx(differing) and differing < 0.1
-    assert facts["openvino_bf16"]["files"] == facts["openvino"]["files"]
     assert set(facts["openvino_bf16"]["map"]) == {"model", "format", "queries", "database"}
+    if devices.bfloat16_is_fast():
+        exact = Encoder(folder, "openvino")(SAMPLES.queries)["hash"]
+        assert 1e-4 < np.abs(found["hash"] - exact).max() < 0.05
     # It is never taken for equal, however few of the bits differ.
     assert not equal_codes("openvino_bf16", {"formats": facts})
-    alone = export_model(tmp_path / "1", formats=["openvino_bf16"], samples=SAMPLES)
-    assert runtimes.present(alone) == ["openvino", "openvino_bf16"]
 
 
 @pytest.mark.parametrize("name", list(runtimes.FORMATS))

@@ -2,13 +2,15 @@
 
     python tools/bench_train.py [--backbone=compact] [--pairs=7] [--groups=25]
     python tools/bench_train.py --profile [--noattention] [--image_size=32] [--optimizer=muon]
+    python tools/bench_train.py --loops [--backbone=resnet30]
 
 Interleaves, in pairs, the whole step as `dah_tf.train` runs it (plan, feeding, augmentation, loss,
 logging of terms) with a bare loop over the same backbone with plain cross-entropy on a ready-made
 batch, and times the input pipeline alone. The first calls (compilation) are left out.
 
 --profile says instead where the time of --steps steps goes on a CPU, by part, and what share of
-the machine's own matrix products they reach.
+the machine's own matrix products they reach. --loops says how much faster the step is on a CPU by
+the compiled loops and gradients of `dah_tf.layers.fusion` and `pointwise`.
 """
 
 import os
@@ -31,7 +33,8 @@ flags.DEFINE_integer("image_size", 32, "Pixels.", 8)
 flags.DEFINE_bool("attention", True, "CBAM in the backbone.")
 flags.DEFINE_list("widths", None, "As in dah_tf.train.")
 flags.DEFINE_bool("profile", False, "Where a step's time goes.")
-flags.DEFINE_enum("optimizer", "muon", ["adam", "sgd", "muon"], "Of --profile.")
+flags.DEFINE_bool("loops", False, "The step with compiled loops against one without.")
+flags.DEFINE_enum("optimizer", "muon", ["adam", "sgd", "muon"], "Of --profile and --loops.")
 flags.DEFINE_integer("slowest", 8, "Operations that --profile lists.", 0)
 
 
@@ -49,7 +52,8 @@ def main(_):
     images = sources.ArrayImages(rng.integers(0, 256, shape, np.uint8))
     labels = np.repeat(np.arange(10), 1000).astype(np.int32)
     plan = data.GroupPlan(labels, groups=FLAGS.groups, shift=2, image_size=FLAGS.image_size)
-    (profile if FLAGS.profile else compare)(precision, images, labels, plan)
+    mode = profile if FLAGS.profile else loops if FLAGS.loops else compare
+    mode(precision, images, labels, plan)
 
 
 def network():
@@ -57,6 +61,53 @@ def network():
 
     widths = workspace.widths_of(FLAGS)
     return backbones.get(FLAGS.backbone, attention=FLAGS.attention, widths=widths)
+
+
+def loops(precision, images, labels, plan):
+    from unittest import mock
+
+    import tensorflow as tf
+
+    from dah_tf import devices, optimizers, training
+    from dah_tf.data import feed
+    from dah_tf.layers import fusion
+    from dah_tf.model import HashModel
+
+    if devices.accelerators():
+        raise SystemExit("--loops is for CPUs; hide the GPU: CUDA_VISIBLE_DEVICES=-1")
+    batches = iter(feed.dataset(plan, images, 0, 10**9))
+    strategy = tf.distribute.get_strategy()
+
+    def made():
+        model = HashModel(network(), 36, 10)
+        model.compile(optimizer=optimizers.get(FLAGS.optimizer, 1e-3, fixed_norm=True))
+        step = training.compiled_step(model, strategy)
+        step(next(batches))  # traces, with or without
+        return step
+
+    def timed(step):
+        start = time.perf_counter()
+        for _ in range(FLAGS.steps):
+            float(step(next(batches))["loss"])
+        return (time.perf_counter() - start) / FLAGS.steps
+
+    with mock.patch.object(fusion, "pays", lambda: False):
+        without = made()
+    steps = without, made()
+    times = [[timed(step) for step in steps] for _ in range(FLAGS.pairs)]
+    ratios = [a / b for a, b in times]
+    before, after = (statistics.median(each) for each in zip(*times, strict=True))
+    count = FLAGS.groups * plan.group_size
+    print(
+        f"{devices.hardware()}; {FLAGS.backbone}{' + CBAM' if FLAGS.attention else ''}, "
+        f"{precision}, {count} images of {FLAGS.image_size} px a step, {FLAGS.pairs} pairs of "
+        f"{FLAGS.steps} steps"
+    )
+    print(
+        f"without {1e3 * before:,.0f} ms, with {1e3 * after:,.0f} ms a step (medians, "
+        f"{count / before:.0f} and {count / after:.0f} images/s): {statistics.median(ratios):.2f} "
+        f"times as fast ({min(ratios):.2f} to {max(ratios):.2f})"
+    )
 
 
 def profile(precision, images, labels, plan):

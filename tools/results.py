@@ -95,7 +95,10 @@ def ablation(folder=ABLATION):
     groups = {"base": []}
     for path in sorted(folder.glob("*.json")):
         result = json.loads(path.read_text())
-        changed = sorted(settings(result).items() - base.items())
+        found = settings(result)
+        flags = sorted(found.keys() | base.keys())
+        changed = [(each, found.get(each, "none")) for each in flags]
+        changed = [(each, value) for each, value in changed if base.get(each, "none") != value]
         name = ", ".join(f"`--{flag}={value}`" for flag, value in changed)
         groups.setdefault(name or "base", []).append(result)
     rows = [[name, *ablation_cells(results)] for name, results in groups.items()]
@@ -103,12 +106,21 @@ def ablation(folder=ABLATION):
 
 
 def settings(result):
-    """The flags that may make a difference, as they are written on a command line."""
+    """The flags that may make a difference, as they are written on a command line.
+
+    Those that are not set are left out: a run from before a flag did without it.
+    """
+
+    def written(value):
+        if isinstance(value, list):
+            return ",".join(value)
+        return str(value).lower() if isinstance(value, bool) else str(value)
+
     flags = result["run"]["flags"].items()
     return {
-        name: str(value).lower() if isinstance(value, bool | None) else str(value)
+        name: written(value)
         for name, value in flags
-        if name not in UNCOMPARED
+        if name not in UNCOMPARED and value is not None
     }
 
 

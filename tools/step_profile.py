@@ -15,7 +15,7 @@ import tempfile
 import time
 
 MODEL, LOSS_SCOPE, FEED, STEP = "model", "loss", "tf_data", "training_step"
-COMPILED = "Xla"  # loops of `dah_tf.layers.fusion`, whose scopes are not in the trace
+COMPILED = "compiled loops"  # of `dah_tf.layers.fusion`; their scopes are not in the trace
 
 FORWARD, FILTER, INPUT = (
     "convolution, forward",
@@ -27,8 +27,8 @@ DEPTHWISE, NORM, POOL = "depthwise convolution", "batch normalisation", "pooling
 ELEMENTWISE, PRODUCT, LOSS = "element-wise, reductions", "matrix product", "loss"
 OPTIMISER_PRODUCT, OPTIMISER = "optimiser, products", "optimiser, other"
 AUGMENTATION, PIPELINE, REST = "augmentation", "input pipeline", "rest"
-PARTS = (FORWARD, FILTER, INPUT, WINOGRAD, DEPTHWISE, NORM, POOL, ELEMENTWISE, PRODUCT, LOSS)
-PARTS += (OPTIMISER_PRODUCT, OPTIMISER, AUGMENTATION, PIPELINE, REST)
+PARTS = (FORWARD, FILTER, INPUT, WINOGRAD, DEPTHWISE, NORM, POOL, ELEMENTWISE, COMPILED, PRODUCT)
+PARTS += (LOSS, OPTIMISER_PRODUCT, OPTIMISER, AUGMENTATION, PIPELINE, REST)
 
 CONVOLUTIONS = {
     "Conv2D": FORWARD,
@@ -58,6 +58,8 @@ def part(kind, name, optimizer, layers):
     Returns:
         str, of `PARTS`.
     """
+    if kind == COMPILED:
+        return COMPILED
     kind = plain(kind)
     backward = name.startswith("gradient_tape/")
     scopes = [re.sub(r"_\d+$", "", each) for each in name.split("/")][backward:]

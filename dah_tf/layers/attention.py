@@ -46,8 +46,10 @@ class ChannelAttention(keras.layers.Layer):
         self.excite.build((None, hidden))
 
     def call(self, inputs, training=None):
-        n, channels = ops.shape(inputs)[0], inputs.shape[-1]
-        positions = ops.reshape(inputs, (n, -1, channels))
+        _, height, width, channels = inputs.shape
+        known = None not in (height, width)
+        rows = (-1, height * width) if known else (ops.shape(inputs)[0], -1)
+        positions = ops.reshape(inputs, (*rows, channels))
         weighted = gated(positions, 1, self._weights, training)
         return ops.reshape(weighted, ops.shape(inputs))
 
@@ -175,7 +177,7 @@ def gated(x, axis, gate, training=False):
     @tf.custom_gradient
     def attend(x):
         mean, maximum = pool(x)
-        with tf.GradientTape() as tape:
+        with tf.GradientTape(persistent=True) as tape:
             tape.watch([mean, maximum])
             weights = gate(mean, maximum)
 

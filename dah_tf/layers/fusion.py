@@ -5,12 +5,14 @@ slower than in float32. XLA makes one loop of a function, vectorised where its t
 is walked.
 """
 
+import functools
+
 import keras
 from keras import ops
 
 from dah_tf.layers.package import PACKAGE
 
-# Where `fold` stops: what is left is summed in another loop.
+# Where `total` and `largest` stop halving: what is left is reduced in another loop.
 FEWEST_ROWS, FEWEST_CHANNELS = 8, 32
 
 
@@ -66,8 +68,8 @@ def fused(function, gradient=None):
     """An element-wise function that in training on a CPU is one pass, and its gradient another.
 
     Args:
-        function: of tensors of one shape and dtype, in `keras.ops`, to one tensor of these. The
-            compiled one computes in float32.
+        function: of tensors of one shape and dtype, in `keras.ops`, to one tensor of that dtype:
+            element-wise, or of some of the elements. The compiled one computes in float32.
         gradient: function of the outputs and their gradient, both float32, to the gradient of
             each input, where all are the same; None differentiates `function` from its inputs.
 
@@ -111,33 +113,39 @@ def fused(function, gradient=None):
     return call
 
 
-def fold(x, axis, combine, least):
-    """Combines the halves of an axis again and again, while they are even and long enough.
-
-    A reduction of a loop's own is scalar in XLA on CPUs; this is a chain of vectors.
-
-    Args:
-        x: tensor.
-        axis: int.
-        combine: function of two tensors, such as `ops.add`.
-        least: int, the length at which it stops.
-
-    Returns:
-        Tensor whose axis is shorter.
-    """
-    while x.shape[axis] % 2 == 0 and x.shape[axis] > least:
-        x = combine(*ops.split(x, 2, axis=axis))
-    return x
-
-
 def total(x, axis, least):
-    """Sum over one axis, in float32, which is kept with length 1."""
-    return ops.sum(fold(x, axis, ops.add, least), axis=axis, keepdims=True)
+    """Sum over one axis, which is kept with length 1; for `least` see `_reduced`."""
+    return _reduced(x, axis, least, ops.add, ops.sum)
 
 
 def largest(x, axis, least):
-    """Maximum over one axis, which is kept with length 1."""
-    return ops.max(fold(x, axis, ops.maximum, least), axis=axis, keepdims=True)
+    """Maximum over one axis, which is kept with length 1; for `least` see `_reduced`."""
+    return _reduced(x, axis, least, ops.maximum, ops.max)
+
+
+def _reduced(x, axis, least, combine, reduce):
+    """A reduction that first combines the halves of the axis, again and again, as vectors.
+
+    XLA's own loop of a reduction takes numbers one by one on CPUs, and several times as long in
+    bfloat16.
+
+    Args:
+        x: tensor, float32.
+        axis: int.
+        least: int, the length up to which the axis is halved.
+        combine: function of two tensors.
+        reduce: function of a tensor, its axis and `keepdims`, likewise.
+
+    Returns:
+        Tensor of length 1 in that axis.
+    """
+    odd = []
+    while x.shape[axis] > least:
+        half = x.shape[axis] // 2
+        one, other, *rest = ops.split(x, [half, 2 * half], axis=axis)
+        odd += rest if x.shape[axis] % 2 else []
+        x = combine(one, other)
+    return functools.reduce(combine, odd, reduce(x, axis=axis, keepdims=True))
 
 
 def _rectify(*inputs):

@@ -18,10 +18,10 @@ class BatchNorm(keras.layers.BatchNormalization):
     under JAX the batch is one array, however it is sharded, and needs no synchronising.
     Statistics are float32 under every precision policy.
 
-    On one TensorFlow replica training is several times as fast as Keras' layer: on a CPU each
-    pass over the batch is one compiled loop, two for the statistics, one for the outputs with the
-    residual and ReLU in it, and two or three for the gradient; elsewhere, and for images of an
-    odd number of positions, statistics, outputs and gradient are TensorFlow's fused operations.
+    On one TensorFlow replica training is several times as fast as Keras' layer, by TensorFlow's
+    fused operations. Where a residual or a ReLU follows, each pass over the batch is one compiled
+    loop on a CPU: two for the statistics, one for the outputs with what follows in it, three for
+    the gradient and one for the residual's.
 
     Args:
         momentum: float, weight of the old moving statistics in an update.
@@ -54,7 +54,8 @@ class BatchNorm(keras.layers.BatchNormalization):
         channels = inputs.shape[-1]
         scale = ops.convert_to_tensor(self.gamma) if self.scale else ops.ones([channels])
         offset = ops.convert_to_tensor(self.beta) if self.center else ops.zeros([channels])
-        if fusion.pays() and _folds(inputs.shape):
+        followed = self.rectify or residual is not None
+        if followed and fusion.pays() and None not in inputs.shape:
             loops = _loops(self.epsilon, self.rectify)
             outputs, mean, variance = _in_loops(loops, inputs, scale, offset, residual)
         else:
@@ -94,10 +95,6 @@ def _in_operations(epsilon, inputs, scale, offset):
     # The operation reports the unbiased variance, Keras' moving one is the biased.
     count = tf.cast(tf.size(inputs) // inputs.shape[-1], "float32")
     return outputs, mean, variance * (count - 1.0) / count
-
-
-def _folds(shape):
-    return None not in shape and shape[1] * shape[2] % 4 == 0
 
 
 def _in_loops(loops, inputs, scale, offset, residual):

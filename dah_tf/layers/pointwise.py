@@ -1,5 +1,7 @@
 """1x1 and depthwise convolutions whose gradients are fast on a CPU."""
 
+import functools
+
 import keras
 from keras import ops
 
@@ -14,14 +16,14 @@ def convolve(conv, inputs):
     two to twenty times as long. Elsewhere it is the layer's own call.
 
     Args:
-        conv: built `keras.layers.Conv2D` with a 1x1 kernel, or `keras.layers.SeparableConv2D`
-            with a 3x3 kernel; no bias, padding "same", one stride for both axes.
+        conv: built `keras.layers.Conv2D` or `SeparableConv2D`, one stride for both axes. What is
+            said here is for kernels of 1x1, or 3x3 if separable, padding "same", and no bias.
         inputs: float tensor of shape `(n, h, w, channels)`, of the layer's compute dtype.
 
     Returns:
         Tensor of shape `(n, ceil(h / stride), ceil(w / stride), filters)`.
     """
-    if not fusion.pays() or None in inputs.shape[1:3]:
+    if not (_covered(conv) and fusion.pays()) or None in inputs.shape[1:3]:
         return conv(inputs)
     stride = conv.strides[0]
     if isinstance(conv, keras.layers.SeparableConv2D):
@@ -30,38 +32,28 @@ def convolve(conv, inputs):
         # Of the zeros that "same" adds, the larger half is at the end.
         added = [max((-(-side // stride) - 1) * stride + 3 - side, 0) for side in x.shape[1:3]]
         first = [1 - each // 2 for each in added]
-        return _product(_every(x, stride, first), ops.cast(conv.pointwise_kernel, inputs.dtype))
-    return _product(_every(inputs, stride, (0, 0)), ops.cast(conv.kernel, inputs.dtype))
+        return _product(_every(stride, *first)(x), ops.cast(conv.pointwise_kernel, inputs.dtype))
+    return _product(_every(stride, 0, 0)(inputs), ops.cast(conv.kernel, inputs.dtype))
 
 
-def _every(x, stride, first):
-    """Every `stride`-th row and column."""
+def _covered(conv):
+    separable = isinstance(conv, keras.layers.SeparableConv2D)
+    return (
+        conv.kernel_size == ((3, 3) if separable else (1, 1))
+        and conv.padding == "same"
+        and set(conv.dilation_rate) == {1}
+        and (separable or conv.groups == 1)
+        and not conv.use_bias
+        and conv.activation is keras.activations.linear
+    )
+
+
+@functools.cache
+def _every(stride, top, left):
+    """A function that takes every `stride`-th row and column."""
     if stride == 1:
-        return x
-    top, left = first
-
-    def take(x):
-        return x[:, top::stride, left::stride]
-
-    def spread(x, gradient):
-        import tensorflow as tf
-
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            taken = take(x)
-        return tape.gradient(taken, x, gradient)
-
-    return _custom(fusion.compiled(take), fusion.compiled(spread))(x)
-
-
-def _custom(forward, backward):
-    import tensorflow as tf
-
-    @tf.custom_gradient
-    def both(x):
-        return forward(x), lambda gradient: backward(x, gradient)
-
-    return both
+        return lambda x: x
+    return fusion.fused(lambda x: x[:, top::stride, left::stride])
 
 
 def _product(x, kernel):

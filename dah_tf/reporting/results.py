@@ -241,7 +241,7 @@ def sections(runs):
 def differing(runs):
     """Names of the flags that are not the same in all runs."""
     names = sorted({name for run in runs for name in run.settings})
-    return [n for n in names if len({_plain(run.settings.get(n, ...)) for run in runs}) > 1]
+    return [n for n in names if len({_plain(run.settings.get(n)) for run in runs}) > 1]
 
 
 def _candidates(path):
@@ -334,7 +334,9 @@ def _name_methods(runs):
     recipes = {}
     for run in (run for run in runs if run.flags):
         settings = run.settings
-        key = frozenset((n, _plain(v)) for n, v in settings.items() if n not in NOT_RECIPE)
+        # A flag that is not set is none: a run from before the flag did without it.
+        told = {n: v for n, v in settings.items() if n not in NOT_RECIPE and v is not None}
+        key = frozenset((n, _plain(v)) for n, v in told.items())
         run.recipe = recipes.setdefault(key, len(recipes) + 1)
     words = _in_words([dict(key) for key in recipes])
     for run in runs:

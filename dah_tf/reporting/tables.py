@@ -356,6 +356,8 @@ def setting(run, name):
     if name not in run.settings:
         return None
     value = run.settings[name]
+    if isinstance(value, list):
+        return ",".join(map(str, value))
     return str(value).lower() if isinstance(value, bool | None) else str(value)
 
 

@@ -2,7 +2,8 @@
 
 Every format but the SavedModel takes `pixels`, uint8 `(n, size, size, channels)` of the model's
 own size, for n >= 1, and returns `codes`, uint8 `(n, ceil(bits / 8))`, `hash`, float32
-`(n, bits)`, and `probabilities`, float32 `(n, classes)`. Hash and class layer are float32.
+`(n, bits)`, and `probabilities`, float32 `(n, classes)`. Hash and class layer compute in float32
+but where a format says otherwise.
 """
 
 import contextlib

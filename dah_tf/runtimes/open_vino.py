@@ -12,14 +12,14 @@ WRITING = ("openvino", *onnx_runtime.WRITING)
 EXACT = True
 
 
-def write(function, folder, images):
+def write(function, folder, images, file=FILES[0], compress=False):
     """Writes `openvino.xml` and `openvino.bin`, weights in float32. Arguments: `onnx_runtime`."""
     import openvino
 
     with tempfile.TemporaryDirectory() as name:
         onnx_runtime.write(function, pathlib.Path(name), images)
         model = openvino.convert_model(pathlib.Path(name, onnx_runtime.FILES[0]))
-        openvino.save_model(model, folder / FILES[0], compress_to_fp16=False)
+        openvino.save_model(model, folder / file, compress_to_fp16=compress)
 
 
 def load(folder, threads, precision="f32", file=FILES[0]):

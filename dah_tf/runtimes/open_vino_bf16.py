@@ -1,4 +1,4 @@
-"""OpenVINO with convolutions and matrix products in bfloat16, from the same files as in float32.
+"""OpenVINO with convolutions and matrix products in bfloat16, also those of hash and class layer.
 
 Processors that do not multiply bfloat16 compute in float32.
 """
@@ -6,16 +6,15 @@ Processors that do not multiply bfloat16 compute in float32.
 from dah_tf.runtimes import open_vino
 
 TITLE = "OpenVINO bfloat16"
-FILES = open_vino.FILES
+FILES = ("openvino_bf16.xml", "openvino_bf16.bin")
 EXTRA, PACKAGES, WRITING = open_vino.EXTRA, open_vino.PACKAGES, open_vino.WRITING
 EXACT = False
 
 
 def write(function, folder, images):
-    """As `open_vino`, where that has not written them."""
-    if not all((folder / file).exists() for file in FILES):
-        open_vino.write(function, folder, images)
+    """Writes `openvino_bf16.xml` and `openvino_bf16.bin`, weights in half precision."""
+    open_vino.write(function, folder, images, FILES[0], compress=True)
 
 
 def load(folder, threads):
-    return open_vino.load(folder, threads, precision="bf16")
+    return open_vino.load(folder, threads, precision="bf16", file=FILES[0])

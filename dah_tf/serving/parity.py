@@ -91,8 +91,8 @@ class Reference:
 
         Returns:
             Dict that JSON can hold: `images`, and on the queries `bits_differing` from the
-            model's, a share; of a quantised format also `map`: a dict of tie-aware MAP by the
-            `model` and by the `format`, with the numbers of `queries` and of items in the
+            model's, a share; of a format that is not exact also `map`: a dict of tie-aware MAP by
+            the `model` and by the `format`, with the numbers of `queries` and of items in the
             `database`.
 
         Raises:
