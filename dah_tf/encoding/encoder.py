@@ -12,7 +12,7 @@ from dah_tf import pretrained, runtimes
 from dah_tf.encoding import store
 from dah_tf.errors import UserError
 
-BATCH = 256
+BATCH = 32  # activations of larger ones leave the caches (tools/bench_encode.py)
 
 
 class Encoded(typing.NamedTuple):

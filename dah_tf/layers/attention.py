@@ -3,6 +3,7 @@
 import functools
 
 import keras
+import numpy as np
 from keras import ops
 
 from dah_tf.layers import fusion
@@ -46,16 +47,18 @@ class ChannelAttention(keras.layers.Layer):
         self.excite.build((None, hidden))
 
     def call(self, inputs, training=None):
-        _, height, width, channels = inputs.shape
-        known = None not in (height, width)
-        rows = (-1, height * width) if known else (ops.shape(inputs)[0], -1)
-        positions = ops.reshape(inputs, (*rows, channels))
-        weighted = gated(positions, 1, self._weights, training)
-        return ops.reshape(weighted, ops.shape(inputs))
+        return gated(inputs, (1, 2), self._weights, training)
 
     def _weights(self, average, maximum):
-        average, maximum = (self.excite(self.squeeze(each)) for each in (average, maximum))
-        return ops.sigmoid(average + maximum)
+        return ops.sigmoid(self._mlp(average) + self._mlp(maximum))
+
+    def _mlp(self, pooled):
+        # As 1x1 convolutions: what converts a model then keeps one layout from block to block.
+        for layer in (self.squeeze, self.excite):
+            kernel = ops.cast(layer.kernel, pooled.dtype)[None, None]
+            outputs = ops.conv(pooled, kernel, data_format="channels_last")
+            pooled = layer.activation(outputs + ops.cast(layer.bias, pooled.dtype))
+        return pooled
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -98,7 +101,7 @@ class SpatialAttention(keras.layers.Layer):
         self.conv.build((*input_shape[:-1], 2))
 
     def call(self, inputs, training=None):
-        return gated(inputs, -1, self._weights, training)
+        return gated(inputs, (3,), self._weights, training)
 
     def _weights(self, mean, maximum):
         return ops.sigmoid(self.conv(ops.concatenate([mean, maximum], axis=-1)))
@@ -151,16 +154,16 @@ class CBAM(keras.layers.Layer):
         return {**super().get_config(), **config}
 
 
-def gated(x, axis, gate, training=False):
-    """A tensor times weights that are a function of its mean and maximum over one axis.
+def gated(x, axes, gate, training=False):
+    """A tensor times weights that are a function of its mean and maximum over some axes.
 
     In training on a CPU under TensorFlow each pass over `x` is one compiled loop: two forward,
     and two backward.
 
     Args:
-        x: float tensor.
-        axis: int.
-        gate: function of the mean and the maximum, whose `axis` has length 1, to the weights,
+        x: float tensor of shape `(n, h, w, channels)`.
+        axes: (1, 2) or (3,).
+        gate: function of the mean and the maximum, whose `axes` have length 1, to the weights,
             likewise.
         training: bool.
 
@@ -168,11 +171,11 @@ def gated(x, axis, gate, training=False):
         Tensor of the shape and dtype of `x`. Where several values are the maximum, its gradient
         is shared among them.
     """
-    if not (training and fusion.pays() and None not in x.shape[1:]):
-        return x * gate(ops.mean(x, axis=axis, keepdims=True), ops.max(x, axis, keepdims=True))
+    if not (training and fusion.pays() and None not in x.shape):
+        return x * gate(ops.mean(x, axes, keepdims=True), ops.max(x, axes, keepdims=True))
     import tensorflow as tf
 
-    pool, weigh, of_weights, of_input = _passes(axis)
+    pool, weigh, of_weights, of_input = _passes(axes)
 
     @tf.custom_gradient
     def attend(x):
@@ -194,25 +197,37 @@ def gated(x, axis, gate, training=False):
 
 
 @functools.cache
-def _passes(axis):
+def _passes(axes):
     """The compiled loops of `gated`."""
-    least = fusion.FEWEST_CHANNELS if axis == -1 else fusion.FEWEST_ROWS
+    least = fusion.FEWEST_CHANNELS if axes == (3,) else fusion.FEWEST_ROWS
+
+    def reduced(x, reduction):
+        if axes == (3,):
+            return reduction(x, 3, least)
+        n, height, width, channels = x.shape
+        rows = ops.reshape(x, (n, height * width, channels))
+        return ops.expand_dims(reduction(rows, 1, least), 1)
+
+    def total(x):
+        return reduced(x, fusion.total)
+
+    def size(x):
+        return float(np.prod([x.shape[axis] for axis in axes]))
 
     def pool(x):
         wide = ops.cast(x, "float32")
-        mean = fusion.total(wide, axis, least) / x.shape[axis]
-        return ops.cast(mean, x.dtype), ops.cast(fusion.largest(wide, axis, least), x.dtype)
+        mean, maximum = total(wide) / size(x), reduced(wide, fusion.largest)
+        return ops.cast(mean, x.dtype), ops.cast(maximum, x.dtype)
 
     def of_weights(x, outputs, maximum):
         product = ops.cast(x, "float32") * ops.cast(outputs, "float32")
-        count = fusion.total(ops.cast(x == maximum, "float32"), axis, least)
-        return ops.cast(fusion.total(product, axis, least), x.dtype), count
+        return ops.cast(total(product), x.dtype), total(ops.cast(x == maximum, "float32"))
 
     def of_input(x, outputs, weights, maximum, count, of_mean, of_maximum):
         outputs, weights, of_mean, of_maximum = (
             ops.cast(each, "float32") for each in (outputs, weights, of_mean, of_maximum)
         )
         shared = ops.where(x == maximum, of_maximum / count, 0.0)
-        return ops.cast(outputs * weights + of_mean / x.shape[axis] + shared, x.dtype)
+        return ops.cast(outputs * weights + of_mean / size(x) + shared, x.dtype)
 
     return [fusion.compiled(each) for each in (pool, ops.multiply, of_weights, of_input)]
