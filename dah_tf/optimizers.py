@@ -126,6 +126,8 @@ def get(
         ValueError: unknown name.
     """
     options = {"use_ema": bool(ema), "weight_decay": weight_decay or None}
+    # Keras numbers names that it gives itself; a checkpoint is found by its variables' names.
+    options["name"] = "adamw" if name == "adam" and weight_decay else name
     if ema:
         options["ema_momentum"] = ema
     if name == "adam":

@@ -93,3 +93,10 @@ def test_schedule_config_matches_its_signature():
     assert set(schedule.get_config()) == names
     with pytest.raises(ValueError, match="decay='steps'"):
         optimizers.WarmupDecay(1.0, total=5, decay="steps")
+
+
+@pytest.mark.parametrize("name", optimizers.NAMES)
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_variables_have_the_same_names_in_any_process(name, weight_decay):
+    made = [optimizers.get(name, 1e-3, weight_decay=weight_decay) for _ in range(2)]
+    assert made[0].name == made[1].name
