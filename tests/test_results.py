@@ -68,6 +68,17 @@ def test_a_table_by_hand(tmp_path):
         results.with_table("nothing", "new")
 
 
+def test_what_is_taken_names_no_folder_of_a_machine(tmp_path):
+    source = json.loads(FILES[0].read_text())
+    source["run"]["flags"]["backbone_weights"] = "/somewhere/runs/first"
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "evaluation.json").write_text(json.dumps(source))
+    kept = json.loads(results.take(tmp_path / "run", tmp_path / "kept").read_text())
+    assert kept["run"]["flags"]["backbone_weights"] == "first"
+    source["run"]["flags"]["backbone_weights"] = "first"
+    assert kept == source
+
+
 def test_an_ablation_by_hand(tmp_path):
     def store(name, average, **flags):
         result = {

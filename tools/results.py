@@ -173,6 +173,10 @@ def take(folder, target=RESULTS):
     result = json.loads(path.read_text())
     name = path.parent.resolve().name
     row(name, result)
+    flags = result["run"]["flags"]
+    for flag, value in flags.items():
+        if isinstance(value, str) and value.startswith("/"):
+            flags[flag] = pathlib.Path(value).name  # where it lies on one machine is no result
     target.mkdir(exist_ok=True)
     target = target / f"{name}.json"
     target.write_text(json.dumps(result, indent=1) + "\n")
