@@ -157,8 +157,8 @@ class CBAM(keras.layers.Layer):
 def gated(x, axes, gate, training=False):
     """A tensor times weights that are a function of its mean and maximum over some axes.
 
-    In training on a CPU under TensorFlow each pass over `x` is one compiled loop: two forward,
-    and two backward.
+    In training on a CPU under TensorFlow the passes over `x`, forward and backward, are compiled
+    loops, and the gradients of `x` by its uses are summed in the last of them.
 
     Args:
         x: float tensor of shape `(n, h, w, channels)`.
