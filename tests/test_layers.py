@@ -127,6 +127,13 @@ def test_separable_bottleneck(stride, project, training):
     np.testing.assert_allclose(actual, np.maximum(y + shortcut, 0), rtol=2e-3, atol=2e-4)
 
 
+def test_separable_bottleneck_starts_near_its_shortcut():
+    x = np.random.default_rng(0).normal(size=(16, 8, 8, 32)).astype("float32")
+    branch = np.array(layers.SeparableBottleneck(8)(x, training=True)) - np.maximum(x, 0)
+    # A normalised branch has a deviation of 1; a tenth of it is added, and a ReLU cuts some off.
+    assert 0.05 < branch.std() < 0.1
+
+
 def test_separable_bottleneck_refuses_a_shortcut_that_cannot_be():
     with pytest.raises(ValueError, match="project"):
         layers.SeparableBottleneck(2, stride=2)
