@@ -22,6 +22,7 @@ RESULTS = ROOT / "configs" / "results"
 ABLATION = RESULTS / "ablation"
 SHIPPED = ROOT / "dah_tf" / "pretrained"
 UNCOMPARED = {"seed", "workdir", "data_dir", "note", "output"}
+UNSET = {"widths": "64,256,256", "train_sizes": ""}  # what is done where a flag is not set
 COLUMNS = (
     "data, protocol",
     "network",
@@ -120,7 +121,7 @@ def settings(result):
     return {
         name: written(value)
         for name, value in flags
-        if name not in UNCOMPARED and value is not None
+        if name not in UNCOMPARED and value is not None and written(value) != UNSET.get(name)
     }
 
 
