@@ -50,18 +50,20 @@ def resnet30(channels=3, attention=True):
     return keras.Model(inputs, x, name="resnet30")
 
 
-def compact(channels=3, attention=False, widths=(64, 256, 256)):
+def compact(channels=3, attention=False, widths=(64, 256, 256), depth=2):
     """A plain 3x3 network for CPUs: a frozen whitening stem and three stages.
 
     The stem's filters are the whitened principal directions of 2x2 patches, and their negatives;
-    `whiten` sets them from images. A stage is convolution, 2x2 max-pooling, BN, GELU,
-    convolution, BN, GELU; a global max-pooling follows. Each convolution starts as the identity
-    on as many channels as it can.
+    `whiten` sets them from images. A stage is convolution, 2x2 max-pooling, BN, GELU, then
+    convolution, BN, GELU for the rest of its depth; a global max-pooling follows. Each convolution
+    starts as the identity on as many channels as it can. From a depth of 3 on, a shortcut leads
+    around all convolutions of a stage but the first.
 
     Args:
         channels: int, 1 or 3.
         attention: bool, CBAM after each stage.
         widths: ints, channels of the stages.
+        depth: int, convolutions in each stage.
 
     Returns:
         `keras.Model`, `widths[-1]` features.
@@ -72,13 +74,16 @@ def compact(channels=3, attention=False, widths=(64, 256, 256)):
     x = layers.Conv2D(8 * channels, 2, use_bias=False, trainable=False, name="whiten")(x)
     x = Activation("relu", name="whiten_relu")(x)
     for stage, width in enumerate(widths, start=1):
-        for part in (1, 2):
+        for part in range(1, depth + 1):
             name = f"stage{stage}_{part}"
             x = Conv3x3(width, kernel_initializer=PartialIdentity(), name=f"{name}_conv")(x)
             if part == 1:
                 x = layers.MaxPooling2D(name=f"{name}_pool")(x)
             x = BatchNorm(momentum=0.6, name=f"{name}_norm")(x)
             x = Activation("gelu", name=f"{name}_gelu")(x)
+            shortcut = x if part == 1 else shortcut
+        if depth > 2:
+            x = layers.Add(name=f"stage{stage}_add")([x, shortcut])
         if attention:
             x = CBAM(name=f"stage{stage}_cbam")(x)
     x = layers.GlobalMaxPooling2D(name="pool")(x)
@@ -121,7 +126,7 @@ def names():
     return [*BACKBONES, "resnet50", *_application_names()]
 
 
-def get(name, *, channels=3, attention=True, widths=None, weights=None):
+def get(name, *, channels=3, attention=True, widths=None, depth=None, weights=None):
     """Builds a backbone by name.
 
     Args:
@@ -129,13 +134,14 @@ def get(name, *, channels=3, attention=True, widths=None, weights=None):
         channels: int, 1 or 3.
         attention: bool, CBAM in the backbones that have it.
         widths: ints, channels of the three stages of `compact`; None for its own.
+        depth: int, convolutions in each stage of `compact`; None for its own.
         weights: None, "imagenet" (Applications only) or the path of a `.weights.h5` file.
 
     Returns:
         `keras.Model`.
 
     Raises:
-        ValueError: unknown name, widths of another network, or weights that do not fit.
+        ValueError: unknown name, widths or depth of another network, or weights that do not fit.
     """
     if channels not in (1, 3):
         raise ValueError(f"`channels` must be 1 or 3. Received: channels={channels}")
@@ -147,6 +153,13 @@ def get(name, *, channels=3, attention=True, widths=None, weights=None):
                 f"Received: widths={tuple(widths)} of {name}"
             )
         options["widths"] = tuple(widths)
+    if depth is not None:
+        if name != "compact" or depth < 1:
+            raise ValueError(
+                "`depth` is a positive number of convolutions, of compact only. "
+                f"Received: depth={depth} of {name}"
+            )
+        options["depth"] = depth
     if name in BACKBONES:
         if weights == "imagenet":
             raise ValueError(f"There are no ImageNet weights for {name}; pass a file or none.")

@@ -43,6 +43,7 @@ def model_flags():
     )
     flags.DEFINE_boolean("attention", True, "CBAM in resnet30 and compact (--noattention: none).")
     flags.DEFINE_list("widths", None, "Channels of compact's three stages; None: 64,256,256.")
+    flags.DEFINE_integer("depth", None, "Convolutions in a stage of compact; None: 2.", 1)
     flags.DEFINE_string(
         "backbone_weights",
         "none",

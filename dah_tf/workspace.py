@@ -210,6 +210,7 @@ def build_model(options, *, num_classes, channels, image_size, multi_label=False
             channels=channels,
             attention=options.attention,
             widths=widths_of(options),
+            depth=getattr(options, "depth", None),  # runs from before it have none
             weights=None if trained else source,
         )
     except (ValueError, OSError) as error:

@@ -94,6 +94,8 @@ def test_any_keras_application_by_name():
         ({"name": "resnet30", "weights": "imagenet"}, "no ImageNet weights"),
         ({"name": "resnet30", "widths": (1, 2, 3)}, "of compact only"),
         ({"name": "compact", "widths": (64, 256)}, "three positive numbers"),
+        ({"name": "resnet30", "depth": 3}, "of compact only"),
+        ({"name": "compact", "depth": 0}, "positive number"),
     ],
 )
 def test_bad_arguments(arguments, message):
@@ -106,6 +108,22 @@ def test_widths_are_the_stages_channels():
     shapes = [w.shape[2:] for w in backbone.trainable_weights if len(w.shape) == 4]
     assert shapes == [(24, 8), (8, 8), (8, 12), (12, 12), (12, 20), (20, 20)]
     assert backbone.output_shape == (None, 20)
+
+
+def test_depth_adds_convolutions_inside_a_shortcut():
+    deep = backbones.get("compact", attention=False, widths=(8, 12, 20), depth=3)
+    first = backbones.get("compact", attention=False, widths=(8, 12, 20), depth=1)
+    shapes = [w.shape[2:] for w in deep.trainable_weights if len(w.shape) == 4]
+    assert shapes == [(24, 8), (8, 8), (8, 8), (8, 12), *[(12, 12)] * 2, (12, 20), *[(20, 20)] * 2]
+    for layer in deep.layers:
+        if layer.name in {each.name for each in first.layers}:
+            layer.set_weights(first.get_layer(layer.name).get_weights())
+    images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
+    assert np.abs(np.array(deep(images)) - np.array(first(images))).max() > 0.01
+    for layer in deep.layers:  # what is added then adds nothing
+        if layer.name.endswith(("_2_norm", "_3_norm")):
+            layer.gamma.assign(layer.gamma * 0)
+    np.testing.assert_allclose(np.array(deep(images)), np.array(first(images)), atol=1e-6)
 
 
 def test_weights_file_is_loaded(tmp_path):

@@ -93,7 +93,8 @@ def test_an_ablation_by_hand(tmp_path):
     store("base", 0.75)
     store("base-1", 0.7, seed=1, workdir="elsewhere")
     store("wide", 0.6, t=10.0, attention=True)
-    _, _, base, wide = results.ablation(tmp_path).splitlines()
+    store("xavier", 0.6, note="another start")
+    _, _, base, wide, start = results.ablation(tmp_path).splitlines()
     assert base == (
         "| base | 0, 1 | 72.50 (70.00 to 75.00) | 50.00 (50.00 to 50.00) | 2.0 (2.0 to 2.0) | "
         "11.0 (11.0 to 11.0) | 0.25 to 0.75 | 1.5 (1.5 to 1.5) min |"
@@ -102,3 +103,4 @@ def test_an_ablation_by_hand(tmp_path):
         "| `--attention=true`, `--t=10.0` | 0 | 60.00 | 50.00 | 2.0 | 11.0 | 0.25 to 0.60 | "
         "1.5 min |"
     )
+    assert start.startswith("| another start | 0 | 60.00 |")

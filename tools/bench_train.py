@@ -32,6 +32,7 @@ flags.DEFINE_string("precision", "auto", "As in dah_tf.train.")
 flags.DEFINE_integer("image_size", 32, "Pixels.", 8)
 flags.DEFINE_bool("attention", True, "CBAM in the backbone.")
 flags.DEFINE_list("widths", None, "As in dah_tf.train.")
+flags.DEFINE_integer("depth", None, "As in dah_tf.train.")
 flags.DEFINE_bool("profile", False, "Where a step's time goes.")
 flags.DEFINE_bool("loops", False, "The step with compiled loops against one without.")
 flags.DEFINE_enum("optimizer", "muon", ["adam", "sgd", "muon"], "Of --profile and --loops.")
@@ -60,7 +61,9 @@ def network():
     from dah_tf import backbones, workspace
 
     widths = workspace.widths_of(FLAGS)
-    return backbones.get(FLAGS.backbone, attention=FLAGS.attention, widths=widths)
+    return backbones.get(
+        FLAGS.backbone, attention=FLAGS.attention, widths=widths, depth=FLAGS.depth
+    )
 
 
 def loops(precision, images, labels, plan):

@@ -6,8 +6,9 @@
 
 A result is stored as configs/results/NAME.json, NAME being the run folder's; those of the models
 that ship with the package lie beside them. The ablation's are in configs/results/ablation, of
-which `base` is what the others are compared with: a row tells in which flags they differ from it.
-The tables stand in README.md between two comments; --ablation also draws the picture beside them.
+which `base` is what the others are compared with: a row tells in which flags, or by what --note,
+they differ from it; rows stand in the order of the files' names. The tables stand in README.md
+between two comments; --ablation also draws the distances in the base and in every `loss-NAME`.
 """
 
 import argparse
@@ -21,7 +22,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "configs" / "results"
 ABLATION = RESULTS / "ablation"
 SHIPPED = ROOT / "dah_tf" / "pretrained"
-UNCOMPARED = {"seed", "workdir", "data_dir", "note", "output"}
+UNCOMPARED = {"seed", "workdir", "data_dir", "output"}
 UNSET = {"widths": "64,256,256", "train_sizes": ""}  # what is done where a flag is not set
 COLUMNS = (
     "data, protocol",
@@ -59,6 +60,7 @@ def row(link, result):
     network = flags["backbone"]
     if network in ("resnet30", "compact"):
         network += f" {'/'.join(flags['widths'])}" if flags.get("widths") else ""
+        network += f" x {flags['depth']}" if flags.get("depth") else ""
         network += " + CBAM" if flags["attention"] else ""
     if flags.get("backbone_weights", "none") != "none":
         network += f", from {flags['backbone_weights']}"
@@ -100,7 +102,9 @@ def ablation(folder=ABLATION):
         flags = sorted(found.keys() | base.keys())
         changed = [(each, found.get(each, "none")) for each in flags]
         changed = [(each, value) for each, value in changed if base.get(each, "none") != value]
-        name = ", ".join(f"`--{flag}={value}`" for flag, value in changed)
+        name = ", ".join(
+            value if flag == "note" else f"`--{flag}={value}`" for flag, value in changed
+        )
         groups.setdefault(name or "base", []).append(result)
     rows = [[name, *ablation_cells(results)] for name, results in groups.items()]
     return markdown(ABLATION_COLUMNS, rows)
@@ -185,10 +189,10 @@ def take(folder, target=RESULTS):
 
 
 def draw(folder=ABLATION):
-    """Draws the distances within and between the classes in the ablation's runs."""
+    """Draws the distances within and between the classes in the base and what changes its loss."""
     from dah_tf.reporting import canvas, plots, results
 
-    runs, _ = results.find(sorted(folder.glob("*.json")))
+    runs, _ = results.find([folder / "base.json", *sorted(folder.glob("loss-*.json"))])
     (section,) = results.sections(runs)
     picture = plots.distances(section, canvas.styles(dict.fromkeys(run.method for run in runs)))
     (folder / "distances.png").write_bytes(picture)
