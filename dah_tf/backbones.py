@@ -81,7 +81,8 @@ def compact(channels=3, attention=False, widths=(64, 256, 256), depth=2):
                 x = layers.MaxPooling2D(name=f"{name}_pool")(x)
             x = BatchNorm(momentum=0.6, name=f"{name}_norm")(x)
             x = Activation("gelu", name=f"{name}_gelu")(x)
-            shortcut = x if part == 1 else shortcut
+            if part == 1:
+                shortcut = x
         if depth > 2:
             x = layers.Add(name=f"stage{stage}_add")([x, shortcut])
         if attention:

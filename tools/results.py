@@ -23,7 +23,6 @@ RESULTS = ROOT / "configs" / "results"
 ABLATION = RESULTS / "ablation"
 SHIPPED = ROOT / "dah_tf" / "pretrained"
 UNCOMPARED = {"seed", "workdir", "data_dir", "output"}
-UNSET = {"widths": "64,256,256", "train_sizes": ""}  # what is done where a flag is not set
 COLUMNS = (
     "data, protocol",
     "network",
@@ -125,7 +124,7 @@ def settings(result):
     return {
         name: written(value)
         for name, value in flags
-        if name not in UNCOMPARED and value is not None and written(value) != UNSET.get(name)
+        if name not in UNCOMPARED and value is not None
     }
 
 
