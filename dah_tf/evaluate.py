@@ -1,12 +1,14 @@
 """Measures a trained model's retrieval quality: `python -m dah_tf.evaluate --workdir=DIR`.
 
 Writes DIR/evaluation.json and DIR/examples.npz, and prints a table. The run's own data and protocol
-are used unless --dataset, --data_dir or --protocol name others. A model that ships with dah_tf,
---workdir=pretrained:NAME, keeps its own figures and needs --output.
+are used unless --dataset, --data_dir or --protocol name others; the run's result is kept then, and
+--output names the file. So it is for a model that ships with dah_tf, --workdir=pretrained:NAME.
+A protocol whose queries the run was trained on is refused.
 """
 
 import pathlib
 
+import numpy as np
 from absl import flags
 
 from dah_tf import options, pretrained
@@ -34,13 +36,19 @@ def define_flags():
 def main():
     from dah_tf import assessment, devices, evaluation, workspace
 
-    if pretrained.is_name(FLAGS.workdir) and not FLAGS.output:
-        raise UserError(f"{FLAGS.workdir} keeps its own figures; name a file: --output=FILE.json")
     workdir = pretrained.folder(FLAGS.workdir)
     run = workspace.read_flags(workdir)
+    own = run.protocol
+    other_data = FLAGS.dataset not in (None, run.dataset)
+    if not FLAGS.output and (
+        other_data or pretrained.is_name(FLAGS.workdir) or FLAGS.protocol not in (None, own)
+    ):
+        raise UserError(f"{FLAGS.workdir} keeps its own figures; name a file: --output=FILE.json")
     for name in ("dataset", "data_dir", "protocol", "mirror"):
         if FLAGS[name].value is not None:
             setattr(run, name, FLAGS[name].value)
+    if other_data:
+        run.validation = 0  # the run's was carved from its own data
     facts = workspace.read_data_facts(workdir)
     run.image_size, run.channels = facts["image_size"], str(facts["channels"])
     model, step = workspace.load_model(workdir)
@@ -48,6 +56,8 @@ def main():
     workspace.check_classes(dataset, facts)
     if not len(protocol.query):
         raise UserError(f"protocol {protocol.name} has no queries in {dataset.name}")
+    if not other_data and protocol.name != own:
+        refuse_trained_on(protocol, workspace.make_protocol(run, dataset, own))
     if step is not None:
         print(f"the run has not ended: this is its checkpoint of step {step:,}")
     result, pictures = assessment.evaluate(model, dataset, protocol, run.mirror)
@@ -70,6 +80,21 @@ def main():
         ) from error
     print(evaluation.table(result))
     print(f"written to {path}")
+
+
+def refuse_trained_on(protocol, own):
+    """Refuses a protocol with queries that belong to the training images of a run's own.
+
+    Raises:
+        UserError: it has.
+    """
+    known = int(np.isin(protocol.query, np.concatenate([own.train, own.validation])).sum())
+    if known:
+        raise UserError(
+            f"--protocol={protocol.name}: {known:,} of its {len(protocol.query):,} queries are "
+            f"among the images that the run was trained on, by --protocol={own.name}; train a run "
+            f"with --protocol={protocol.name}"
+        )
 
 
 if __name__ == "__main__":

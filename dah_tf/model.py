@@ -79,7 +79,6 @@ class HashModel(keras.Model):
         self.train_size = None
         self.hash_head = HashHead(bits, name="hash_head")
         self.classifier = keras.layers.Dense(num_classes, dtype="float32", name="classifier")
-        self.trackers = {name: keras.metrics.Mean(name=name) for name in TERMS[1:]}
         self.hash_head.build((None, backbone.output_shape[-1]))
         self.classifier.build((None, bits))
         self.built = True
@@ -165,12 +164,6 @@ class HashModel(keras.Model):
             "accuracy": ops.mean(ops.cast(right, "float32")),
         }
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        terms = self.terms(y, y_pred)
-        for name, tracker in self.trackers.items():
-            tracker.update_state(terms[name])
-        return terms["loss"]
-
     if keras.backend.backend() == "tensorflow":
 
         def train_step(self, data):
@@ -180,7 +173,7 @@ class HashModel(keras.Model):
                 data: pair of the dict that `call` takes and the labels.
 
             Returns:
-                Dict of this replica's float32 `TERMS`, and `finite`: 1 where the gradients are.
+                Dict of this replica's float32 `TERMS`.
             """
             import tensorflow as tf
 
@@ -197,6 +190,45 @@ class HashModel(keras.Model):
             gradients = tape.gradient(loss, weights)
             self.optimizer.apply(gradients, weights)
             return terms
+
+    elif keras.backend.backend() == "jax":
+
+        def train_step(self, state, data):
+            """One optimiser step; a pure function.
+
+            Args:
+                state: values of the trainable, the other, the optimiser's and the metrics'
+                    variables, four lists.
+                data: pair of the dict that `call` takes and the labels.
+
+            Returns:
+                Dict of the float32 `TERMS`, and the new state.
+            """
+            import jax
+
+            values, others, optimizer_values, metric_values = state
+            x, labels = data
+            optimizer = [*zip(self.optimizer.variables, optimizer_values, strict=True)]
+
+            def loss_of(values, others):
+                mapping = [*zip(self.trainable_variables, values, strict=True), *optimizer]
+                mapping += zip(self.non_trainable_variables, others, strict=True)
+                with keras.StatelessScope(state_mapping=mapping) as scope:
+                    terms = self.terms(labels, self(x, training=True))
+                    loss = self.optimizer.scale_loss(terms["loss"])
+                others = [scope.get_current_value(v) for v in self.non_trainable_variables]
+                return loss, (terms, others)
+
+            gradient = jax.grad(loss_of, has_aux=True)
+            gradients, (terms, others) = gradient(values, others)
+            new, optimizer_values = self.optimizer.stateless_apply(
+                optimizer_values, gradients, values
+            )
+            if self.backbone_frozen:
+                frozen = {id(v) for v in self.backbone.trainable_variables}
+                parts = zip(self.trainable_variables, values, new, strict=True)
+                new = [old if id(v) in frozen else after for v, old, after in parts]
+            return terms, (new, others, optimizer_values, metric_values)
 
     def encode(self, images, batch_size=256, mirror=False):
         """Packed codes of images.

@@ -11,13 +11,13 @@ NAMES = ("adam", "sgd", "muon")
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """Linear from 0 to `peak` in `warmup` steps, then down to `peak * floor` at `total` steps.
+    """From `peak / warmup` linearly to `peak` in `warmup` steps, then by `decay`.
 
     Args:
         peak: float, the highest learning rate.
         total: int, steps of the whole run.
         warmup: int, steps of the rise.
-        decay: "constant", "linear" or "cosine".
+        decay: "constant" stays at `peak`; "linear" and "cosine" fall to `peak * floor` at `total`.
         floor: float, what is left of `peak` at the end.
     """
 
@@ -48,6 +48,13 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
             "decay": self.decay,
             "floor": self.floor,
         }
+
+
+def take_average(model):
+    """Gives a compiled model the averaged weights of its optimiser, if that keeps any."""
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # of float16's scaling
+    if optimizer and optimizer.use_ema:
+        optimizer.finalize_variable_values(model.trainable_variables)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

@@ -82,7 +82,9 @@ def training_flags():
     workdir_flag()
     flags.DEFINE_float("epochs", 200, "Length of the run.", 0.0)
     flags.DEFINE_integer("groups", 1, "Class-balanced groups a step (1 in the paper).", 1)
-    flags.DEFINE_integer("classes_per_group", None, "Classes in a group; None: all of them.", 2)
+    flags.DEFINE_integer(
+        "classes_per_group", None, "Classes in a group; None: all, at most 100.", 2
+    )
     flags.DEFINE_integer("images_per_class", 2, "Images of each class in a group.", 1)
     flags.DEFINE_enum("flip", "random", ["none", "random", "alternate"], "Left-right mirroring.")
     flags.DEFINE_integer("shift", 4, "Largest random shift, pixels.", 0)
@@ -112,7 +114,9 @@ def training_flags():
         "auto: bfloat16 where the hardware has it, else float32.",
     )
     flags.DEFINE_enum("strategy", "auto", ["auto", "one", "mirrored"], "Devices to train on.")
-    flags.DEFINE_integer("seed", 0, "Of splits, order, augmentation and initial weights.")
+    flags.DEFINE_integer(
+        "seed", 0, "Of splits, order, augmentation and initial weights.", 0, 2**32 - 1
+    )
     flags.DEFINE_integer("checkpoint_steps", 0, "Steps between checkpoints; 0: by minutes.", 0)
     flags.DEFINE_float("checkpoint_minutes", 5.0, "Minutes between checkpoints.", 0.0)
     flags.DEFINE_float("validate_epochs", 5.0, "Epochs between validations; 0: none.", 0.0)

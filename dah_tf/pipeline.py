@@ -35,12 +35,12 @@ def train(options):
 def _train(options, held):
     import keras
 
-    from dah_tf import durable, runlog, training, workspace
+    from dah_tf import checkpoint, durable, runlog, training, workspace
 
     flags = dict(sorted(vars(options).items()))
     keras.utils.set_random_seed(options.seed)
     strategy = training.strategy(options.strategy)
-    precision = set_precision(options.precision)
+    precision = set_precision(workspace.read_precision(options.workdir) or options.precision)
 
     dataset, protocol = workspace.open_data(options)
     facts = workspace.data_facts(dataset)
@@ -50,28 +50,39 @@ def _train(options, held):
     if options.groups % replicas:
         raise UserError(f"--groups={options.groups} cannot be split over {replicas} devices")
 
+    begun = bool(checkpoint.files(pathlib.Path(options.workdir) / "checkpoints"))
     with scope(strategy):
         model = workspace.build_model(
             options,
             **{k: facts[k] for k in ["num_classes", "channels", "image_size", "multi_label"]},
+            weights=not begun,
         )
-        if options.backbone_weights == "none":
+        sizes = sizes_of(options.train_sizes, steps, dataset.images.size)
+        workspace.check_size(model.backbone, min(size for size, _ in sizes))
+        if options.backbone_weights == "none" and not begun:
             prepare_stem(model, dataset, protocol.train)
         workspace.compile_model(model, options, steps)
-    workspace.record_flags(options.workdir, flags, facts, steps)
+    images_per_step = options.groups * plan.group_size
+    workspace.record_flags(
+        options.workdir,
+        flags,
+        facts,
+        steps=steps,
+        images_per_step=images_per_step,
+        precision=precision,
+    )
     report_skipped(options.workdir, dataset)
 
     settings = training.Settings(
         workdir=options.workdir,
         steps=steps,
-        sizes=sizes_of(options.train_sizes, steps, dataset.images.size),
+        sizes=sizes,
         frozen_steps=round(options.freeze_epochs * plan.steps_per_epoch),
         checkpoint_steps=options.checkpoint_steps,
         checkpoint_minutes=options.checkpoint_minutes,
         validate_steps=round(options.validate_epochs * plan.steps_per_epoch),
     )
     announce(options, dataset, protocol, model, plan, steps, precision, replicas)
-    images_per_step = options.groups * plan.group_size
     run = training.Run(
         model,
         plan,
@@ -98,13 +109,19 @@ def _train(options, held):
     model = model.in_float32()
     path = pathlib.Path(options.workdir) / "model.keras"
     temporary = path.with_name(".model.tmp.keras")
-    model.save(temporary)
-    durable.sync(temporary)
-    temporary.replace(path)
-    durable.sync(path.parent)
-    print(f"trained to step {steps:,} ({trained / 60:.1f} min in this part); {path}")
-    finish(options, flags, model, dataset, protocol, run.log, facts)
-    run.log.close()
+    try:
+        model.save(temporary)
+        durable.sync(temporary)
+        temporary.replace(path)
+        durable.sync(path.parent)
+        print(f"trained to step {steps:,} ({trained / 60:.1f} min in this part); {path}")
+        finish(options, flags, model, dataset, protocol, run.log, facts)
+        run.log.close()
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {options.workdir} ({error.strerror or error}); the run is trained to "
+            "its end and kept in its checkpoint: free space and run the same command"
+        ) from error
     return 0
 
 

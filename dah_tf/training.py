@@ -15,7 +15,7 @@ import time
 import keras
 import numpy as np
 
-from dah_tf import checkpoint, metrics
+from dah_tf import checkpoint, metrics, optimizers
 from dah_tf.data import feed, sources
 from dah_tf.errors import UserError
 from dah_tf.model import TERMS
@@ -60,9 +60,16 @@ def strategy(name):
             which is mirrored with more than one GPU.
 
     Returns:
-        `tf.distribute.Strategy`; None under another back end than TensorFlow.
+        `tf.distribute.Strategy`; None under JAX.
+
+    Raises:
+        UserError: another back end, or a strategy that it has not.
     """
     if keras.backend.backend() != "tensorflow":
+        if keras.backend.backend() != "jax":
+            raise UserError(
+                f"training takes KERAS_BACKEND=tensorflow or jax, not {keras.backend.backend()}"
+            )
         if name not in ("auto", "one"):
             raise UserError(f"--strategy={name} needs the TensorFlow back end")
         return None
@@ -90,7 +97,7 @@ class Run:
         settings: `Settings`.
         log: `runlog.RunLog` opener, called with the step to resume from.
         progress: `runlog.Progress` opener, called with the step to resume from.
-        validate: function of the model, returns a dict of scalars, or None.
+        validate: what `validator` returns, or None.
         strategy: `tf.distribute.Strategy` or None.
     """
 
@@ -111,6 +118,7 @@ class Run:
         self.last_save = time.monotonic()
         self.first_step = self.step
         self.advice = None
+        self._carried = []
 
     @property
     def variables(self):
@@ -134,14 +142,13 @@ class Run:
                 self.save()
         finally:
             self.progress.close()
-        if self.model.optimizer.use_ema:
-            self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+        optimizers.take_average(self.model)
 
     def _phase(self, first, last, size, frozen):
         self.model.train_size = size
         self.model.backbone_frozen = frozen
         if self.strategy is None:
-            self._keras_fit(first, last)
+            self._jax_phase(first, last)
             return
         step_function = compiled_step(self.model, self.strategy)
         batches = feed.dataset(self.plan, self.images, first, last)
@@ -150,27 +157,26 @@ class Run:
         for batch in batches:
             self.after(step_function(batch))
 
-    def _keras_fit(self, first, last):
-        run = self
-        self.model.make_train_function(force=True)
+    def _jax_phase(self, first, last):
+        import jax
 
-        class Each(keras.callbacks.Callback):
-            def on_train_batch_begin(self, batch, logs=None):
-                run.model.reset_metrics()
+        model = self.model
+        parts = [model.trainable_variables, model.non_trainable_variables]
+        parts += [model.optimizer.variables, model.metrics_variables]
+        state = [[variable.value for variable in part] for part in parts]
+        # A function of this phase alone: a traced one keeps its image size.
+        step_function = jax.jit(lambda *arguments: model.train_step(*arguments))
+        for batch in feed.arrays(self.plan, self.images, first, last):
+            terms, state = step_function(state, batch)
+            self._carried = [*zip(itertools.chain(*parts), itertools.chain(*state), strict=True)]
+            self.after(terms)
+        self._settle()
 
-            def on_train_batch_end(self, batch, logs=None):
-                due = run.step + 1 == last or run.due(run.step + 1) or run.stop_asked
-                if due or run.validation_due(run.step + 1):
-                    run.model.jax_state_sync()
-                run.after({name: logs[name] for name in TERMS})
-
-        self.model.fit(
-            feed.PlanSequence(self.plan, self.images, first, last),
-            epochs=1,
-            shuffle=False,
-            verbose=0,
-            callbacks=[Each()],
-        )
+    def _settle(self):
+        """Gives the variables the values that a pure step function carries beside them."""
+        carried, self._carried = self._carried, []
+        for variable, value in carried:
+            variable.assign(value)
 
     def after(self, terms):
         """What follows an optimiser step: log, show, validate, save, stop."""
@@ -222,16 +228,15 @@ class Run:
             self._flush()
 
     def _flush(self):
+        self._settle()
         pending, self.pending = self.pending, []
         rate = self.model.optimizer.learning_rate
         for step, when, terms in pending:
             values = {name: float(terms[name]) for name in TERMS}
             bad = [name for name, value in values.items() if not np.isfinite(value)]
             if bad:
-                raise Diverged(
-                    f"{bad[-1] if bad[0] == 'loss' else bad[0]} became {values[bad[0]]} at step "
-                    f"{step}; {self._last_good()}; lower --learning_rate or raise --warmup"
-                )
+                shown = ", ".join(f"{name} became {values[name]}" for name in bad)
+                raise Diverged(f"{shown} at step {step}; {self._what_now()}")
             self.log.scalars(step, values, time=when)
             shown = values
         if pending:
@@ -258,6 +263,12 @@ class Run:
     def _last_good(self):
         return f"the last good checkpoint is step {self.saved_step} in {self.folder}"
 
+    def _what_now(self):
+        return (
+            f"{self._last_good()}; train anew with a lower --learning_rate or a higher --warmup in "
+            "another --workdir"
+        )
+
     def save(self):
         """Makes the log durable, then writes a checkpoint."""
         self.flush()
@@ -267,7 +278,7 @@ class Run:
                 checkpoint.save(self.folder, self.step, self.variables, facts())
         except checkpoint.NotFinite as error:
             raise Diverged(
-                f"{error} is not finite at step {self.step}; {self._last_good()}"
+                f"{error} is not finite at step {self.step}; {self._what_now()}"
             ) from error
         self.saved_step = self.step
         self.last_save = time.monotonic()
@@ -318,13 +329,9 @@ def compiled_step(model, strategy):
 @contextlib.contextmanager
 def averaged(model):
     """The model with its averaged weights inside, its own again after."""
-    optimizer = model.optimizer
-    if not (optimizer and optimizer.use_ema):
-        yield
-        return
     weights = model.trainable_variables
     own = [np.asarray(w) for w in weights]
-    optimizer.finalize_variable_values(weights)
+    optimizers.take_average(model)
     try:
         yield
     finally:

@@ -1,7 +1,7 @@
 """A run's folder and what its flags stand for: data, protocol, model.
 
-flags.json  metrics.jsonl  events.out.tfevents.*  skipped.txt
-checkpoints/  model.keras  evaluation.json  export/1/
+flags.json  metrics.jsonl  validation.jsonl  events.out.tfevents.*  skipped.txt
+checkpoints/  model.keras  evaluation.json  examples.npz  export/1/
 """
 
 import datetime
@@ -48,20 +48,38 @@ def read_flags(workdir):
     """
     if not workdir:
         raise UserError("name the run's folder: --workdir=DIR")
-    path = pathlib.Path(workdir) / "flags.json"
     try:
-        return types.SimpleNamespace(**json.loads(path.read_text())["flags"])
-    except FileNotFoundError:
-        raise UserError(
-            f"{workdir} is no work folder (it has no flags.json); train with --workdir={workdir}"
-        ) from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error}); restore it or train anew") from error
+        return types.SimpleNamespace(**_recorded(workdir)["flags"])
+    except (KeyError, TypeError) as error:
+        raise _damaged(workdir, error) from error
 
 
 def read_data_facts(workdir):
     """What `record_flags` stored of the data."""
-    return json.loads((pathlib.Path(workdir) / "flags.json").read_text())["data"]
+    return _recorded(workdir)["data"]
+
+
+def read_precision(workdir):
+    """The name of the Keras policy that a run was begun with; None where none was begun."""
+    begun = (pathlib.Path(workdir) / "flags.json").exists()
+    return _recorded(workdir).get("precision") if begun else None
+
+
+def _recorded(workdir):
+    path = pathlib.Path(workdir) / "flags.json"
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(
+            f"{workdir} is no work folder (it has no flags.json); train with --workdir={workdir}"
+        ) from None
+    except ValueError as error:
+        raise _damaged(workdir, error) from error
+
+
+def _damaged(workdir, error):
+    path = pathlib.Path(workdir) / "flags.json"
+    return UserError(f"{path} is damaged ({error}); restore it or train anew")
 
 
 def data_facts(dataset):
@@ -82,21 +100,26 @@ def check_classes(dataset, facts):
     Raises:
         UserError: they differ.
     """
-    if list(dataset.class_names) != facts["class_names"]:
-        raise UserError(
-            f"{dataset.name} has classes {list(dataset.class_names)[:5]}..., the model was trained "
-            f"on {facts['class_names'][:5]}..."
-        )
+    ours, theirs = list(dataset.class_names), facts["class_names"]
+    if ours == theirs:
+        return
+    lacks, more = sorted(set(theirs) - set(ours)), sorted(set(ours) - set(theirs))
+    differences = [f"lacks class {lacks[0]}"] * bool(lacks) + [f"has class {more[0]}"] * bool(more)
+    raise UserError(
+        f"{dataset.name} {' and '.join(differences) or 'has its classes in another order'}, unlike "
+        f"the {len(theirs)} classes that the model was trained on; name data of the same classes"
+    )
 
 
-def record_flags(workdir, flags, data, steps):
+def record_flags(workdir, flags, data, **made):
     """Stores a run's flags, or holds them against those the folder was begun with.
 
     Args:
         workdir: path; made if missing.
         flags: JSON-able dict.
         data: JSON-able dict, what `build_model` must know of the data, and its fingerprint.
-        steps: int, the whole run's.
+        **made: what came of the flags, kept as it was at first: `steps` of the whole run,
+            `images_per_step`, `precision`, the name of a Keras policy.
 
     Raises:
         UserError: flags that matter differ; nothing was written.
@@ -112,10 +135,14 @@ def record_flags(workdir, flags, data, steps):
                 f"{folder} holds a run with other flags: {'; '.join(changed)}; use the same "
                 "flags to resume it, or another --workdir"
             )
-        return
+        content = _recorded(folder)
+        if content["flags"].get("note") == flags.get("note"):
+            return
+        content["flags"]["note"] = flags.get("note")
+    else:
+        content = {"flags": flags, "data": data, **made, **surroundings()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        content = {"flags": flags, "data": data, "steps": steps, **surroundings()}
         write_json(path, content)
     except OSError as error:
         raise UserError(
@@ -176,10 +203,14 @@ def open_data(options):
         data_dir=options.data_dir,
         cache_gib=options.cache_gib,
     )
-    protocol = data.make_protocol(
-        options.protocol, dataset, validation=options.validation, seed=options.seed
-    )
-    return dataset, protocol
+    return dataset, make_protocol(options, dataset, options.protocol)
+
+
+def make_protocol(options, dataset, name):
+    """A protocol by its name, with what a run's flags say of validation and seed."""
+    from dah_tf import data
+
+    return data.make_protocol(name, dataset, validation=options.validation, seed=options.seed)
 
 
 def build_model(options, *, num_classes, channels, image_size, multi_label=False, weights=True):
@@ -213,7 +244,7 @@ def build_model(options, *, num_classes, channels, image_size, multi_label=False
             depth=getattr(options, "depth", None),  # runs from before it have none
             weights=None if trained else source,
         )
-    except (ValueError, OSError) as error:
+    except Exception as error:  # Keras raises its bare class where a download fails
         raise UserError(
             f"--backbone={options.backbone} --backbone_weights={options.backbone_weights}: {error}"
         ) from error
@@ -235,6 +266,27 @@ def build_model(options, *, num_classes, channels, image_size, multi_label=False
         cutout=options.cutout,
         name="hash_model",
     )
+
+
+def check_size(backbone, size):
+    """Refuses images that a network would shrink to nothing.
+
+    Args:
+        backbone: `keras.Model`.
+        size: int, pixels.
+
+    Raises:
+        UserError: they are too small.
+    """
+    import keras
+
+    try:
+        backbone.compute_output_spec(keras.KerasTensor((1, size, size, backbone.input_shape[-1])))
+    except ValueError as error:
+        raise UserError(
+            f"{backbone.name} cannot take images of {size} pixels: its layers would shrink them to "
+            "nothing; raise --image_size or --train_sizes"
+        ) from error
 
 
 def widths_of(options):
@@ -310,7 +362,7 @@ def load_model(workdir):
     """
     import keras
 
-    from dah_tf import checkpoint
+    from dah_tf import checkpoint, optimizers
     from dah_tf.model import HashModel
 
     folder = pathlib.Path(workdir)
@@ -324,13 +376,18 @@ def load_model(workdir):
         raise UserError(f"{workdir} has neither a model nor a checkpoint yet; let it train longer")
     facts = read_data_facts(folder)
     keep = ["num_classes", "channels", "image_size", "multi_label"]
-    model = build_model(options, **{name: facts[name] for name in keep}, weights=False)
-    compile_model(model, options, steps=1)
+    own = keras.config.dtype_policy()
+    try:
+        # The optimiser of a run in float16 has more variables.
+        keras.config.set_dtype_policy(read_precision(folder) or own)
+        model = build_model(options, **{name: facts[name] for name in keep}, weights=False)
+        compile_model(model, options, steps=1)
+    finally:
+        keras.config.set_dtype_policy(own)
     variables = [*model.variables, *model.optimizer.variables]
     step = checkpoint.restore(folder / "checkpoints", variables, {})
-    if options.ema:
-        model.optimizer.finalize_variable_values(model.trainable_variables)
-    return model, step
+    optimizers.take_average(model)
+    return model.in_float32(), step
 
 
 def run_facts(workdir, step=None):
@@ -343,15 +400,14 @@ def run_facts(workdir, step=None):
     Returns:
         JSON-able dict: `name`, `note`, `flags`, `step`, `steps` of the whole run, `epochs`,
         `images_seen`, `seconds` of training, `finished` (UTC), and what the run was begun with:
-        `hardware`, `versions`.
+        `precision`, `hardware`, `versions`.
     """
     from dah_tf import runlog
 
     folder = pathlib.Path(workdir)
-    content = json.loads((folder / "flags.json").read_text())
+    content = _recorded(folder)
     flags, last = content["flags"], runlog.last_record(folder / "metrics.jsonl", step)
-    classes = flags["classes_per_group"] or min(content["data"]["num_classes"], 100)
-    step = last.get("step", 0)
+    step, images = last.get("step", 0), content.get("images_per_step")
     finished = datetime.datetime.fromtimestamp(last.get("time", 0), datetime.UTC)
     return {
         "name": folder.resolve().name,
@@ -360,9 +416,10 @@ def run_facts(workdir, step=None):
         "step": step,
         "steps": content.get("steps"),
         "epochs": flags["epochs"],
-        "images_seen": step * flags["groups"] * classes * flags["images_per_class"],
+        "images_seen": None if images is None else step * images,
         "seconds": last.get("seconds"),
         "finished": finished.isoformat(timespec="seconds") if last else None,
+        "precision": content.get("precision"),
         "hardware": content.get("hardware"),
         "versions": content.get("versions", {}),
     }

@@ -54,7 +54,7 @@ ALLOWED = {
     "serving.in_process": {"codes", "pretrained"},
     "serving.export": {"codes", "pixels", "model", "runtimes"},
     "serving.parity": {"metrics", "runtimes"},
-    "training": {"model", "data", "metrics", "codes", "checkpoint", "runlog"},
+    "training": {"model", "data", "metrics", "codes", "checkpoint", "optimizers", "runlog"},
 }
 
 # Modules that never import TensorFlow, nor Keras, which would: searching starts at once.

@@ -1,12 +1,16 @@
-"""Two replicas train the weights of one; both back ends run the command."""
+"""Two replicas train the weights of one; both back ends train alike, and run the command."""
 
 import os
 import pathlib
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
+
+from dah_tf import backbones
+from dah_tf.model import TERMS, HashModel
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -87,6 +91,89 @@ def test_two_replicas_equal_one(policy, tolerance, tmp_path):
         np.testing.assert_allclose(one[name] / scale, two[name] / scale, atol=tolerance)
         moved = max(moved, np.abs(one[name]).max())
     assert moved > 0
+
+
+RUN = """
+import sys, types
+import keras
+import numpy as np
+from dah_tf import backbones, checkpoint, data, model, optimizers, training
+from dah_tf.data import sources
+
+start, output, workdir = sys.argv[1:]
+rng = np.random.default_rng(0)
+labels = np.repeat(np.arange(3), 20).astype("int32")
+pixels = rng.integers(0, 100, (60, 16, 16, 1)) + 60 * labels[:, None, None, None]
+plan = data.GroupPlan(labels, groups=4, shift=2, flip="random", image_size=16)
+ours = model.HashModel(
+    backbones.compact(channels=1, attention=True, widths=(8, 8, 8)), 12, 3, image_size=16,
+    balance_weight=1.0, similar_weight=0.3, class_scale=4.0,
+)
+given = np.load(start)
+ours.set_weights([given[name] for name in given.files])
+ours.compile(optimizer=optimizers.get("sgd", 0.02, momentum=0.5, weight_decay=0.1, ema=0.9))
+ours.optimizer.build(ours.trainable_variables)
+rows = []
+log = types.SimpleNamespace(
+    scalars=lambda step, values, time: rows.append([values[name] for name in model.TERMS]),
+    tensorboard=lambda *_: None, flush=lambda fsync: None,
+)
+progress = types.SimpleNamespace(
+    update=lambda *_: None, close=lambda: None, message=print, images_per_second=1, eta_seconds=1
+)
+settings = training.Settings(workdir, 9, [(12, 0), (16, 5)], frozen_steps=2, checkpoint_steps=4)
+run = training.Run(
+    ours, plan, sources.ArrayImages(pixels.astype("uint8")), settings, log=lambda _: log,
+    progress=lambda _: progress, strategy=training.strategy("one"),
+)
+frozen = [np.array(v) for v in ours.backbone.trainable_variables]
+save = run.save
+def saved():
+    save()
+    assert int(ours.optimizer.iterations) == run.step
+run.save = saved
+after = run.after
+def seen(terms):
+    after(terms)
+    if run.step == 2:
+        run.flush()
+        for variable, value in zip(ours.backbone.trainable_variables, frozen):
+            np.testing.assert_array_equal(np.array(variable), value)
+run.after = seen
+run.fit()
+meta, arrays = checkpoint.read(run.folder)[1:]
+assert meta["step"] == 9
+last = dict(zip(meta["names"], arrays))
+np.savez(
+    output, terms=np.array(rows), **{f"w{i:03d}": np.array(w) for i, w in enumerate(ours.weights)},
+    **{f"c{i:03d}": a for i, a in enumerate(arrays[:len(ours.variables)])},
+)
+"""
+
+
+def test_jax_and_tensorflow_train_alike(tmp_path):
+    """Frozen steps, two image sizes, weight decay, averaged weights, checkpoints on the way."""
+    pytest.importorskip("jax", reason="JAX is not installed")
+    keras.utils.set_random_seed(0)
+    backbone = backbones.compact(channels=1, attention=True, widths=(8, 8, 8))
+    start = HashModel(backbone, 12, 3, image_size=16).get_weights()
+    np.savez(tmp_path / "start.npz", *start)
+    results = []
+    for backend in ("tensorflow", "jax"):
+        output = tmp_path / f"{backend}.npz"
+        run(["-c", RUN], tmp_path / "start.npz", output, tmp_path / backend, KERAS_BACKEND=backend)
+        results.append(np.load(output))
+    ours, theirs = results
+    assert ours["terms"].shape == (9, len(TERMS))
+    np.testing.assert_allclose(ours["terms"], theirs["terms"], rtol=2e-3, atol=2e-4)
+    moved = 0.0
+    for name in ours.files[1:]:
+        # Averaged weights (w) and those of the last checkpoint (c), by how far both went.
+        if name[0] == "w":
+            went = np.abs(ours[f"c{name[1:]}"] - ours[name]).max()
+            moved = max(moved, went)
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-3, atol=2e-4, err_msg=name)
+    assert moved > 0.01, "the average is the last weights"
 
 
 def test_the_command_trains_under_jax(tmp_path):

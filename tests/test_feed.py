@@ -1,8 +1,7 @@
-"""Batches for `tf.data` and for Keras' `fit` are the plan's, pixel for pixel."""
+"""Batches as `tf.data` and as arrays are the plan's, pixel for pixel."""
 
 import io
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -102,31 +101,14 @@ def test_replicas_get_whole_groups(pixels):
 
 
 @pytest.mark.parametrize("kind", ["array", "files"])
-def test_sequence_gives_the_plan(pixels, files, kind):
+@pytest.mark.parametrize("first, last", [(3, 9), (3, 4), (5, 5)])
+def test_arrays_give_the_plan(pixels, files, kind, first, last):
     images = ArrayImages(pixels) if kind == "array" else FileImages(files, 8, 3)
     plan = make_plan(SEVERAL)
-    sequence = feed.PlanSequence(plan, images, 3, 9)
-    assert len(sequence) == 6
-    for i in (5, 0, 3):
-        same(sequence[i], expected(plan, pixels, 3 + i))
-
-
-def test_fit_takes_the_steps_in_order(pixels):
-    """Keras' `fit` is given `shuffle=False` and sees each step once, in order."""
-    seen = []
-
-    class Recorder(keras.Model):
-        def train_step(self, data):
-            seen.append(data[0]["augment"].numpy())
-            return {"loss": 0.0}
-
-    plan = make_plan()
-    model = Recorder()
-    model.compile(run_eagerly=True)
-    model.fit(feed.PlanSequence(plan, ArrayImages(pixels), 2, 8), shuffle=False, verbose=0)
-    assert len(seen) >= 6
-    for step, augment in enumerate(seen[-6:], start=2):
-        assert np.array_equal(augment, plan.batch(step)["augment"])
+    seen = list(feed.arrays(plan, images, first, last))
+    assert len(seen) == last - first
+    for step, batch in enumerate(seen, start=first):
+        same(batch, expected(plan, pixels, step))
 
 
 @pytest.mark.parametrize("shape", [(), (5,), (2, 3), (0,), (2, 0)])

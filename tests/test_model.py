@@ -1,9 +1,6 @@
-"""HashModel: augmentation, terms, saving, encoding, precision, both back ends."""
+"""HashModel: augmentation, terms, saving, encoding, precision."""
 
 import inspect
-import os
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -200,52 +197,3 @@ def test_the_whole_step_compiles_with_xla():
     compiled = tf.function(model.train_step, jit_compile=True)((x, y))
     for name in TERMS:
         np.testing.assert_allclose(plain[name], compiled[name], rtol=2e-3, atol=1e-4)
-
-
-SCRIPT = """
-import sys
-import numpy as np, keras
-from dah_tf.model import HashModel
-model = keras.saving.load_model(sys.argv[1], compile=False)
-data = np.load(sys.argv[2])
-x, y = {"images": data["images"], "augment": data["augment"]}, data["labels"]
-if keras.backend.backend() == "jax":
-    assert "tensorflow" not in sys.modules
-    import jax
-    def loss(trainable):
-        others = [v.value for v in model.non_trainable_variables]
-        outputs, _ = model.stateless_call(trainable, others, x, training=True)
-        return model.terms(y, outputs)["loss"]
-    value, gradients = jax.value_and_grad(loss)([v.value for v in model.trainable_variables])
-else:
-    import tensorflow as tf
-    with tf.GradientTape() as tape:
-        value = model.terms(y, model(x, training=True))["loss"]
-    gradients = tape.gradient(value, [v.value for v in model.trainable_variables])
-np.savez(sys.argv[3], value=value, **{f"g{i:03d}": np.array(g) for i, g in enumerate(gradients)})
-"""
-
-
-def test_jax_and_tensorflow_give_one_loss_and_gradient(tmp_path):
-    pytest.importorskip("jax", reason="JAX is not installed")
-    small(cutout=3, balance_weight=1.0).save(tmp_path / "m.keras")
-    x, y = batch()
-    np.savez(tmp_path / "batch.npz", **x, labels=y)
-    results = []
-    for backend in ("tensorflow", "jax"):
-        output = tmp_path / f"{backend}.npz"
-        arguments = [tmp_path / "m.keras", tmp_path / "batch.npz", output]
-        environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
-        subprocess.run(
-            [sys.executable, "-c", SCRIPT, *map(str, arguments)], check=True, env=environment
-        )
-        results.append(np.load(output))
-    ours, theirs = results
-    assert set(ours.files) == set(theirs.files)
-    np.testing.assert_allclose(ours["value"], theirs["value"], rtol=1e-5)
-    gradients = [name for name in ours.files if name != "value"]
-    largest = max(np.abs(ours[name]).max() for name in gradients)
-    for name in gradients:
-        # A scale in front of another normalisation has a gradient of nearly nothing.
-        scale = max(np.abs(ours[name]).max(), 0.01 * largest)
-        np.testing.assert_allclose(ours[name] / scale, theirs[name] / scale, atol=5e-4)

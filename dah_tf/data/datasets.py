@@ -36,7 +36,7 @@ class Dataset:
         test: int64 array, rows of the test part; may be empty.
         ids: list of str, or None.
         skipped: list of `(file, reason)`, the unreadable ones.
-        fingerprint: 12 hex digits over pixels (or file names) and labels.
+        fingerprint: 12 hex digits over labels, and pixels or names and sizes of image files.
     """
 
     name: str
@@ -54,11 +54,11 @@ class Dataset:
             raise UserError(f"{self.name} has {len(self.class_names)} class; it takes two or more")
         if not self.fingerprint:
             digest = hashlib.sha256(np.ascontiguousarray(self.labels).tobytes())
-            if isinstance(self.images, sources.ArrayImages):
+            if self.ids is None:
                 digest.update(np.ascontiguousarray(self.images.array))
-            else:
-                names = (os.path.basename(os.fsencode(path)) for path in self.images.paths)
-                digest.update(b"\n".join(names))
+            for path in self.ids or []:  # whether their pixels are kept in memory or not
+                name, size = os.path.basename(os.fsencode(path)), os.path.getsize(path)
+                digest.update(b"%s %d\n" % (name, size))
             digest.update(np.asarray(self.train, "<i8").tobytes())
             self.fingerprint = digest.hexdigest()[:12]
 

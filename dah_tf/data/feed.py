@@ -1,6 +1,7 @@
-"""Batches of a plan for `tf.data` and for Keras' `fit`."""
+"""Batches of a plan, as `tf.data` and as NumPy arrays."""
 
-import keras
+import collections
+import concurrent.futures
 
 
 def dataset(plan, images, first, last):
@@ -42,17 +43,25 @@ def dataset(plan, images, first, last):
     return batches.with_options(options)
 
 
-class PlanSequence(keras.utils.PyDataset):
-    """The steps `[first, last)` of a plan for Keras' `fit` under any back end. Arguments: `dataset`."""
+def arrays(plan, images, first, last, ahead=2):
+    """The steps `[first, last)` of a plan as NumPy arrays. Arguments: `dataset`.
 
-    def __init__(self, plan, images, first, last, **kwargs):
-        super().__init__(**kwargs)
-        self.plan, self.images, self.first, self.last = plan, images, first, last
+    Args:
+        ahead: int, batches read by a thread while one is in use.
 
-    def __len__(self):
-        return self.last - self.first
+    Yields:
+        Pairs as of `dataset`.
+    """
 
-    def __getitem__(self, index):
-        batch = self.plan.batch(self.first + index)
-        pixels = self.images.read(batch["indices"])
+    def load(step):
+        batch = plan.batch(step)
+        pixels = images.read(batch["indices"])
         return {"images": pixels, "augment": batch["augment"]}, batch["labels"]
+
+    pending = collections.deque()
+    with concurrent.futures.ThreadPoolExecutor(1) as reader:
+        for step in range(first, last + ahead):
+            if step < last:
+                pending.append(reader.submit(load, step))
+            if step >= first + ahead:
+                yield pending.popleft().result()

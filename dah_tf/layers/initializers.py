@@ -9,7 +9,12 @@ from dah_tf.layers.package import PACKAGE
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class PartialIdentity(keras.initializers.Initializer):
-    """3x3 kernel: the identity on the first `min(in, out)` channels, He-uniform elsewhere.
+    """3x3 kernel: the identity on the first `min(in, out)` channels, random elsewhere.
+
+    What is random is uniform within +-1 / sqrt(fan in), PyTorch's default.
+
+    Args:
+        seed: int or `keras.random.SeedGenerator`; None draws from Keras' global seed.
 
     References:
         Dirac initialisation in Jordan, "94% on CIFAR-10 in 3.29 seconds" (arXiv 2404.00498).
@@ -20,7 +25,6 @@ class PartialIdentity(keras.initializers.Initializer):
 
     def __call__(self, shape, dtype=None):
         height, width, channels_in, channels_out = shape
-        # PyTorch's default: uniform in +-1/sqrt(fan in).
         bound = (height * width * channels_in) ** -0.5
         kernel = keras.random.uniform(shape, -bound, bound, dtype="float32", seed=self.seed)
         identity = np.zeros(shape, np.float32)
