@@ -128,7 +128,13 @@ def test_files_beyond_the_cache_are_read_each_time(folder):
     rows = np.array([[3, 0], [8, 8]])
     assert np.array_equal(cached.images.read(rows), uncached.images.read(rows))
     assert cached.labels.tolist() == uncached.labels.tolist()
-    assert uncached.fingerprint == data.load(f"folder:{folder}", cache_gib=1e-9).fingerprint
+    assert cached.fingerprint == uncached.fingerprint
+    path = folder / "cat" / "02.dat"
+    contents = bytearray(path.read_bytes())
+    contents[-1] ^= 1  # of a BMP, a pixel's
+    path.write_bytes(contents)
+    changed = [data.load(f"folder:{folder}", cache_gib=gib).fingerprint for gib in (1.0, 1e-9)]
+    assert changed[0] == changed[1] != cached.fingerprint
 
 
 @pytest.mark.parametrize("gib", [4.0, 1e-9], ids=["cached", "uncached"])

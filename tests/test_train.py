@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ TINY = (
     "--dataset=npz:{data} --backbone=compact --attention --bits=12 --groups=2 --epochs=24 "
     "--optimizer=muon --learning_rate=0.02 --adam_ratio=0.2 --ema=0.9 --shift=1 --cutout=4 "
     "--flip=alternate --class_scale=8 --validation=0 --checkpoint_steps=3 --precision=float32 "
-    "--train_sizes=16:0.5,20:0.5 --noexport"
+    "--train_sizes=16:0.5,20:0.5 --noexport --classes_per_group=9"
 )
 
 
@@ -97,6 +98,9 @@ def test_a_run_says_what_it_does_and_leaves_its_results(finished):
     }
     assert 0 <= result["map"]["worst"] <= result["map"]["expected"] <= result["map"]["best"] <= 1
     assert steps(workdir) == list(range(1, last_arrays(workdir)[0]["step"] + 1))
+    # Two groups of two images of each of the four classes that there are.
+    assert result["run"]["images_seen"] == 16 * len(steps(workdir))
+    assert result["run"]["precision"] == "float32"
 
 
 def test_evaluate_repeats_the_runs_own_figures(finished, tmp_path):
@@ -109,6 +113,47 @@ def test_evaluate_repeats_the_runs_own_figures(finished, tmp_path):
         json.loads(output.read_text()),
     )
     assert ours["map"] == again["map"] and "MAP" in out
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--protocol=own"], "keeps its own figures; name a file: --output"),
+        (
+            ["--protocol=own", "--output={}/x.json"],
+            r"queries are among the images that the run was",
+        ),
+    ],
+)
+def test_evaluate_refuses_what_would_mislead(finished, tmp_path, arguments, message):
+    arguments = [each.format(tmp_path) for each in arguments]
+    before = (finished[0] / "evaluation.json").read_bytes()
+    code, _, err = run("evaluate", f"--workdir={finished[0]}", *arguments)
+    assert code == 2 and message in err and err.count("\n") == 1
+    assert (finished[0] / "evaluation.json").read_bytes() == before
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_data_needs_no_validation_images(finished, data, tmp_path):
+    workdir = shutil.copytree(finished[0], tmp_path / "run")
+    content = json.loads((workdir / "flags.json").read_text())
+    content["flags"]["validation"] = 70  # more than half of the 80 training images
+    (workdir / "flags.json").write_text(json.dumps(content))
+    other = shutil.copy(data, tmp_path / "other.npz")
+    output = tmp_path / "other.json"
+    code, _, err = run(
+        "evaluate", f"--workdir={workdir}", f"--dataset=npz:{other}", f"--output={output}"
+    )
+    assert code == 0, err
+    assert json.loads(output.read_text())["protocol"]["counts"]["validation"] == 0
+
+
+def test_a_disk_that_fails_at_the_end_keeps_the_run(finished, data, tmp_path):
+    workdir = shutil.copytree(finished[0], tmp_path / "run")
+    (workdir / ".model.tmp.keras").mkdir()  # the model cannot be written
+    code, _, err = run("train", *flags(data, workdir))
+    assert code == 2 and "trained to its end and kept in its checkpoint" in err
+    assert err.count("\n") == 1
 
 
 def test_kill_9_at_random_moments_changes_nothing(finished, data, tmp_path):
@@ -187,8 +232,11 @@ def test_only_the_same_backbone_of_an_ended_run_is_taken(finished, data, tmp_pat
 
 
 def test_sigterm_saves_and_exits_0(data, tmp_path):
+    from dah_tf import workspace
+
     workdir = tmp_path / "stopped"
-    process = command("train", *flags(data, workdir, "--epochs=2000 --checkpoint_steps=1000000"))
+    more = "--epochs=2000 --checkpoint_steps=1000000 --precision=mixed_float16"
+    process = command("train", *flags(data, workdir, more))
     log = workdir / "metrics.jsonl"
     while process.poll() is None and not (log.exists() and log.stat().st_size):
         time.sleep(0.05)
@@ -197,6 +245,8 @@ def test_sigterm_saves_and_exits_0(data, tmp_path):
     assert process.returncode == 0, err
     assert "stopped at step" in out
     assert last_arrays(workdir)[0]["step"] == steps(workdir)[-1]
+    model, step = workspace.load_model(workdir)
+    assert step == steps(workdir)[-1] and model.in_float32() is model
 
 
 def test_other_flags_are_refused_with_the_difference(finished, data):
@@ -208,7 +258,8 @@ def test_other_flags_are_refused_with_the_difference(finished, data):
 def test_nan_stops_the_run_and_names_the_term(data, tmp_path):
     code, _, err = run("train", *flags(data, tmp_path / "nan", "--learning_rate=1e30"))
     assert code == 2 and "last good checkpoint" in err
-    assert "became" in err or "kernel is not finite" in err
+    assert "loss became" in err or "kernel is not finite" in err
+    assert "in another --workdir" in err
     assert err.splitlines()[-1].startswith("error: ")
 
 
@@ -224,6 +275,8 @@ def test_nan_stops_the_run_and_names_the_term(data, tmp_path):
         (["--dataset=digits", "--backbone=resnet30"], "--image_size=32"),
         (["--dataset=digits", "--backbone=nothing", "--image_size=32"], "Unknown backbone"),
         (["--dataset=digits", "--train_sizes=16:0.4"], "--train_sizes"),
+        (["--dataset=digits", "--backbone=compact", "--train_sizes=16:.7,8:.3"], "of 8 pixels"),
+        (["--dataset=digits", "--seed=-1"], "--seed"),
         (
             ["--dataset=digits", "--backbone=compact", "--image_size=16", "--widths=a,b"],
             "--widths=a,b",

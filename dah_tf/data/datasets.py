@@ -36,7 +36,7 @@ class Dataset:
         test: int64 array, rows of the test part; may be empty.
         ids: list of str, or None.
         skipped: list of `(file, reason)`, the unreadable ones.
-        fingerprint: 12 hex digits over labels, and pixels or names and sizes of image files.
+        fingerprint: 12 hex digits over pixels, or contents of image files, and labels.
     """
 
     name: str
@@ -53,14 +53,7 @@ class Dataset:
         if len(self.class_names) < 2:
             raise UserError(f"{self.name} has {len(self.class_names)} class; it takes two or more")
         if not self.fingerprint:
-            digest = hashlib.sha256(np.ascontiguousarray(self.labels).tobytes())
-            if self.ids is None:
-                digest.update(np.ascontiguousarray(self.images.array))
-            for path in self.ids or []:  # whether their pixels are kept in memory or not
-                name, size = os.path.basename(os.fsencode(path)), os.path.getsize(path)
-                digest.update(b"%s %d\n" % (name, size))
-            digest.update(np.asarray(self.train, "<i8").tobytes())
-            self.fingerprint = digest.hexdigest()[:12]
+            self.fingerprint = _fingerprint(self.labels, self.images.array, self.train)
 
     @property
     def num_classes(self):
@@ -71,6 +64,14 @@ class Dataset:
     def multi_label(self):
         """bool, whether an image can carry several labels."""
         return self.labels.ndim == 2
+
+
+def _fingerprint(labels, contents, train):
+    """12 hex digits over three arrays."""
+    digest = hashlib.sha256(np.ascontiguousarray(labels).tobytes())
+    digest.update(np.ascontiguousarray(contents))
+    digest.update(np.asarray(train, "<i8").tobytes())
+    return digest.hexdigest()[:12]
 
 
 def load(spec, *, image_size=None, channels=None, data_dir=None, cache_gib=4.0):
@@ -308,13 +309,19 @@ def _files(spec, rows, where, image_size, channels, cache_gib):
     cached = len(rows) * size * size * channels <= cache_gib * 2**30
     shape = (size, size, channels) if cached else (0,)
 
-    def load(path):
-        image = decoder(tf.io.read_file(path))
+    def read(number, path):
+        contents = tf.io.read_file(path)
+        return tf.stack([number, tf.strings.to_hash_bucket_fast(contents, 2**62)]), contents
+
+    def load(contents):
+        image = decoder(contents)
         return image if cached else tf.reshape(image, (-1,))[:0]
 
     names = [os.fsencode(row[0]) for row in rows]
     items = tf.data.Dataset.from_tensor_slices(names).enumerate()
-    pixels, kept = sources.decode_all(items, load, len(rows), shape)
+    items = items.map(read, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
+    pixels, tags = sources.decode_all(items, load, len(rows), shape)
+    kept, hashes = tags.reshape(-1, 2).T
     lost = [rows[i][0] for i in np.setdiff1d(np.arange(len(rows)), kept)]
     skipped = [(p, "not a readable image" if os.path.exists(p) else "no such file") for p in lost]
     _check_skipped(where, skipped, len(rows))
@@ -326,15 +333,18 @@ def _files(spec, rows, where, image_size, channels, cache_gib):
     paths = [row[0] for row in rows]
     source = sources.ArrayImages(pixels) if cached else sources.FileImages(paths, size, channels)
     is_test = np.array([row[2] == "test" for row in rows])
+    labels, train = _encode_labels([row[1] for row in rows], all_names), np.flatnonzero(~is_test)
     return Dataset(
         spec,
         source,
-        _encode_labels([row[1] for row in rows], all_names),
+        labels,
         all_names,
-        np.flatnonzero(~is_test),
+        train,
         np.flatnonzero(is_test),
         ids=paths,
         skipped=skipped,
+        # The same whether pixels are kept in memory or not.
+        fingerprint=_fingerprint(labels, hashes, train),
     )
 
 

@@ -95,7 +95,8 @@ def decode_all(items, load, count, shape):
     """Runs a decoder over many images, leaving out those that fail.
 
     Args:
-        items: `tf.data.Dataset` of pairs: a tag, an int64 tensor; and what `load` takes.
+        items: `tf.data.Dataset` of pairs: a tag, an int64 tensor of any shape; and what `load`
+            takes.
         load: TensorFlow function, to a uint8 tensor of shape `shape`.
         count: int, length of `items`.
         shape: tuple of ints.
