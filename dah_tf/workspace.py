@@ -103,8 +103,8 @@ def check_classes(dataset, facts):
     ours, theirs = list(dataset.class_names), facts["class_names"]
     if ours == theirs:
         return
-    lacks, more = sorted(set(theirs) - set(ours)), sorted(set(ours) - set(theirs))
-    differences = [f"lacks class {lacks[0]}"] * bool(lacks) + [f"has class {more[0]}"] * bool(more)
+    differences = [f"lacks class {name}" for name in sorted(set(theirs) - set(ours))[:1]]
+    differences += [f"has class {name}" for name in sorted(set(ours) - set(theirs))[:1]]
     raise UserError(
         f"{dataset.name} {' and '.join(differences) or 'has its classes in another order'}, unlike "
         f"the {len(theirs)} classes that the model was trained on; name data of the same classes"
