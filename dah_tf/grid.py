@@ -112,10 +112,14 @@ def is_done(cell):
 
 
 def is_busy(cell):
-    """Whether another process trains in a cell's folder."""
+    """Whether another process trains in a cell's folder.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
     try:
         runlog.Lock(cell.folder).close()
-    except UserError:
+    except runlog.Busy:
         return True
     return False
 

@@ -26,6 +26,10 @@ __all__ = ["Lock", "Progress", "RunLog", "cut_back", "example_sheet", "last_reco
 VERMILION = (213, 94, 0)
 
 
+class Busy(UserError):
+    """Another process trains in the folder."""
+
+
 class Lock(durable.Lock):
     """Holds a run's folder for this process, until `close` or the process' end, even by kill -9.
 
@@ -33,7 +37,8 @@ class Lock(durable.Lock):
         workdir: path of the folder; made if missing.
 
     Raises:
-        UserError: another process trains there, or the folder cannot be written.
+        Busy: another process trains there.
+        UserError: the folder cannot be written.
     """
 
     def __init__(self, workdir):
@@ -41,7 +46,7 @@ class Lock(durable.Lock):
             pathlib.Path(workdir).mkdir(parents=True, exist_ok=True)
             super().__init__(workdir)
         except durable.Busy as busy:
-            raise UserError(
+            raise Busy(
                 f"{workdir} is already being trained (pid {busy.pid}); wait for it, stop it, or "
                 "name another --workdir"
             ) from None

@@ -58,7 +58,7 @@ def define_flags():
     flags.DEFINE_integer(
         "rerank", 0, "Nearest items that the query's float hash values order anew; 0: none.", 0
     )
-    flags.DEFINE_string("label", None, "Only items with this label.")
+    flags.DEFINE_string("label", None, "Only items with this label, as a whole.")
     flags.DEFINE_string("key_prefix", None, "Only items whose key begins with this.")
     flags.DEFINE_boolean("json", False, "Print JSON.")
     flags.DEFINE_string("gallery", None, "Also write a page .html or picture .png of the answers.")
@@ -79,8 +79,9 @@ def build():
 
 
 def add():
-    index = opened()
     codes, items = read_items()
+    index = opened()
+    changes = index.stats()["changes"]
     bits = items.pop("bits", index.bits)
     if bits != index.bits:
         raise UserError(f"{FLAGS.codes} has codes of {bits} bits, {FLAGS.index} of {index.bits}")
@@ -92,6 +93,7 @@ def add():
         codes = codes[new]
         for name in ("keys", "labels"):
             items[name] = items[name] and [items[name][row] for row in new]
+        items["changes"] = changes
     added = index.add(codes, **items)
     print(f"{len(added):,} added to {FLAGS.index}: {len(index):,} items")
 
@@ -176,6 +178,9 @@ def read_queries(words, index):
     """
     if bool(words) == bool(FLAGS.codes):
         raise UserError("name what to look for: image files or folders with --model, or --codes")
+    for one, other in (("codes", "model"), ("model", "fingerprint")):
+        if FLAGS[one].present and FLAGS[other].present:
+            raise UserError(f"--{one} and --{other} exclude each other: leave out --{other}")
     if FLAGS.codes:
         codes, items = read_items()
         queries = [{"query": row} for row in range(len(codes))]
@@ -228,6 +233,8 @@ def rebuild():
 
         encode_again(index, FLAGS.model, encode_here, FLAGS.root)
     else:
+        if FLAGS["root"].present:
+            raise UserError("--root is for --model, which reads the images: leave out --root")
         codes, items = read_items()
         bits = FLAGS.bits or items.pop("bits", None) or 8 * codes.shape[1]
         index.replace(codes, **items, bits=bits)
@@ -317,11 +324,16 @@ def read_items():
     if codes.ndim != 2:
         raise UserError(f"{FLAGS.codes} has shape {codes.shape}; codes have shape (n, bytes)")
     ids = read_array(FLAGS.ids) if FLAGS.ids else None
-    keys, labels = (
-        [str(each) for each in read_array(path).tolist()] if path else None
-        for path in (FLAGS.keys, FLAGS.labels)
-    )
+    keys, labels = (read_strings(path) if path else None for path in (FLAGS.keys, FLAGS.labels))
     return codes, {"ids": ids, "keys": keys, "labels": labels, "fingerprint": FLAGS.fingerprint}
+
+
+def read_strings(path):
+    """A list of str from a `.npy` file of strings, names of files as bytes, or numbers."""
+    array = read_array(path)
+    if array.ndim != 1:
+        raise UserError(f"{path} has shape {array.shape}; a string for each item has shape (n,)")
+    return [os.fsdecode(each) if isinstance(each, bytes) else str(each) for each in array.tolist()]
 
 
 def read_array(path):

@@ -61,11 +61,20 @@ def main():
     if not FLAGS.dry_run:
         failed = run(chosen, [flag.serialize() for flag in fixed.values()])
     rows = grid.summary(everything)
-    if pathlib.Path(FLAGS.output).is_dir():
-        workspace.write_json(pathlib.Path(FLAGS.output) / "sweep.json", rows)
     print(grid.table(rows))
     for cell in failed:
-        print(f"failed: {cell.title}; see {cell.folder / 'train.log'}", file=sys.stderr)
+        print(
+            f"failed: {cell.title}; its errors are above, its log {cell.folder / 'train.log'}",
+            file=sys.stderr,
+        )
+    path = pathlib.Path(FLAGS.output) / "sweep.json"
+    try:
+        if not FLAGS.dry_run:
+            workspace.write_json(path, rows)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; choose another --output"
+        ) from error
     return 1 if failed else 0
 
 

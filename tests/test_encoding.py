@@ -101,8 +101,17 @@ def test_finds_models(encoder, tmp_path):
     run.mkdir()
     os.symlink(encoder.path.parent, run / "export")
     assert find_model(run)[1]["bits"] == BITS
-    with pytest.raises(UserError, match=r"has no dah.json; make one with"):
-        find_model(tmp_path)
+    advice = "has no dah.json; make one with python -m dah_tf.export --workdir"
+    for made, workdir, output in (
+        (tmp_path / "new", "RUN", tmp_path / "new"),
+        (tmp_path, "RUN", tmp_path / "1"),
+        (tmp_path / "trained", tmp_path / "trained", tmp_path / "trained" / "export" / "1"),
+    ):
+        if made.name == "trained":
+            made.mkdir()
+            (made / "flags.json").write_text("{}")
+        with pytest.raises(UserError, match=f"{advice}={workdir} --output={output}$"):
+            find_model(made)
     (run / "dah.json").write_text('{"bits": 3}')
     with pytest.raises(UserError, match=r"dah.json is damaged"):
         find_model(run)

@@ -310,6 +310,12 @@ def test_description(served, model):
     }
 
 
+def test_mirrored_codes_have_a_fingerprint_of_their_own(model):
+    plain, mirrored = (export._fingerprint(model, mirror) for mirror in (False, True))
+    assert plain == model.fingerprint() != mirrored and len(mirrored) == len(plain)
+    assert mirrored == export._fingerprint(model, True)
+
+
 def test_fingerprint_follows_the_weights_only(tmp_path, images, model):
     before = model.fingerprint()
     model.save(tmp_path / "model.keras")

@@ -8,7 +8,7 @@ from index_codes import make
 
 from dah_tf import codes as packed
 from dah_tf.errors import UserError
-from dah_tf.index import BACKENDS, Index, approximate, scan, segments, spans, texts
+from dah_tf.index import BACKENDS, Index, approximate, scan, segments, spans, texts, writing
 
 EXACT = ["numpy", "flat", "mih"]
 
@@ -141,6 +141,57 @@ def test_approximate_reaches_its_recall(tmp_path, backend):
     np.testing.assert_array_equal(
         index.radius(queries, 8).starts, Index.open(index.path, "numpy").radius(queries, 8).starts
     )
+
+
+@pytest.mark.parametrize("backend", ["hnsw", "ivf"])
+def test_approximate_finds_what_lies_behind_a_whole_class(tmp_path, backend):
+    """Codes lie by class: all that is near a query may be of other labels, or removed."""
+    rng = np.random.default_rng(0)
+    centres = rng.integers(0, 256, (10, 6), np.uint8)
+    classes = np.repeat(np.arange(10), 300)
+    codes = centres[classes] ^ packed.pack(rng.random((3000, 48)) < 0.05)
+    index = Index.create(
+        tmp_path / "index", 48, backend=backend, codes=codes, labels=[str(c) for c in classes]
+    )
+    exact = Index.open(index.path, backend="numpy")
+    for label in ("7", "2"):
+        found = index.search(codes[:5], 20, label=label)
+        assert (classes[found.ids] == int(label)).all()
+        wanted = exact.search(codes[:5], 20, label=label)
+        np.testing.assert_array_equal(found.distances, wanted.distances)
+    index.remove(np.arange(300))
+    found = index.search(codes[:5], 20)
+    assert (found.ids >= 300).all() and (np.diff(found.distances, axis=1) >= 0).all()
+
+
+def test_items_chosen_by_an_older_state_are_refused(tmp_path):
+    rng = np.random.default_rng(0)
+    index = Index.create(tmp_path / "index", 16, codes=make(rng, 16, 5))
+    seen = index.stats()["changes"]
+    assert len(Index.open(index.path).add(make(rng, 16, 2), changes=seen)) == 2
+    with pytest.raises(UserError, match="was changed meanwhile; repeat the command"):
+        index.add(make(rng, 16, 2), changes=seen)
+    assert len(Index.open(index.path)) == 7
+
+
+def test_verify_goes_on_while_another_writes(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    index = Index.create(tmp_path / "index", 16, codes=make(rng, 16, 50))
+    Index.open(index.path).remove([3])
+    Index.open(index.path).compact()
+    assert index.verify() == [] and len(index) == 49
+    files_there = sorted((index.path / "segments").iterdir())
+
+    def broken(*_):
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writing.files, "is_whole", broken)
+        problems = index.verify()
+    assert len(problems) == len(files_there)
+    assert all(each.endswith("it cannot be read (Input/output error)") for each in problems)
+    files_there[0].unlink()
+    assert index.verify() == [f"{files_there[0]} is missing"]
 
 
 def test_keys_and_labels(tmp_path):

@@ -1,5 +1,6 @@
 """Formats beside the SavedModel: the same codes, whatever a model runs on."""
 
+import importlib.metadata
 import json
 import sys
 import time
@@ -240,3 +241,13 @@ def test_image_files(folder, tmp_path):
     ours, theirs = (Encoder(folder, name).files(tmp_path) for name in (None, "openvino"))
     np.testing.assert_array_equal(ours.codes, theirs.codes)
     assert len(ours.codes) == 5 and SIZE == 16
+
+
+def test_a_variant_of_a_package_has_a_version(monkeypatch):
+    def absent(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    assert runtimes.version("numpy") == np.__version__
+    monkeypatch.setattr(importlib.metadata, "version", absent)
+    assert runtimes.version("numpy") == np.__version__
+    assert runtimes.version("dah_tf.errors") == "unknown"

@@ -78,6 +78,16 @@ def test_from_codes_to_answers(folder):
     )
 
 
+def test_strings_of_any_kind_of_array(tmp_path):
+    for array, strings in (
+        (np.array([b"a.png", b"\xff.png"]), ["a.png", "\udcff.png"]),
+        (np.array(["ä", ""]), ["ä", ""]),
+        (np.array([3, -1]), ["3", "-1"]),
+    ):
+        np.save(tmp_path / "strings.npy", array)
+        assert search.read_strings(tmp_path / "strings.npy") == strings
+
+
 def test_damage_is_exit_code_1(folder):
     command(BUILD, folder)
     path = next((folder / "ix" / "segments").glob("*-ids.npy"))
@@ -131,6 +141,10 @@ BAD = [
     ("query photo.png --index=ix", "name the model"),
     ("query photo.png --index=ix --model=none", "none is no model exported by dah_tf"),
     ("query photo.png --index=ix --codes=codes.npy", "name what to look for"),
+    ("query --index=ix --codes=codes.npy --model=none", "leave out --model"),
+    ("query photo.png --index=ix --model=none --fingerprint=a", "leave out --fingerprint"),
+    ("rebuild --index=ix --codes=codes.npy --root=.", "leave out --root"),
+    ("build --index=new --codes=codes.npy --bits=36 --keys=codes.npy", "codes.npy has shape"),
     ("query --index=ix --codes=codes.npy --rerank=9", "--rerank is for images"),
     ("query --index=ix --codes=codes.npy --gallery=a.pdf", "a.pdf"),
     ("stats photo.png --index=ix", "unexpected argument 'photo.png'"),

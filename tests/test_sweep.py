@@ -110,6 +110,22 @@ def sweep(*arguments):
     )
 
 
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    process = sweep("--grid=bits=8", f"--output={tmp_path / 'file' / 'x'}")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2 and "cannot write to --workdir=" in err
+    assert err.count("\n") == 1
+
+
+def test_a_dry_run_writes_nothing(tmp_path):
+    (tmp_path / "x").mkdir()
+    process = sweep("--grid=bits=8", f"--output={tmp_path / 'x'}", "--dry_run")
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and "waiting" in out
+    assert not list((tmp_path / "x").iterdir())
+
+
 def test_killed_sweep_goes_on_and_skips_what_is_done(tmp_path, arguments):
     output = tmp_path / "sweep"
     long = [*arguments, "--epochs=40", "--grid=bits=8,12", f"--output={output}"]

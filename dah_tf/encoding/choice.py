@@ -1,6 +1,5 @@
 """The fastest of a model's runtimes on this machine."""
 
-import importlib.metadata
 import time
 
 import numpy as np
@@ -56,7 +55,7 @@ def fastest(path, batch_size=BATCH, say=print):
     best = [min(taken, default=0.0) for taken in seconds]
     chosen = encoders[int(np.argmin(best))]
     runtime = runtimes.get(chosen.runtime)
-    text = f"runtime: {runtime.TITLE} {importlib.metadata.version(runtime.PACKAGES[0])}"
+    text = f"runtime: {runtime.TITLE} {runtimes.version(runtime.PACKAGES[0])}"
     rivals = [
         f"{taken / min(best):.2f} times as fast as {runtimes.get(each.runtime).TITLE}"
         for each, taken in zip(encoders, best, strict=True)

@@ -230,9 +230,14 @@ def find_model(path):
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{described} is damaged ({error}); export the model again") from None
         return folder, description
+    workdir, output = "RUN", root
+    if (root / "flags.json").is_file():
+        workdir, output = root, root / "export" / "1"
+    elif root.exists():
+        output = root / "1"
     raise UserError(
         f"{path} is no model exported by dah_tf: it has no dah.json; make one with "
-        f"python -m dah_tf.export --workdir=RUN --output={path}"
+        f"python -m dah_tf.export --workdir={workdir} --output={output}"
     )
 
 

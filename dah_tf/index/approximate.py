@@ -85,7 +85,7 @@ def load(array):
 
 
 def knn(index, view, queries, k):
-    """As `engines.knn`, approximately."""
+    """As `engines.knn`, approximately; exactly for a query that would find fewer than `k`."""
     n = index.ntotal
     # What takes no part is found too and dropped: ask for so many more.
     wanted = min(n, int(np.ceil(k * n / view.count * 1.5)) if view.selector is not None else k)
@@ -95,4 +95,10 @@ def knn(index, view, queries, k):
     taking = (entries >= 0) & scan.chosen(view.selector, np.maximum(entries, 0))
     order = np.argsort(~taking, axis=1, kind="stable")[:, :k]
     entries = np.take_along_axis(np.where(taking, entries, -1), order, axis=1)
-    return np.take_along_axis(distances, order, axis=1), entries
+    distances = np.take_along_axis(distances, order, axis=1)
+    # Codes lie by class: what takes no part, such as all other labels, may be all there is nearby.
+    short = np.flatnonzero(taking.sum(axis=1) < k)
+    found = scan.faiss_knn(view.codes, queries[short], k, view.selector) if len(short) else ()
+    for ours, exact in zip((distances, entries), found, strict=False):
+        ours[short] = exact
+    return distances, entries

@@ -37,8 +37,7 @@ def knn(backend, segment, view, queries, k):
         k: int, at most `view.count`.
 
     Returns:
-        int32 distances and int64 entries, each of shape `(q, k)`, nearest first; -1 behind the
-        last that an approximate backend found.
+        int32 distances and int64 entries, each of shape `(q, k)`, nearest first.
     """
     if backend == "numpy":
         return scan.numpy_knn(view.codes, queries, k, view.selector)

@@ -131,7 +131,7 @@ class Index:
         """str, how searching is done: one of `BACKENDS`."""
         return self._backend or self._manifest["backend"]
 
-    def add(self, codes, ids=None, keys=None, labels=None, fingerprint=None):
+    def add(self, codes, ids=None, keys=None, labels=None, fingerprint=None, changes=None):
         """Adds items, all or none.
 
         Args:
@@ -140,15 +140,19 @@ class Index:
             keys: sequence of n str, or None.
             labels: sequence of n str, or None.
             fingerprint: str, the model that the codes are from; None is not checked.
+            changes: int, `stats()["changes"]` of the items by which the new ones were chosen; None
+                is not checked.
 
         Returns:
             int64 array of the n ids.
 
         Raises:
-            UserError: codes of another length or model, an id given twice or there already,
-                another process writes, or the disk is full; nothing was changed.
+            UserError: codes of another length or model, an id given twice or there already, the
+                index was changed since, another process writes, or the disk is full; nothing was
+                changed.
         """
         with self._change() as content:
+            writing.check_unchanged(self, changes, content["generation"])
             writing.check_model(self, fingerprint)
             items = writing.checked(content, codes, ids, keys, labels)
             if not len(items.ids):
@@ -251,7 +255,8 @@ class Index:
             codes: uint8 array of shape `(q, ceil(bits / 8))`.
             k: int; where the index has fewer items, all are returned.
             max_distance: int; items farther away are left out. None leaves out none.
-            label: str; only items with this label. None is any.
+            label: str; only items with this label, as a whole where it is several joined by `;`.
+                None is any.
             key_prefix: str; only items whose key begins with it. None is any.
             fingerprint: str, the model that the codes are from; None is not checked.
 
@@ -366,7 +371,14 @@ class Index:
         Returns:
             List of str, what is wrong; empty where all is well.
         """
-        return writing.verify(self.path, self._manifest, self._segments)
+        while True:
+            seen = self._manifest
+            try:
+                return writing.verify(self.path, seen, self._segments)
+            except FileNotFoundError as error:
+                self.refresh()  # a writer may have replaced the file meanwhile
+                if self._manifest == seen:
+                    return [f"{error.filename} is missing"]
 
     def _change(self):
         return writing.change(self)

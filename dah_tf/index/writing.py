@@ -255,12 +255,21 @@ def some(ids):
 
 
 def verify(folder, content, opened):
-    """What is wrong with an index: list of str."""
+    """What is wrong with an index: list of str.
+
+    Raises:
+        FileNotFoundError: a file is not there.
+    """
     problems, ids = [], []
     for segment in opened:
         for record in segment.entry["files"].values():
-            if not files.is_whole(folder, record):
-                problems.append(f"{record[0]}: its content has changed since it was written")
+            try:
+                if not files.is_whole(folder, record):
+                    problems.append(f"{record[0]}: its content has changed since it was written")
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                problems.append(f"{record[0]}: it cannot be read ({error.strerror})")
         ids.append(segment.ids[segment.living()])
         problems += [f"segment {segment.entry['name']}: {each}" for each in _faults(segment)]
     ids = np.sort(np.concatenate(ids)) if ids else np.zeros(0, np.int64)

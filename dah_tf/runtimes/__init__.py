@@ -49,6 +49,17 @@ def present(folder):
     return [name for name in FORMATS if all((folder / file).exists() for file in get(name).FILES)]
 
 
+def version(package):
+    """A package's version, as str; "unknown" where it says none.
+
+    A variant, such as onnxruntime-gpu, brings the same package under another name.
+    """
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return str(getattr(importlib.import_module(package), "__version__", "unknown"))
+
+
 def missing(packages):
     """Those of some packages' names that cannot be imported."""
     return [name for name in packages if not _importable(name)]
@@ -80,7 +91,7 @@ def write(name, function, folder, images):
     require(name, (*runtime.WRITING, *runtime.PACKAGES))
     with _silence():
         runtime.write(function, folder, images)
-    versions = {each: importlib.metadata.version(each) for each in sorted(set(runtime.PACKAGES))}
+    versions = {each: version(each) for each in sorted(set(runtime.PACKAGES))}
     return {"files": list(runtime.FILES), "versions": versions}
 
 

@@ -16,6 +16,7 @@ Beside them, `assets.extra/tf_serving_warmup_requests` holds requests that Tenso
 before it answers the first (`dah_tf.serving.warmup`).
 """
 
+import hashlib
 import json
 import math
 import os
@@ -68,8 +69,8 @@ def save(
 
     Returns:
         Dict, the contents of `dah.json`: `bits`, `bytes_per_code`, `bit_order`, `classes`,
-        `class_names`, `multi_label`, `image_size`, `channels`, `mirror`, `fingerprint` (of the
-        weights), `flags`, `metrics`, `versions`, `formats` (see `parity.Reference`) and what
+        `class_names`, `multi_label`, `image_size`, `channels`, `mirror`, `fingerprint` (of
+        what makes the codes: the weights, and `mirror`), `flags`, `metrics`, `versions`, `formats` (see `parity.Reference`) and what
         `extra` adds.
 
     Raises:
@@ -139,6 +140,12 @@ def _other_formats(names, model, mirror, folder, samples):
     return found
 
 
+def _fingerprint(model, mirror):
+    """The weights' own, or with mirror images, of which codes differ, one made of it."""
+    weights = model.fingerprint()
+    return hashlib.sha256(f"{weights} mirror".encode()).hexdigest() if mirror else weights
+
+
 def _describe(model, class_names, mirror, flags, metrics, extra):
     if class_names is None:
         class_names = range(model.num_classes)
@@ -157,7 +164,7 @@ def _describe(model, class_names, mirror, flags, metrics, extra):
         "image_size": model.image_size,
         "channels": model.channels,
         "mirror": mirror,
-        "fingerprint": model.fingerprint(),
+        "fingerprint": _fingerprint(model, mirror),
         "flags": flags or {},
         "metrics": metrics or {},
         "versions": {

@@ -185,7 +185,7 @@ class MilvusIndex:
         """str, how searching is done: one of `milvus.BACKENDS`."""
         return self._backend or self._facts["backend"]
 
-    def add(self, codes, ids=None, keys=None, labels=None, fingerprint=None):
+    def add(self, codes, ids=None, keys=None, labels=None, fingerprint=None, changes=None):
         """Adds items. Everything is checked before anything is sent.
 
         Args:
@@ -194,6 +194,7 @@ class MilvusIndex:
             keys: sequence of n str, or None; 4,096 bytes each at most.
             labels: sequence of n str, or None; 1,024 bytes each at most.
             fingerprint: str, the model that the codes are from; None is not checked.
+            changes: int, as in `Index.add`.
 
         Returns:
             int64 array of the n ids.
@@ -204,6 +205,7 @@ class MilvusIndex:
                 taken back.
         """
         facts = self._change()
+        writing.check_unchanged(self, changes, facts["generation"])
         writing.check_model(self, fingerprint)
         items = writing.checked(facts, codes, ids, keys, labels)
         strings = storing.strings(items)
