@@ -7,6 +7,8 @@ import pathlib
 import re
 import shutil
 
+import numpy as np
+
 from dah_tf import durable
 from dah_tf.encoding import find_model, job, store
 from dah_tf.errors import UserError
@@ -44,7 +46,7 @@ def rebuild(index, model, encode, root="."):
     codes = store.no_codes(bits)
     if paths:
         try:
-            found, rows = _encoded(index, path, fingerprint, list(dict.fromkeys(paths)), encode)
+            found, rows = _encoded(index, path, fingerprint, ids, paths, encode)
         except OSError as error:
             raise UserError(f"cannot write beside {index.path}: {error.strerror}") from error
         codes = found[[rows[each] for each in paths]]
@@ -53,9 +55,9 @@ def rebuild(index, model, encode, root="."):
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _encoded(index, model, fingerprint, paths, encode):
+def _encoded(index, model, fingerprint, ids, paths, encode):
     """Codes of images, and the row of each path in them."""
-    listing = b"".join(os.fsencode(path) + b"\0" for path in paths)
+    listing = b"".join(os.fsencode(path) + b"\0" for path in dict.fromkeys(paths))
     name = hashlib.sha256(listing + fingerprint.encode()).hexdigest()[:12]
     folder = pathlib.Path(f"{_prefix(index)}{name}")
     folder.mkdir(exist_ok=True)
@@ -63,14 +65,19 @@ def _encoded(index, model, fingerprint, paths, encode):
         file.write(listing)
     listed = f"list:{folder / 'paths'}"
     content = job.run(model, listed, folder / "codes", labels="none", work=encode)
+    codes, keys, _ = store.Codes.open(folder / "codes").read()
+    rows = {key: row for row, key in enumerate(keys)}
     if content["broken"]:
         store.reopen(folder / "codes")
+        lost = folder / "lost.npy"
+        np.save(lost, [number for number, path in zip(ids, paths, strict=True) if path not in rows])
         raise UserError(
-            f"{content['broken']} images cannot be read, see {folder / 'codes' / store.BROKEN}; "
-            f"restore them, or remove their items from {index.path}, which is as before"
+            f"{content['broken']} of {len(set(paths)):,} images cannot be read, see "
+            f"{folder / 'codes' / store.BROKEN}; restore them, name the folder that their paths "
+            "begin at by --root, or remove their items: python -m dah_tf.search remove "
+            f"--index={index.path} --ids={lost}; the index is as before"
         )
-    codes, keys, _ = store.Codes.open(folder / "codes").read()
-    return codes, {key: row for row, key in enumerate(keys)}
+    return codes, rows
 
 
 def _prefix(index):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -177,8 +178,12 @@ def test_rebuild_changes_nothing_where_it_fails(models, photos):
         begun.encode_missing(encoder)
 
     index = Index.open("ix")
-    with pytest.raises(UserError, match="1 images cannot be read, see .*broken.tsv"):
+    with pytest.raises(
+        UserError, match="1 of [0-9]+ images cannot be read, see .*broken.tsv"
+    ) as caught:
         rebuild(index, models / "new", encode)
+    lost = np.load(re.search(r"remove --index=ix --ids=(\S+);", str(caught.value))[1])
+    assert index.describe(lost)[0] == ["photos/cat/0000.png"]
     assert Index.open("ix").stats() == before
     os.rename("gone.png", "photos/cat/0000.png")
 

@@ -122,7 +122,8 @@ class Client:
                 `invalid="raise"`, an image that cannot be decoded.
             ServingError: the model did not answer; `code` is "DEADLINE_EXCEEDED" after `timeout`
                 or `deadline`, "UNAVAILABLE" after the last retry, "ABORTED" where another version
-                of the model took over amid the call.
+                of the model took over amid the call (answers over HTTP do not name theirs: seen
+                there only by another length of codes; a `version` keeps to one).
         """
         if invalid not in ("mark", "raise"):
             raise UserError(f"invalid is 'mark' or 'raise'. Received: {invalid!r}")
