@@ -44,6 +44,7 @@ def main():
     run = workspace.read_flags(workdir)
     if not FLAGS.output:
         raise UserError("name the SavedModel's folder: --output=models/dah/1")
+    export.check(FLAGS.output, formats)
     model, step = workspace.load_model(workdir)
     facts = workspace.read_data_facts(workdir)
     samples = None
@@ -53,12 +54,11 @@ def main():
         dataset, protocol = workspace.open_data(types.SimpleNamespace(**data))
         workspace.check_classes(dataset, facts)
         samples = parity.choose(dataset, protocol)
-    scores = pathlib.Path(workdir) / "evaluation.json"
     description = export.save(
         model,
         FLAGS.output,
         flags=vars(run),
-        metrics=json.loads(scores.read_text()) if scores.exists() else {},
+        metrics=scores(workdir, step),
         class_names=facts["class_names"],
         mirror=run.mirror if FLAGS.mirror is None else FLAGS.mirror,
         formats=formats,
@@ -68,6 +68,16 @@ def main():
     print(f"{FLAGS.output}: {model.bits} bits{where}")
     for name, written in description["formats"].items():
         print(f"  {name:<12} {', '.join(written['files'])}{_agreement(written)}")
+
+
+def scores(workdir, step):
+    """What a run's evaluation measured, if of the weights of this step (None: its last); or {}."""
+    from dah_tf import workspace
+
+    path = pathlib.Path(workdir) / "evaluation.json"
+    result = json.loads(path.read_text()) if path.exists() else {}
+    of = result.get("run", {}).get("step")
+    return result if of == workspace.run_facts(workdir, step)["step"] else {}
 
 
 def _agreement(facts):

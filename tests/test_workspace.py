@@ -7,7 +7,7 @@ import keras
 import pytest
 import tensorflow as tf
 
-from dah_tf import backbones, optimizers, workspace
+from dah_tf import backbones, export, optimizers, workspace
 from dah_tf.errors import UserError
 
 FACTS = {"class_names": ["ant", "bee", "cat"]}
@@ -95,3 +95,14 @@ def test_the_average_is_taken_whatever_the_precision(policy):
     optimizers.take_average(model)
     assert abs(kernel.numpy() - last).max() > 1e-3
     assert (kernel.numpy() >= last - 1e-6).all() and (kernel.numpy() <= first + 1e-6).all()
+
+
+def test_an_export_has_the_figures_of_its_own_weights_only(tmp_path):
+    workspace.record_flags(tmp_path, {"epochs": 1.0}, FACTS, steps=2)
+    assert export.scores(tmp_path, None) == {}
+    lines = [json.dumps({"step": step, "time": 0.0, "seconds": 1.0}) + "\n" for step in (1, 2)]
+    (tmp_path / "metrics.jsonl").write_text("".join(lines))
+    result = {"map": 0.5, "run": {"step": 1}}
+    (tmp_path / "evaluation.json").write_text(json.dumps(result))
+    assert export.scores(tmp_path, 1) == result
+    assert export.scores(tmp_path, 2) == export.scores(tmp_path, None) == {}

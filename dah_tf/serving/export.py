@@ -87,8 +87,7 @@ def save(
             f"export needs TensorFlow, Keras runs on {keras.backend.backend()}: "
             "repeat the command with KERAS_BACKEND=tensorflow"
         )
-    if os.path.lexists(output):
-        raise UserError(f"{output} exists already: name a new version folder or remove it")
+    check(output, formats)
     description = _describe(model, class_names, mirror, flags, metrics, extra)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -138,6 +137,20 @@ def _other_formats(names, model, mirror, folder, samples):
         written = runtimes.write(name, fixed, folder, samples.calibration)
         found[name] = {**written, **reference.compare(name, runtimes.load(name, folder))}
     return found
+
+
+def check(output, formats):
+    """Refuses what `save` could not make.
+
+    Raises:
+        UserError: the folder exists, or a format's packages are missing.
+    """
+    if os.path.lexists(output):
+        raise UserError(f"{output} exists already: name a new version folder or remove it")
+    for name in formats:
+        if name != runtimes.SAVEDMODEL:
+            runtime = runtimes.get(name)
+            runtimes.require(name, (*runtime.WRITING, *runtime.PACKAGES))
 
 
 def _fingerprint(model, mirror):
