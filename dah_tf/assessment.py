@@ -10,7 +10,7 @@ PART = 8192
 EXAMPLES, NEIGHBOURS = 10, 10
 
 
-def evaluate(model, dataset, protocol, mirror=False):
+def evaluate(model, dataset, protocol, mirror=False, trained=None):
     """Retrieval quality of a model under a protocol, with reference points.
 
     Args:
@@ -18,6 +18,8 @@ def evaluate(model, dataset, protocol, mirror=False):
         dataset: `data.Dataset`.
         protocol: `data.Protocol`.
         mirror: bool, codes from the image and its mirror image.
+        trained: ints, the classes that the classifier was trained on; None: those of the
+            protocol's training images.
 
     Returns:
         `(result, pictures)`: the dict from `evaluation.evaluate` with `accuracy` of the
@@ -37,7 +39,9 @@ def evaluate(model, dataset, protocol, mirror=False):
         protocol=protocol.summary(),
         class_names=list(dataset.class_names),
     )
-    if not dataset.multi_label and np.isin(labels[0], dataset.labels[protocol.train]).all():
+    if trained is None:
+        trained = dataset.labels[protocol.train]
+    if not dataset.multi_label and np.isin(labels[0], trained).all():
         # Of classes that the classifier never saw it can name none.
         hits = query["classes"].argmax(axis=1) == labels[0]
         result["accuracy"] = float(hits.mean())
@@ -164,6 +168,9 @@ def encoding_time(model, dataset, indices, mirror=False, batches=(32, 128, 512))
         model.encode(few[:batch], batch, mirror)  # compiles
     alone = seconds(few[:500], 1) / len(few[:500])
     best = min(batches, key=lambda batch: seconds(few, batch))
+    rest = len(indices) % PART
+    if rest < best:
+        model.encode(few[:rest], best, mirror)  # the last part has a shape of its own
     spent = sum(
         seconds(dataset.images.read(indices[first : first + PART]), best)
         for first in range(0, len(indices), PART)

@@ -17,7 +17,15 @@ def multiply_adds(backbone, image_size):
 
     Returns:
         int, counted on the traced TensorFlow graph; other operations are not counted.
+
+    Raises:
+        UserError: Keras runs on another back end.
     """
+    if keras.backend.backend() != "tensorflow":
+        raise UserError(
+            f"multiply-adds are counted under TensorFlow, Keras runs on {keras.backend.backend()}: "
+            "repeat the command with KERAS_BACKEND=tensorflow"
+        )
     import tensorflow as tf
 
     spec = tf.TensorSpec((1, image_size, image_size, backbone.input_shape[-1]), "float32")

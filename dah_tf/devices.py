@@ -56,6 +56,12 @@ def bfloat16_is_fast():
         for gpu in tf.config.list_physical_devices("GPU"):
             details = tf.config.experimental.get_device_details(gpu)
             return details.get("compute_capability", (0, 0)) >= (8, 0)
+    if keras.backend.backend() == "jax":
+        import jax
+
+        for device in jax.devices():
+            if device.platform == "gpu":
+                return float(getattr(device, "compute_capability", 0)) >= 8
     return True
 
 

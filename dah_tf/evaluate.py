@@ -56,11 +56,16 @@ def main():
     workspace.check_classes(dataset, facts)
     if not len(protocol.query):
         raise UserError(f"protocol {protocol.name} has no queries in {dataset.name}")
-    if not other_data and protocol.name != own:
-        refuse_trained_on(protocol, workspace.make_protocol(run, dataset, own))
+    # The classes that the classifier knows. Of other data the run's own protocol is not known.
+    trained = [] if own == "unseen" else range(dataset.num_classes)
+    if not other_data:
+        trained_by = workspace.make_protocol(run, dataset, own)
+        if protocol.name != own:
+            refuse_trained_on(protocol, trained_by)
+        trained = dataset.labels[trained_by.train]
     if step is not None:
         print(f"the run has not ended: this is its checkpoint of step {step:,}")
-    result, pictures = assessment.evaluate(model, dataset, protocol, run.mirror)
+    result, pictures = assessment.evaluate(model, dataset, protocol, run.mirror, trained)
     result["run"] = workspace.run_facts(workdir, step)
     if pretrained.is_name(FLAGS.workdir):
         result["run"]["name"] = FLAGS.workdir

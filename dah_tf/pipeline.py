@@ -1,5 +1,6 @@
 """A whole training run from its flags: data, model, loop, evaluation, export."""
 
+import os
 import pathlib
 import sys
 import time
@@ -249,7 +250,8 @@ def report_skipped(workdir, dataset):
     """Writes the unreadable files and says how many there are."""
     if dataset.skipped:
         path = pathlib.Path(workdir) / "skipped.txt"
-        path.write_text("".join(f"{name}\t{reason}\n" for name, reason in dataset.skipped))
+        lines = [f"{name}\t{reason}\n" for name, reason in dataset.skipped]
+        path.write_bytes(os.fsencode("".join(lines)))
         count = len(dataset.skipped)
         print(f"{count} unreadable {'file' if count == 1 else 'files'} skipped, listed in {path}")
 

@@ -21,6 +21,11 @@ def test_accuracy_only_over_classes_that_were_trained(setting):
     model, dataset, _ = setting
     protocol = data.make_protocol("unseen", dataset, validation=0, seed=0)
     assert "accuracy" not in assessment.evaluate(model, dataset, protocol)[0]
+    every = assessment.evaluate(model, dataset, protocol, trained=range(10))[0]
+    assert 0 <= every["accuracy"] <= 1
+    full = data.make_protocol("full", dataset, validation=0, seed=0)
+    seen = np.unique(dataset.labels[protocol.train])
+    assert "accuracy" not in assessment.evaluate(model, dataset, full, trained=seen)[0]
 
 
 def test_result_and_pictures(setting):

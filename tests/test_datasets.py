@@ -301,6 +301,7 @@ def test_npz_forms(tmp_path):
             {"x_train": X, "y_train": Y, "x_test": X[:, 1:], "y_test": Y},
             "another shape than the training part",
         ),
+        ({"x_train": X, "y_train": Y + 2**40}, "in .* images; number the classes from 0"),
     ],
 )
 def test_npz_errors(tmp_path, arrays, reason):

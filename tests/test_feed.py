@@ -90,8 +90,7 @@ def test_feed_of_no_steps(pixels):
     assert not list(feed.dataset(make_plan(), ArrayImages(pixels), 5, 5))
 
 
-def test_replicas_get_whole_groups(pixels):
-    """A distributed feed cuts a step's groups among the replicas and loses none."""
+def test_a_strategy_of_one_replica_gets_the_plan(pixels):
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
     plan = make_plan()
     parts = strategy.experimental_distribute_dataset(feed.dataset(plan, ArrayImages(pixels), 0, 3))

@@ -37,6 +37,20 @@ def test_order_does_not_depend_on_how_the_folder_was_made(tmp_path):
         assert listed(root) == [(*row, "train") for row in wanted]
 
 
+def test_a_folder_that_cannot_be_read(tmp_path, monkeypatch):
+    touch(tmp_path, "cat/1", "dog/1")
+    entries = files._entries
+
+    def refuse(folder):
+        if str(folder).endswith("dog"):
+            raise PermissionError(13, "Permission denied", str(folder))
+        return entries(folder)
+
+    monkeypatch.setattr(files, "_entries", refuse)
+    with pytest.raises(UserError, match="cannot read .*dog: Permission denied"):
+        files.from_folder(tmp_path)
+
+
 def test_parts(tmp_path):
     touch(tmp_path, "train/a/1", "train/b/1", "test/b/2", "notes/c/1", "train/readme")
     assert listed(tmp_path) == [

@@ -223,8 +223,24 @@ def test_too_few_images_for_1k():
     with pytest.raises(UserError, match="class0.*own") as error:
         protocols.make("1k/5k/59k", dataset)
     one_line(error)
+    none_left = make_dataset(np.repeat([0, 1], [600, 600]), train=1200)
+    with pytest.raises(UserError, match="1k/5k/54k: no database image is left") as error:
+        protocols.make("1k/5k/54k", none_left)
+    one_line(error)
     enough = make_dataset(np.repeat([0, 1], [601, 601]), train=1202)
     assert len(protocols.make("1k/5k/54k", enough).database) == 2
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_too_few_images_of_a_class_for_unseen(seed):
+    counts = [30, 30, 30, 30, 4]
+    dataset = make_dataset(np.repeat(range(5), counts), train=sum(counts))
+    try:
+        protocol = protocols.make("unseen", dataset, seed=seed)
+    except UserError as error:
+        assert "needs 5 images of class class4, mine has 4; add some" in str(error)
+    else:
+        assert 4 not in dataset.labels[protocol.query], "the small class trains"
 
 
 def test_too_few_classes_for_unseen():

@@ -136,6 +136,20 @@ def test_many_broken_images_stop(tmp_path, odd):
         data.load("tfds:odd_things", data_dir=tmp_path)
 
 
+def test_images_without_a_label(tmp_path, odd):
+    """TFDS writes -1 where a contest keeps the labels of its test part."""
+    known = [row for row in odd["train"] if row[0] != BROKEN]
+    secret = [(contents, -1) for contents, _ in known[:5]]
+    parts = {"train": known, "test": secret}
+    prepare(tmp_path / "a", "OddThings", (None, None, 3), ["x", "y", "z"], parts)
+    dataset = data.load("tfds:odd_things", data_dir=tmp_path / "a")
+    assert len(dataset.train) == len(known) and not len(dataset.test)
+    parts = {"train": [*known, *secret]}
+    prepare(tmp_path / "b", "OddThings", (None, None, 3), ["x", "y", "z"], parts)
+    with pytest.raises(UserError, match="5 images of its train part have no label"):
+        data.load("tfds:odd_things", data_dir=tmp_path / "b")
+
+
 def test_nothing_is_said_while_loading(folder):
     """None of the library's messages and bars reaches the screen."""
     code = f"from dah_tf import data; data.load('cifar10', data_dir={str(folder)!r})"

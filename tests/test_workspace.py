@@ -7,7 +7,7 @@ import keras
 import pytest
 import tensorflow as tf
 
-from dah_tf import backbones, export, optimizers, workspace
+from dah_tf import backbones, export, optimizers, pipeline, workspace
 from dah_tf.errors import UserError
 
 FACTS = {"class_names": ["ant", "bee", "cat"]}
@@ -95,6 +95,14 @@ def test_the_average_is_taken_whatever_the_precision(policy):
     optimizers.take_average(model)
     assert abs(kernel.numpy() - last).max() > 1e-3
     assert (kernel.numpy() >= last - 1e-6).all() and (kernel.numpy() <= first + 1e-6).all()
+
+
+def test_skipped_files_of_any_name_are_listed(tmp_path, capsys):
+    skipped = [("photos/\udcff.png", "not a readable image"), ("ä", "no such file")]
+    pipeline.report_skipped(tmp_path, types.SimpleNamespace(skipped=skipped))
+    expected = b"photos/\xff.png\tnot a readable image\n" + "ä\tno such file\n".encode()
+    assert (tmp_path / "skipped.txt").read_bytes() == expected
+    assert "2 unreadable files" in capsys.readouterr().out
 
 
 def test_an_export_has_the_figures_of_its_own_weights_only(tmp_path):

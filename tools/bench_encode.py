@@ -160,17 +160,18 @@ def show(network, cost, fastest, values, differing, options):
     )
     last = max(next(iter(values.values())))
     heads = "".join(f"{f'batch {batch}':>11}" for batch in next(iter(values.values())))
-    print(f"{'':<20}{heads}   GFLOP/s   share   / predict (rounds)      bits differ")
+    print(f"{'':<20}{heads}  GFLOP/s*  share*   / predict (rounds)      bits differ")
     base = values["Keras predict"][last]
     for name, row in values.items():
         rates = {batch: statistics.median(each) for batch, each in row.items()}
-        flops = 2e-9 * cost * rates[last]
+        flops = 2e-9 * cost * max(rates.values())
         ratios = [a / b for a, b in zip(row[last], base, strict=True)]
         spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
         print(
             f"{name:<20}{''.join(f'{each:>11,.1f}' for each in rates.values())}"
             f"{flops:>10.1f}{flops / fastest:>8.0%}   {spread:<22}{differing[name]:>8.3%}"
         )
+    print("* of the best batch; / predict is of the largest")
 
 
 if __name__ == "__main__":

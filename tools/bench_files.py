@@ -18,7 +18,6 @@ import argparse
 import os
 import pathlib
 import platform
-import resource
 import shutil
 import statistics
 import subprocess
@@ -80,6 +79,14 @@ def one_at_a_time(encoder, paths):
     return np.concatenate(codes)
 
 
+# A new process' peak starts at that of the process that started it: a small one stands between.
+PEAK = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
 def memory(options, paths, folder):
     """Prints the peak memory of the command over lists of two lengths, of the same images."""
     for count in (options.memory, 8 * options.memory):
@@ -87,9 +94,10 @@ def memory(options, paths, folder):
         (folder / f"{count}").write_bytes(b"".join(row + b"\0" for row in rows))
         command = [sys.executable, "-m", "dah_tf.encode", f"--model={options.model}"]
         command += [f"--input=list:{folder / str(count)}", f"--output={folder / f'{count}.codes'}"]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        # The largest of all ended processes: the longer run comes last.
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        done = subprocess.run(
+            [sys.executable, "-c", PEAK, *command], check=True, capture_output=True, text=True
+        )
+        peak = int(done.stdout) / 1024
         print(f"  peak memory over {count:,} images: {peak:,.0f} MiB")
 
 
@@ -119,7 +127,7 @@ def main():
         few = paths[: max(len(paths) // 10, 1)]
         alone(encoder, images[: options.batch], options.batch)
         one_at_a_time(encoder, few[:2])
-        seconds = {"encode": [], "model alone": [], "one at a time": []}
+        seconds, differing = {"encode": [], "model alone": [], "one at a time": []}, 0.0
         for _ in range(options.rounds):
             seconds["encode"].append(
                 timed(lambda: encode(encoder, path, folder / "codes", options.batch))[0]
@@ -131,7 +139,8 @@ def main():
             found = Codes.open(folder / "codes").read()[0]
             if not np.array_equal(found, expected):
                 raise SystemExit("encode's codes are not the model's")
-            differing = np.unpackbits(single ^ expected[: len(few)]).mean()
+            wrong = np.unpackbits(single ^ expected[: len(few)]).sum()
+            differing = max(differing, wrong / (len(few) * encoder.bits))
         print(f"{len(paths):,} images, batches of {options.batch}, {options.rounds} rounds")
         medians = {name: statistics.median(each) for name, each in seconds.items()}
         for name, each in seconds.items():

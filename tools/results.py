@@ -172,11 +172,13 @@ def with_tables(readme):
 
 
 def take(folder, target=RESULTS):
-    """Copies a run's result, if it says what a result must say."""
+    """Copies a run's result, if it says what a result, or one of the ablation, must say."""
     path = pathlib.Path(folder) / "evaluation.json"
     result = json.loads(path.read_text())
     name = path.parent.resolve().name
     row(name, result)
+    if target == ABLATION:
+        ablation_cells([result])
     flags = result["run"]["flags"]
     for flag, value in flags.items():
         if isinstance(value, str) and value.startswith("/"):
@@ -205,7 +207,7 @@ def main():
     for run in options.runs:
         try:
             print(take(run, ABLATION if options.ablation else RESULTS))
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             sys.exit(f"error: {run} has no whole result ({error}); run dah_tf.evaluate on it")
     if options.ablation:
         draw()

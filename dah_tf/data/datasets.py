@@ -152,10 +152,15 @@ def _npz(spec, path, image_size, channels):
         classes, y = y.shape[1], y.argmax(axis=1)
     else:
         classes = y.shape[1] if y.ndim == 2 else int(y.max()) + 1
-    y = y.astype(np.int32 if y.ndim == 1 else np.uint8)
+        if y.ndim == 1 and classes > max(len(x), np.size(arrays.get("names", ()))):
+            raise UserError(
+                f"{path}: labels go up to {classes - 1} in {len(x)} images; number the classes "
+                "from 0"
+            )
     names = [str(name) for name in np.ravel(arrays.get("names", np.arange(classes)))]
     if len(names) < classes or (y.ndim == 2 and len(names) != classes):
         raise UserError(f"{path}: {len(names)} names for {classes} classes")
+    y = y.astype(np.int32 if y.ndim == 1 else np.uint8)
     count = len(checked[0][0])
     train, test = np.arange(count), np.arange(count, len(x))
     return _arrays(spec, x, y, names, train, test, image_size, channels)
@@ -232,8 +237,13 @@ def _tfds(spec, name, data_dir, image_size, channels, cache_gib):
         items = builder.as_dataset(split=part, decoders=raw, shuffle_files=False).enumerate()
         items = items.map(lambda i, row: (tf.stack([i, row["label"]]), row["image"]))
         images, tags = sources.decode_all(items, _decoder(size, channels), count, shape)
+        own = tags.reshape(-1, 2)[:, 1].astype(np.int32)
+        if len(own) and own.min() < 0:  # TFDS' -1, where a contest keeps the labels to itself
+            if part == "test" and own.max() < 0:
+                continue
+            raise UserError(f"{spec}: {np.sum(own < 0):,} images of its {part} part have no label")
         pixels.append(images)
-        labels.append(tags.reshape(-1, 2)[:, 1].astype(np.int32))
+        labels.append(own)
         lost = np.setdiff1d(np.arange(count), tags.reshape(-1, 2)[:, 0])
         skipped += [(f"{part}/{i}", "not a readable image") for i in lost]
     _check_skipped(spec, skipped, sum(counts))

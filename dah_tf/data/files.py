@@ -22,15 +22,27 @@ def from_folder(root):
         List of `(path, labels, part)`: str, list of one str, "train" or "test"; sorted.
 
     Raises:
-        UserError: no such folder, no class in it, or a class without a file.
+        UserError: no such folder, one that cannot be read, no class in it, or a class without a
+            file.
     """
     root = pathlib.Path(root)
     if not root.is_dir():
         raise UserError(f"{root} is no folder; --dataset=folder:PATH wants PATH/CLASS/IMAGE")
     bases = {part: root / part for part in PARTS if (root / part).is_dir()}
-    # Folders of these names that hold images themselves are classes.
-    if not any(path.is_dir() for base in bases.values() for path in _visible(base)):
-        bases = {"train": root}
+    try:
+        # Folders of these names that hold images themselves are classes.
+        if not any(path.is_dir() for base in bases.values() for path in _visible(base)):
+            bases = {"train": root}
+        rows = _rows(bases)
+    except OSError as error:
+        raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
+    if not any(part == "train" for _, _, part in rows):
+        base = bases.get("train", root / "train")
+        raise UserError(f"{base} holds no folders of images; wanted: {base / 'CLASS' / 'IMAGE'}")
+    return rows
+
+
+def _rows(bases):
     rows = []
     for part, base in bases.items():
         for folder in _visible(base):
@@ -40,9 +52,6 @@ def from_folder(root):
             if not found:
                 raise UserError(f"{folder} holds no images; add some or remove the folder")
             rows += [(path, [folder.name], part) for path in found]
-    if not any(part == "train" for _, _, part in rows):
-        base = bases.get("train", root / "train")
-        raise UserError(f"{base} holds no folders of images; wanted: {base / 'CLASS' / 'IMAGE'}")
     return rows
 
 

@@ -114,8 +114,15 @@ def make(name, dataset, *, validation=0, seed=0):
         is_seen = np.isin(dataset.labels, seen)
         train = dataset.train[is_seen[dataset.train]]
         others = everything[~is_seen[everything]]
-        smallest = np.bincount(dataset.labels[others])
-        query = _take(dataset, others, min(100, smallest[smallest > 0].min() // 5), rng, name)
+        counts = np.bincount(dataset.labels[others], minlength=dataset.num_classes)
+        smallest = np.where(counts > 0, counts, counts.max() + 1).argmin()
+        if counts[smallest] < 5:
+            raise UserError(
+                f"--protocol=unseen needs 5 images of class {dataset.class_names[smallest]}, "
+                f"{dataset.name} has {counts[smallest]}; add some, remove the class or use "
+                "--protocol=own"
+            )
+        query = _take(dataset, others, min(100, counts[smallest] // 5), rng, name)
         database = np.setdiff1d(others, query)
         names = [dataset.class_names[i] for i in seen]
         description = f"trained on {', '.join(names)}; queries and database are the other classes"
@@ -123,8 +130,9 @@ def make(name, dataset, *, validation=0, seed=0):
         query = _share(dataset, everything, OWN_SHARE, rng)
         train = database = np.setdiff1d(everything, query)
         description = f"{OWN_SHARE:.0%} of each class are queries, seeded; the rest is the database"
-    if not len(query):
-        raise UserError(f"{dataset.name} is too small for --protocol={name}: no query is left")
+    for part, rows in (("query", query), ("database image", database)):
+        if not len(rows):
+            raise UserError(f"{dataset.name} is too small for --protocol={name}: no {part} is left")
     if validation is None:
         validation = min(1000, len(train) // 10)
     held = _validation(dataset, train, validation, np.random.default_rng([seed, 102]))

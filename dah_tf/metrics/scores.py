@@ -11,7 +11,8 @@ BLOCK = 64
 def cosine_ranking(query_features, query_labels, database_features, database_labels, top=1000):
     """MAP over the whole ranking by cosine similarity, and precision of the top.
 
-    Scores that agree to a relative 2^-22 (float32's last bit is dropped) count as tied.
+    Scores that agree in all of float32's bits but the last count as tied. Products of equal
+    features may differ by more than that, by how a matrix product is summed.
 
     Args:
         query_features: float array of shape `(queries, d)`.
@@ -23,7 +24,7 @@ def cosine_ranking(query_features, query_labels, database_features, database_lab
     Returns:
         `(average precision, precision of the top)`: two `Bounds` of floats, means over the
         queries. Worst and best put the relevant ones of tied items last and first; expected is
-        None: ties among float scores are rare, and the bounds tell whether they matter.
+        None: ties among float scores are rare.
 
     Raises:
         ValueError: no query, no item, or arrays that do not fit together.
