@@ -128,7 +128,7 @@ def test_a_dry_run_writes_nothing(tmp_path):
 
 def test_killed_sweep_goes_on_and_skips_what_is_done(tmp_path, arguments):
     output = tmp_path / "sweep"
-    long = [*arguments, "--epochs=40", "--grid=bits=8,12", f"--output={output}"]
+    long = [*arguments, "--epochs=16", "--grid=bits=8,12", f"--output={output}"]
     first = output / "bits-8"
     process = sweep(*long)
     deadline = time.monotonic() + 240

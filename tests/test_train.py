@@ -19,9 +19,9 @@ import pytest
 from dah_tf import checkpoint
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-KILLS = int(os.environ.get("DAH_TF_TRAIN_KILLS", "6"))
+KILLS = int(os.environ.get("DAH_TF_TRAIN_KILLS", "3"))
 TINY = (
-    "--dataset=npz:{data} --backbone=compact --attention --bits=12 --groups=2 --epochs=24 "
+    "--dataset=npz:{data} --backbone=compact --attention --bits=12 --groups=2 --epochs=12 "
     "--optimizer=muon --learning_rate=0.02 --adam_ratio=0.2 --ema=0.9 --shift=1 --cutout=4 "
     "--flip=alternate --class_scale=8 --validation=0 --checkpoint_steps=3 --precision=float32 "
     "--train_sizes=16:0.5,20:0.5 --noexport --classes_per_group=9"
