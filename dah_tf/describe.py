@@ -111,17 +111,17 @@ def command(options, as_json):
     Returns:
         str, the table or JSON.
     """
-    from dah_tf import workspace
+    from dah_tf import assembly, workspace
 
     classes, channels, size = KNOWN.get(options.dataset, (None, None, None))
     if classes is None:
-        dataset, _ = workspace.open_data(options)
+        dataset, _ = assembly.open_data(options)
         facts = workspace.data_facts(dataset)
         classes, channels, size = (facts[k] for k in ("num_classes", "channels", "image_size"))
     if options.channels:
         channels = int(options.channels)
     try:
-        model = workspace.build_model(
+        model = assembly.build_model(
             options,
             num_classes=classes,
             channels=channels,

@@ -14,7 +14,7 @@ import os
 
 from absl import flags
 
-from dah_tf import options
+from dah_tf import options, runtimes
 from dah_tf.errors import UserError
 
 FLAGS = flags.FLAGS
@@ -35,7 +35,7 @@ def define_flags():
         "classes; folder: whatever its name.",
     )
     flags.DEFINE_list("skip", [], "Folders of codes: images whose paths are in one are left out.")
-    flags.DEFINE_integer("batch_size", 32, "Images that the model takes at a time.", 1)
+    flags.DEFINE_integer("batch_size", runtimes.BATCH, "Images that the model takes at a time.", 1)
     flags.DEFINE_integer("shard_items", 8192, "Images of a shard.", 1)
     flags.DEFINE_string("data_dir", None, "Where TensorFlow Datasets keeps its data.")
     flags.DEFINE_string(

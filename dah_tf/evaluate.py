@@ -34,7 +34,7 @@ def define_flags():
 
 
 def main():
-    from dah_tf import assessment, devices, evaluation, workspace
+    from dah_tf import assembly, assessment, devices, evaluation, workspace
 
     workdir = pretrained.folder(FLAGS.workdir)
     run = workspace.read_flags(workdir)
@@ -51,17 +51,17 @@ def main():
         run.validation = 0  # the run's was carved from its own data
     facts = workspace.read_data_facts(workdir)
     run.image_size, run.channels = facts["image_size"], str(facts["channels"])
-    model, step = workspace.load_model(workdir)
-    dataset, protocol = workspace.open_data(run)
+    model, step = assembly.load_model(workdir)
+    dataset, protocol = assembly.open_data(run)
     workspace.check_classes(dataset, facts)
     if not len(protocol.query):
         raise UserError(f"protocol {protocol.name} has no queries in {dataset.name}")
-    # The classes that the classifier knows. Of other data the run's own protocol is not known.
-    trained = [] if own == "unseen" else range(dataset.num_classes)
-    if not other_data:
-        trained_by = workspace.make_protocol(run, dataset, own)
-        if protocol.name != own:
-            refuse_trained_on(protocol, trained_by)
+    trained = None  # the classes that the classifier knows: those that the protocol trains
+    if other_data:  # on which images the run was trained is not known here
+        trained = [] if own == "unseen" else range(dataset.num_classes)
+    elif protocol.name != own:
+        trained_by = assembly.make_protocol(run, dataset, own)
+        refuse_trained_on(protocol, trained_by)
         trained = dataset.labels[trained_by.train]
     if step is not None:
         print(f"the run has not ended: this is its checkpoint of step {step:,}")

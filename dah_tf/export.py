@@ -32,7 +32,7 @@ def define_flags():
 
 
 def main():
-    from dah_tf import workspace
+    from dah_tf import assembly, workspace
     from dah_tf.serving import export, parity
 
     formats = list(dict.fromkeys(FLAGS.format))
@@ -45,13 +45,13 @@ def main():
     if not FLAGS.output:
         raise UserError("name the SavedModel's folder: --output=models/dah/1")
     export.check(FLAGS.output, formats)
-    model, step = workspace.load_model(workdir)
+    model, step = assembly.load_model(workdir)
     facts = workspace.read_data_facts(workdir)
     samples = None
     if formats != [runtimes.SAVEDMODEL]:
         run.data_dir = FLAGS.data_dir or run.data_dir
         data = vars(run) | {"image_size": facts["image_size"], "channels": str(facts["channels"])}
-        dataset, protocol = workspace.open_data(types.SimpleNamespace(**data))
+        dataset, protocol = assembly.open_data(types.SimpleNamespace(**data))
         workspace.check_classes(dataset, facts)
         samples = parity.choose(dataset, protocol)
     description = export.save(

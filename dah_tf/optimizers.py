@@ -50,10 +50,15 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
-def take_average(model):
-    """Gives a compiled model the averaged weights of its optimiser, if that keeps any."""
+def averaging(model):
+    """The optimiser that keeps averages of a compiled model's weights, or None."""
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # of float16's scaling
-    if optimizer and optimizer.use_ema:
+    return optimizer if optimizer and optimizer.use_ema else None
+
+
+def take_average(model):
+    """Gives a compiled model the averages of its weights, if there are any."""
+    if optimizer := averaging(model):
         optimizer.finalize_variable_values(model.trainable_variables)
 
 

@@ -36,14 +36,14 @@ def train(options):
 def _train(options, held):
     import keras
 
-    from dah_tf import checkpoint, durable, runlog, training, workspace
+    from dah_tf import assembly, checkpoint, durable, runlog, training, workspace
 
     flags = dict(sorted(vars(options).items()))
     keras.utils.set_random_seed(options.seed)
     strategy = training.strategy(options.strategy)
     precision = set_precision(workspace.read_precision(options.workdir) or options.precision)
 
-    dataset, protocol = workspace.open_data(options)
+    dataset, protocol = assembly.open_data(options)
     facts = workspace.data_facts(dataset)
     plan = make_plan(options, dataset, protocol)
     steps = max(1, round(options.epochs * plan.steps_per_epoch))
@@ -53,16 +53,16 @@ def _train(options, held):
 
     begun = bool(checkpoint.files(pathlib.Path(options.workdir) / "checkpoints"))
     with scope(strategy):
-        model = workspace.build_model(
+        model = assembly.build_model(
             options,
             **{k: facts[k] for k in ["num_classes", "channels", "image_size", "multi_label"]},
             weights=not begun,
         )
         sizes = sizes_of(options.train_sizes, steps, dataset.images.size)
-        workspace.check_size(model.backbone, min(size for size, _ in sizes))
+        assembly.check_size(model.backbone, min(size for size, _ in sizes))
         if options.backbone_weights == "none" and not begun:
             prepare_stem(model, dataset, protocol.train)
-        workspace.compile_model(model, options, steps)
+        assembly.compile_model(model, options, steps)
     images_per_step = options.groups * plan.group_size
     workspace.record_flags(
         options.workdir,

@@ -118,7 +118,7 @@ class Run:
         self.last_save = time.monotonic()
         self.first_step = self.step
         self.advice = None
-        self._carried = []
+        self._carried = (), ()
 
     @property
     def variables(self):
@@ -168,15 +168,16 @@ class Run:
         step_function = jax.jit(lambda *arguments: model.train_step(*arguments))
         for batch in feed.arrays(self.plan, self.images, first, last):
             terms, state = step_function(state, batch)
-            self._carried = [*zip(itertools.chain(*parts), itertools.chain(*state), strict=True)]
+            self._carried = parts, state
             self.after(terms)
         self._settle()
 
     def _settle(self):
         """Gives the variables the values that a pure step function carries beside them."""
-        carried, self._carried = self._carried, []
-        for variable, value in carried:
-            variable.assign(value)
+        (parts, state), self._carried = self._carried, ((), ())
+        for part, values in zip(parts, state, strict=True):
+            for variable, value in zip(part, values, strict=True):
+                variable.assign(value)
 
     def after(self, terms):
         """What follows an optimiser step: log, show, validate, save, stop."""
@@ -329,6 +330,9 @@ def compiled_step(model, strategy):
 @contextlib.contextmanager
 def averaged(model):
     """The model with its averaged weights inside, its own again after."""
+    if not optimizers.averaging(model):
+        yield
+        return
     weights = model.trainable_variables
     own = [np.asarray(w) for w in weights]
     optimizers.take_average(model)

@@ -5,6 +5,8 @@ import itertools
 import pytest
 from tiny_model import export_model, write_folder
 
+NUMBERS = itertools.count()  # one for all tests: no two have the same collection
+
 
 @pytest.fixture(scope="session")
 def encoder(tmp_path_factory):
@@ -34,6 +36,6 @@ def milvus_file(tmp_path_factory):
 
 
 @pytest.fixture
-def milvus_path(milvus_file, numbers=itertools.count()):  # noqa: B008 - one counter for all tests
+def milvus_path(milvus_file):
     """A collection that is not there yet."""
-    return f"milvus:{milvus_file}/c{next(numbers)}"
+    return f"milvus:{milvus_file}/c{next(NUMBERS)}"

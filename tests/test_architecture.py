@@ -13,7 +13,7 @@ PACKAGE = ROOT / "dah_tf"
 # One command each, and what only commands call: they may import anything of the library.
 COMMANDS = {"train", "evaluate", "encode", "export", "search", "demo", "report", "sweep"}
 COMMANDS |= {"serving.__main__", "pretrained.__main__"}
-ASSEMBLY = {"assessment", "pipeline", "workspace", "describe", "rebuild"}
+ASSEMBLY = {"assembly", "assessment", "pipeline", "workspace", "describe", "rebuild"}
 
 # Module or folder: what it may import of dah_tf, beside itself. Anyone may import
 # `errors` and `durable`, which import nothing.

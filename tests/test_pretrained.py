@@ -49,9 +49,9 @@ def test_some_ship():
 
 
 def test_weights_are_those_that_were_measured(name):
-    from dah_tf import workspace
+    from dah_tf import assembly
 
-    model, step = workspace.load_model(pretrained.folder(name))
+    model, step = assembly.load_model(pretrained.folder(name))
     assert step is None
     assert model.fingerprint() == shipped(name, pretrained.RESULT)["model"]["fingerprint"]
 
@@ -67,11 +67,11 @@ def test_small_and_from_no_machine(name):
 
 
 def test_encoder_gives_the_models_codes(name):
-    from dah_tf import workspace
+    from dah_tf import assembly
     from dah_tf.encoding import Encoder
 
     encoder = Encoder(name)
-    model, _ = workspace.load_model(pretrained.folder(name))
+    model, _ = assembly.load_model(pretrained.folder(name))
     size = (64, encoder.image_size, encoder.image_size, encoder.channels)
     images = np.random.default_rng(0).integers(0, 256, size, np.uint8)
     mirror = shipped(name, pretrained.FLAGS)["flags"]["mirror"]
@@ -121,18 +121,18 @@ def test_two_at_a_time_make_one_folder(name, tmp_path):
 
 def test_a_sample_scores_what_the_result_says(name):
     """MAP of 1,000 queries against a tenth of the database, where the images are at hand."""
-    from dah_tf import metrics, workspace
+    from dah_tf import assembly, metrics, workspace
 
     if "TFDS_DATA_DIR" not in os.environ:
         pytest.skip("TFDS_DATA_DIR names no data sets")
     options = workspace.read_flags(pretrained.folder(name))
     options.data_dir = os.environ["TFDS_DATA_DIR"]
-    dataset, protocol = workspace.open_data(options)
+    dataset, protocol = assembly.open_data(options)
     result = shipped(name, pretrained.RESULT)
     if dataset.fingerprint != result["data"]["fingerprint"]:
         pytest.skip(f"other images than the result's: {dataset.fingerprint}")
     assert protocol.checksum == result["protocol"]["checksum"]
-    model, _ = workspace.load_model(pretrained.folder(name))
+    model, _ = assembly.load_model(pretrained.folder(name))
     queries, database = protocol.query[::10], protocol.database[::10]
     ours, theirs = (
         model.encode(dataset.images.read(part), mirror=options.mirror)

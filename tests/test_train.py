@@ -196,7 +196,7 @@ def test_kill_9_at_random_moments_changes_nothing(finished, data, tmp_path):
 
 
 def test_a_backbone_starts_from_a_runs(finished, data, tmp_path):
-    from dah_tf import workspace
+    from dah_tf import assembly
 
     source, workdir = finished[0], tmp_path / "shorter"
     more = (
@@ -205,7 +205,7 @@ def test_a_backbone_starts_from_a_runs(finished, data, tmp_path):
     )
     code, _, err = run("train", *flags(data, workdir, more))
     assert code == 0, err
-    theirs, ours = (workspace.load_model(folder)[0] for folder in (source, workdir))
+    theirs, ours = (assembly.load_model(folder)[0] for folder in (source, workdir))
     assert ours.bits == 8 and theirs.bits == 12
     for one, other in zip(ours.backbone.weights, theirs.backbone.weights, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -214,11 +214,11 @@ def test_a_backbone_starts_from_a_runs(finished, data, tmp_path):
 
 
 def test_only_the_same_backbone_of_an_ended_run_is_taken(finished, data, tmp_path):
-    from dah_tf import backbones, workspace
+    from dah_tf import assembly, backbones
     from dah_tf.errors import UserError
 
     with pytest.raises(UserError, match=r"holds another backbone \(compact, [\d,]+ parameters"):
-        workspace.take_backbone(backbones.compact(channels=3), finished[0])
+        assembly.take_backbone(backbones.compact(channels=3), finished[0])
     process = command("train", *flags(data, tmp_path / "begun", "--epochs=2000"))
     while process.poll() is None and not checkpoint.files(tmp_path / "begun" / "checkpoints"):
         time.sleep(0.05)
@@ -226,13 +226,13 @@ def test_only_the_same_backbone_of_an_ended_run_is_taken(finished, data, tmp_pat
     process.communicate()
     same = backbones.compact(channels=1, attention=True)
     with pytest.raises(UserError, match="its training has not ended"):
-        workspace.take_backbone(same, tmp_path / "begun")
+        assembly.take_backbone(same, tmp_path / "begun")
     with pytest.raises(UserError, match="no ready-made model 'nothing'"):
-        workspace.take_backbone(same, "pretrained:nothing")
+        assembly.take_backbone(same, "pretrained:nothing")
 
 
 def test_sigterm_saves_and_exits_0(data, tmp_path):
-    from dah_tf import workspace
+    from dah_tf import assembly
 
     workdir = tmp_path / "stopped"
     more = "--epochs=2000 --checkpoint_steps=1000000 --precision=mixed_float16"
@@ -245,7 +245,7 @@ def test_sigterm_saves_and_exits_0(data, tmp_path):
     assert process.returncode == 0, err
     assert "stopped at step" in out
     assert last_arrays(workdir)[0]["step"] == steps(workdir)[-1]
-    model, step = workspace.load_model(workdir)
+    model, step = assembly.load_model(workdir)
     assert step == steps(workdir)[-1] and model.in_float32() is model
 
 

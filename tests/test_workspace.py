@@ -1,13 +1,11 @@
-"""A run's folder: what it was begun with, what data and weights it takes."""
+"""A run's folder: what it was begun with, what is written into it and read from it."""
 
 import json
 import types
 
-import keras
 import pytest
-import tensorflow as tf
 
-from dah_tf import backbones, export, optimizers, pipeline, workspace
+from dah_tf import export, pipeline, workspace
 from dah_tf.errors import UserError
 
 FACTS = {"class_names": ["ant", "bee", "cat"]}
@@ -50,51 +48,6 @@ def test_no_run_has_no_precision(tmp_path):
 def test_other_classes_are_named(names, message):
     with pytest.raises(UserError, match=message):
         workspace.check_classes(types.SimpleNamespace(name="mine", class_names=names), FACTS)
-
-
-@pytest.mark.parametrize("size, fits", [(9, True), (8, False)])
-def test_images_that_would_shrink_to_nothing(size, fits):
-    backbone = backbones.compact(channels=1, widths=(8, 8, 8))
-    if fits:
-        workspace.check_size(backbone, size)
-        backbone(tf.zeros((1, size, size, 1)))
-        return
-    with pytest.raises(UserError, match="compact cannot take images of 8 pixels"):
-        workspace.check_size(backbone, size)
-    with pytest.raises((ValueError, tf.errors.OpError)):
-        backbone(tf.zeros((1, size, size, 1)))
-
-
-def test_weights_that_cannot_be_downloaded(monkeypatch):
-    def offline(*_, **__):
-        raise Exception("URL fetch failure on https://there")  # noqa: TRY002 - as Keras does
-
-    monkeypatch.setattr(backbones, "get", offline)
-    options = types.SimpleNamespace(
-        backbone="resnet50", backbone_weights="imagenet", attention=False, widths=None
-    )
-    with pytest.raises(UserError, match="--backbone_weights=imagenet: URL fetch failure"):
-        workspace.build_model(options, num_classes=3, channels=3, image_size=32)
-
-
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
-def test_the_average_is_taken_whatever_the_precision(policy):
-    inputs = keras.Input((3,))
-    dense = keras.layers.Dense(2, dtype=policy)
-    model = keras.Model(inputs, dense(inputs))
-    model.dtype_policy = policy
-    model.compile(optimizer=optimizers.get("sgd", 0.1, ema=0.5))
-    assert hasattr(model.optimizer, "inner_optimizer") == (policy == "mixed_float16")
-    model.optimizer.build(model.trainable_variables)
-    inner = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    kernel = dense.kernel
-    first = kernel.numpy()
-    inner.apply([tf.ones_like(v) for v in model.trainable_variables])
-    inner.apply([tf.ones_like(v) for v in model.trainable_variables])
-    last = kernel.numpy()
-    optimizers.take_average(model)
-    assert abs(kernel.numpy() - last).max() > 1e-3
-    assert (kernel.numpy() >= last - 1e-6).all() and (kernel.numpy() <= first + 1e-6).all()
 
 
 def test_skipped_files_of_any_name_are_listed(tmp_path, capsys):

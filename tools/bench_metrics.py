@@ -6,8 +6,8 @@
 Two kinds of codes: like a trained network's (near their class's code, one in ten near another's)
 and uniform random ones. `retrieval` is MAP, MAP@1000, precision@1000, radius 2 and bit balance;
 `everything` is all that evaluation.json holds. The loop computes MAP alone, for the first queries
-only, and its time is given by 1,000 queries. The database lies in files that are mapped into memory.
-Rounds alternate; medians and all raw values are printed.
+only, and its time is given by 1,000 queries. The database lies in files that are mapped into
+memory. Rounds alternate; medians and all raw values are printed.
 """
 
 import argparse

@@ -58,9 +58,9 @@ def main(_):
 
 
 def network():
-    from dah_tf import backbones, workspace
+    from dah_tf import assembly, backbones
 
-    widths = workspace.widths_of(FLAGS)
+    widths = assembly.widths_of(FLAGS)
     return backbones.get(
         FLAGS.backbone, attention=FLAGS.attention, widths=widths, depth=FLAGS.depth
     )

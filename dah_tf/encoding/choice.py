@@ -5,13 +5,13 @@ import time
 import numpy as np
 
 from dah_tf import runtimes
-from dah_tf.encoding.encoder import BATCH, Encoder, equal_codes, find_model
+from dah_tf.encoding.encoder import Encoder, equal_codes, find_model
 from dah_tf.errors import UserError
 
 ROUNDS = 3
 
 
-def fastest(path, batch_size=BATCH, say=print):
+def fastest(path, batch_size=runtimes.BATCH, say=print):
     """Times the exported formats that are installed and give equal codes, and takes the fastest.
 
     Those whose codes differed when the model was exported take no part, nor those whose codes

@@ -12,8 +12,6 @@ from dah_tf import pretrained, runtimes
 from dah_tf.encoding import store
 from dah_tf.errors import UserError
 
-BATCH = 32  # activations of larger ones leave the caches (tools/bench_encode.py)
-
 
 class Encoded(typing.NamedTuple):
     """Images' codes, in memory.
@@ -94,7 +92,7 @@ class Encoder:
             images = pixels.resize(images, size).numpy()
         return {name: value[:n] for name, value in self._run(images).items()}
 
-    def files(self, *paths, labels="auto", batch_size=BATCH):
+    def files(self, *paths, labels="auto", batch_size=runtimes.BATCH):
         """Codes of image files, in memory; `python -m dah_tf.encode` is for many.
 
         Args:
@@ -141,7 +139,7 @@ class Encoder:
             ],
         )
 
-    def stream(self, items, contents, batch_size=BATCH):
+    def stream(self, items, contents, batch_size=runtimes.BATCH):
         """Runs over images, decoded on several threads.
 
         Args:

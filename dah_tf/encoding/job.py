@@ -14,9 +14,9 @@ import tempfile
 
 import numpy as np
 
-from dah_tf import durable, pretrained
+from dah_tf import durable, pretrained, runtimes
 from dah_tf.encoding import sources, store
-from dah_tf.encoding.encoder import BATCH, equal_codes, find_model
+from dah_tf.encoding.encoder import equal_codes, find_model
 from dah_tf.errors import UserError
 from dah_tf.progress import Progress
 
@@ -53,7 +53,7 @@ class Job:
             print(f"{total - rest:,} of {total:,} images are encoded; going on", flush=True)
         return Progress(total, 1, start_step=total - rest, every=10.0, unit="image")
 
-    def encode_missing(self, encoder, batch_size=BATCH):
+    def encode_missing(self, encoder, batch_size=runtimes.BATCH):
         """Encodes what is missing in this process, and shows the progress.
 
         Args:
@@ -66,7 +66,7 @@ class Job:
             for done, broken in self.encode(encoder, shards, batch_size):
                 shown.update(before + done, {"broken": broken})
 
-    def encode(self, encoder, shards, batch_size=BATCH):
+    def encode(self, encoder, shards, batch_size=runtimes.BATCH):
         """Encodes shards and writes each as soon as it is full.
 
         Args:

@@ -98,7 +98,7 @@ def knn(index, view, queries, k):
     distances = np.take_along_axis(distances, order, axis=1)
     # Codes lie by class: what takes no part, such as all other labels, may be all there is nearby.
     short = np.flatnonzero(taking.sum(axis=1) < k)
-    found = scan.faiss_knn(view.codes, queries[short], k, view.selector) if len(short) else ()
-    for ours, exact in zip((distances, entries), found, strict=False):
-        ours[short] = exact
+    if len(short):
+        exact = scan.faiss_knn(view.codes, queries[short], k, view.selector)
+        distances[short], entries[short] = exact
     return distances, entries

@@ -35,7 +35,7 @@ def main(arguments):
 
 def build(shipped, made):
     """Makes the folder of a run from what is shipped of it."""
-    from dah_tf import workspace
+    from dah_tf import assembly, workspace
     from dah_tf.serving import export
 
     made.mkdir()
@@ -43,7 +43,7 @@ def build(shipped, made):
         shutil.copyfile(shipped / part, made / part)
     run, facts = workspace.read_flags(made), workspace.read_data_facts(made)
     keep = ("num_classes", "channels", "image_size", "multi_label")
-    model = workspace.build_model(run, **{name: facts[name] for name in keep}, weights=False)
+    model = assembly.build_model(run, **{name: facts[name] for name in keep}, weights=False)
     with np.load(shipped / pretrained.WEIGHTS) as stored:
         model.set_weights([stored[str(number)] for number in range(len(model.weights))])
     model.save(made / "model.keras")

@@ -16,6 +16,7 @@ import warnings
 
 from dah_tf.errors import UserError
 
+BATCH = 32  # images; activations of larger ones leave the caches (tools/bench_encode.py)
 SAVEDMODEL = "savedmodel"
 FORMATS = {
     SAVEDMODEL: "saved_model",

@@ -69,9 +69,9 @@ def save(
 
     Returns:
         Dict, the contents of `dah.json`: `bits`, `bytes_per_code`, `bit_order`, `classes`,
-        `class_names`, `multi_label`, `image_size`, `channels`, `mirror`, `fingerprint` (of
-        what makes the codes: the weights, and `mirror`), `flags`, `metrics`, `versions`, `formats` (see `parity.Reference`) and what
-        `extra` adds.
+        `class_names`, `multi_label`, `image_size`, `channels`, `mirror`, `fingerprint` (of what
+        makes the codes: the weights, and `mirror`), `flags`, `metrics`, `versions`, `formats` (see
+        `parity.Reference`) and what `extra` adds.
 
     Raises:
         UserError: the folder exists or cannot be written; Keras runs on another back end; a
