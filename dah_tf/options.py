@@ -89,6 +89,9 @@ def training_flags():
     flags.DEFINE_enum("flip", "random", ["none", "random", "alternate"], "Left-right mirroring.")
     flags.DEFINE_integer("shift", 4, "Largest random shift, pixels.", 0)
     flags.DEFINE_integer("cutout", 0, "Side of the random cutout box, pixels.", 0)
+    flags.DEFINE_float(
+        "cutout_epochs", None, "First epochs in which a box is cut out; None: all.", 0.0
+    )
     flags.DEFINE_string(
         "train_sizes",
         None,

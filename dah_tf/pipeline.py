@@ -201,6 +201,7 @@ def make_plan(options, dataset, protocol):
         flip=options.flip,
         shift=options.shift,
         cutout=options.cutout,
+        cutout_epochs=options.cutout_epochs,
         image_size=dataset.images.size,
     )
 

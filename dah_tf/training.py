@@ -131,6 +131,7 @@ class Run:
         Raises:
             Diverged: a term or weight is not finite; the last good checkpoint stands.
             Stopped: SIGTERM; the state is saved.
+            UserError: an image cannot be read any more, or the disk is full.
         """
         try:
             with self._sigterm():
@@ -154,8 +155,20 @@ class Run:
         batches = feed.dataset(self.plan, self.images, first, last)
         if self.strategy.num_replicas_in_sync > 1:
             batches = self.strategy.experimental_distribute_dataset(batches)
-        for batch in batches:
+        for batch in self._readable(batches):
             self.after(step_function(batch))
+
+    def _readable(self, batches):
+        """Batches; where the next one's images cannot be read, the state is saved first."""
+        import tensorflow as tf
+
+        try:
+            yield from batches
+        except tf.errors.OpError:
+            if self.saved_step != self.step:
+                self.save()
+            self.images.read(self.plan.batch(self.step)["indices"])  # names the file
+            raise
 
     def _jax_phase(self, first, last):
         import jax

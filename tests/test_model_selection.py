@@ -52,6 +52,7 @@ def test_queries_are_never_read_before_the_evaluation(name):
         flip="random",
         shift=1,
         cutout=0,
+        cutout_epochs=None,
         validate_epochs=1,
         mirror=False,
     )

@@ -248,6 +248,18 @@ def test_augmentation_covers_its_range_evenly():
     assert abs(np.corrcoef(values.T) - np.eye(5)).max() < 0.05
 
 
+def test_last_epochs_cut_nothing_out():
+    settings = {"groups": 2, "shift": 2, "cutout": 5, "image_size": 9}
+    whole, part = GroupPlan(EQUAL, **settings), GroupPlan(EQUAL, cutout_epochs=2, **settings)
+    last = 2 * part.steps_per_epoch
+    for step in range(2 * last):
+        expected, actual = whole.batch(step), part.batch(step)
+        if step >= last:
+            expected["augment"][..., 3:] = 9
+        for name in expected:
+            np.testing.assert_array_equal(actual[name], expected[name])
+
+
 def test_no_augmentation():
     plan = GroupPlan(EQUAL, groups=2, flip="none")
     assert not plan.batch(3)["augment"][..., :3].any()

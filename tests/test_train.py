@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from dah_tf import checkpoint
 
@@ -23,8 +25,8 @@ KILLS = int(os.environ.get("DAH_TF_TRAIN_KILLS", "3"))
 TINY = (
     "--dataset=npz:{data} --backbone=compact --attention --bits=12 --groups=2 --epochs=12 "
     "--optimizer=muon --learning_rate=0.02 --adam_ratio=0.2 --ema=0.9 --shift=1 --cutout=4 "
-    "--flip=alternate --class_scale=8 --validation=0 --checkpoint_steps=3 --precision=float32 "
-    "--train_sizes=16:0.5,20:0.5 --noexport --classes_per_group=9"
+    "--cutout_epochs=7 --flip=alternate --class_scale=8 --validation=0 --checkpoint_steps=3 "
+    "--precision=float32 --train_sizes=16:0.5,20:0.5 --noexport --classes_per_group=9"
 )
 
 
@@ -241,12 +243,37 @@ def test_sigterm_saves_and_exits_0(data, tmp_path):
     while process.poll() is None and not (log.exists() and log.stat().st_size):
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert "stopped at step" in out
     assert last_arrays(workdir)[0]["step"] == steps(workdir)[-1]
     model, step = assembly.load_model(workdir)
     assert step == steps(workdir)[-1] and model.in_float32() is model
+
+
+def test_files_that_vanish_end_a_run_in_one_line(data, tmp_path):
+    folder, away, workdir = (tmp_path / name for name in ("photos", "away", "run"))
+    with np.load(data) as content:
+        images, labels = content["x_train"], content["y_train"]
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        (folder / f"class {label}").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[..., 0]).save(folder / f"class {label}" / f"{number}.png")
+    more = "--protocol=own --image_size=20 --cache_gib=0 --epochs=40 --checkpoint_steps=1000000"
+    arguments = [*flags(data, workdir, more), f"--dataset=folder:{folder}"]
+    process, log = command("train", *arguments), workdir / "metrics.jsonl"
+    while process.poll() is None and not (log.exists() and log.stat().st_size):
+        time.sleep(0.005)
+    folder.rename(away)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 2
+    line = rf"error: {folder}/class \d/\d+\.png was readable .* \(no such file\); restore .*"
+    assert re.fullmatch(line, err.splitlines()[-1]) and "Traceback" not in err, err
+    done = steps(workdir)[-1]
+    assert last_arrays(workdir)[0]["step"] == done > 0
+    away.rename(folder)
+    code, out, err = run("train", *arguments)
+    assert code == 0 and f"resuming at step {done}" in out, err
+    assert steps(workdir) == list(range(1, last_arrays(workdir)[0]["step"] + 1))
 
 
 def test_other_flags_are_refused_with_the_difference(finished, data):

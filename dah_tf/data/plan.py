@@ -37,6 +37,8 @@ class GroupPlan:
         flip: "none", "random", or "alternate" (an image is mirrored every second time).
         shift: int, largest shift in pixels.
         cutout: int, side of the cutout box in pixels.
+        cutout_epochs: float, how many epochs, from the first, cut it out, None for all; in later
+            ones it lies outside of the image.
         image_size: int, pixels.
 
     Raises:
@@ -55,6 +57,7 @@ class GroupPlan:
         flip="random",
         shift=0,
         cutout=0,
+        cutout_epochs=None,
         image_size=32,
     ):
         self.labels = np.asarray(labels)
@@ -77,6 +80,8 @@ class GroupPlan:
         if flip not in ("none", "random", "alternate"):
             raise ValueError(f"Unknown `flip`. Received: flip={flip!r}")
         self.flip, self.shift, self.cutout, self.image_size = flip, shift, cutout, image_size
+        epochs = math.inf if cutout_epochs is None else cutout_epochs
+        self._cutout_steps = epochs * self.steps_per_epoch
         self._block = functools.lru_cache(maxsize=4 * len(self.members) + 16)(self._make_block)
 
     @property
@@ -163,6 +168,8 @@ class GroupPlan:
         coin = rng.integers(0, 2, rows.shape)
         shifts = rng.integers(-self.shift, self.shift + 1, (2, *rows.shape))
         corners = rng.integers(-(box // 2), size - box // 2, (2, *rows.shape))
+        if step >= self._cutout_steps:
+            corners[:] = size
         flip = {"none": np.zeros_like(coin), "random": coin}.get(self.flip)
         if flip is None:
             flip = (self._first_flip[rows] + cycles) % 2

@@ -5,6 +5,8 @@ import os
 
 import numpy as np
 
+from dah_tf.errors import UserError
+
 
 class ArrayImages:
     """Images in memory.
@@ -53,17 +55,43 @@ class FileImages:
         return len(self.paths)
 
     def read(self, indices):
-        """Pixels of rows: ints of any shape to uint8 `(*shape, size, size, channels)`."""
+        """Pixels of rows: ints of any shape to uint8 `(*shape, size, size, channels)`.
+
+        Raises:
+            UserError: a file is gone or damaged by now.
+        """
         import tensorflow as tf
 
         rows = np.asarray(indices)
         shape = (*rows.shape, self.size, self.size, self.channels)
         if not rows.size:
             return np.zeros(shape, np.uint8)
-        return self._traced(tf.constant(rows.ravel(), tf.int64)).numpy().reshape(shape)
+        try:
+            return self._traced(tf.constant(rows.ravel(), tf.int64)).numpy().reshape(shape)
+        except tf.errors.OpError:
+            self._name_lost(rows.ravel())
+            raise
+
+    def _name_lost(self, rows):
+        """Raises `UserError` with the first file that cannot be read."""
+        import tensorflow as tf
+
+        for row in rows:
+            try:
+                self._traced(tf.constant([row], tf.int64))
+            except tf.errors.OpError as error:
+                path = self.paths[row]
+                reason = "not a readable image" if os.path.exists(path) else "no such file"
+                raise UserError(
+                    f"{path} was readable when the command began and is not now ({reason}); "
+                    "restore it and run the same command"
+                ) from error
 
     def tensors(self, indices):
-        """`read` inside a TensorFlow graph, on several threads; takes at least one row."""
+        """`read` inside a TensorFlow graph, on several threads; takes at least one row.
+
+        Raises `tf.errors.OpError` in place of `UserError`.
+        """
         import tensorflow as tf
 
         from dah_tf import pixels
