@@ -19,7 +19,8 @@ def rebuild(index, model, encode, root="."):
     """Encodes the images that an index's keys name, and replaces all its codes at once.
 
     The new codes are gathered in a hidden folder beside the index, so that a killed rebuild goes
-    on; searching shows the old codes meanwhile. Ids, keys and labels stay as they are.
+    on, and after one that found the index changed at its end only new images are encoded;
+    searching shows the old codes meanwhile. Ids, keys and labels stay as they are.
 
     Args:
         index: an index of paths as keys.
@@ -46,18 +47,36 @@ def rebuild(index, model, encode, root="."):
     codes = store.no_codes(bits)
     if paths:
         try:
-            found, rows = _encoded(index, path, fingerprint, ids, paths, encode)
+            parts = _encoded_before(index, bits, fingerprint)
+            known = {path for _, keys in parts for path in keys}
+            rest = [path for path in dict.fromkeys(paths) if path not in known]
+            if rest:
+                parts.append(_encoded(index, path, fingerprint, ids, paths, rest, encode))
         except OSError as error:
             raise UserError(f"cannot write beside {index.path}: {error.strerror}") from error
+        found = np.concatenate([codes for codes, _ in parts])
+        rows = {path: row for row, path in enumerate(p for _, keys in parts for p in keys)}
         codes = found[[rows[each] for each in paths]]
     index.replace(codes, ids, keys, labels, bits, fingerprint, changes)
     for folder in _folders(index):
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _encoded(index, model, fingerprint, ids, paths, encode):
-    """Codes of images, and the row of each path in them."""
-    listing = b"".join(os.fsencode(path) + b"\0" for path in dict.fromkeys(paths))
+def _encoded_before(index, bits, fingerprint):
+    """Codes and paths of rebuilds by this model that ended when the index had been changed."""
+    parts = []
+    for folder in sorted(_folders(index)):
+        made = pathlib.Path(folder) / "codes"
+        if (made / store.MANIFEST).exists():
+            made = store.Codes.open(made)
+            if (made.bits, made.fingerprint) == (bits, fingerprint):
+                parts.append(made.read()[:2])
+    return parts
+
+
+def _encoded(index, model, fingerprint, ids, paths, rest, encode):
+    """Codes and paths of the images `rest`, which are of the items `ids` with their `paths`."""
+    listing = b"".join(os.fsencode(path) + b"\0" for path in rest)
     name = hashlib.sha256(listing + fingerprint.encode()).hexdigest()[:12]
     folder = pathlib.Path(f"{_prefix(index)}{name}")
     folder.mkdir(exist_ok=True)
@@ -66,18 +85,17 @@ def _encoded(index, model, fingerprint, ids, paths, encode):
     listed = f"list:{folder / 'paths'}"
     content = job.run(model, listed, folder / "codes", labels="none", work=encode)
     codes, keys, _ = store.Codes.open(folder / "codes").read()
-    rows = {key: row for row, key in enumerate(keys)}
     if content["broken"]:
         store.reopen(folder / "codes")
-        lost = folder / "lost.npy"
-        np.save(lost, [number for number, path in zip(ids, paths, strict=True) if path not in rows])
+        lost, broken = folder / "lost.npy", set(rest) - set(keys)
+        np.save(lost, [number for number, path in zip(ids, paths, strict=True) if path in broken])
         raise UserError(
-            f"{content['broken']} of {len(set(paths)):,} images cannot be read, see "
+            f"{content['broken']} of {len(rest):,} images cannot be read, see "
             f"{folder / 'codes' / store.BROKEN}; restore them, name the folder that their paths "
             "begin at by --root, or remove their items: python -m dah_tf.search remove "
             f"--index={index.path} --ids={lost}; the index is as before"
         )
-    return codes, rows
+    return codes, keys
 
 
 def _prefix(index):

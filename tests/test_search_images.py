@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -195,9 +196,24 @@ def test_rebuild_changes_nothing_where_it_fails(models, photos):
     with pytest.raises(UserError, match="was changed meanwhile; repeat the command"):
         rebuild(index, models / "new", changed_meanwhile)
     assert Index.open("ix").bits == BITS
+    # What is encoded already is not encoded again.
+    write_folder(Path("late"), 1, seed=9)
+    late = encoder.files("late")
     index = Index.open("ix")
-    rebuild(index, models / "new", encode)
-    assert (len(index), index.bits) == (59, 20)
+    index.add(np.zeros((1, 2), np.uint8), keys=late.keys, labels=["late"])
+    counts = []
+
+    def counted(begun):
+        counts.append(begun.items_of(begun.missing()))
+        encode(begun)
+
+    rebuild(index, models / "new", counted)
+    assert (len(index), index.bits, counts) == (60, 20, [1])
+    made = encoder.files("photos")
+    expected = dict(zip(made.keys + late.keys, [*made.codes, *late.codes], strict=True))
+    for ids, keys, _ in index.items():
+        np.testing.assert_array_equal(index.codes(ids), [expected[key] for key in keys])
+    shutil.rmtree("late")
     assert sorted(os.listdir()) == ["codes", "ix", "photos"]
 
 
