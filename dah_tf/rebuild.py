@@ -47,29 +47,29 @@ def rebuild(index, model, encode, root="."):
     codes = store.no_codes(bits)
     if paths:
         try:
-            parts = _encoded_before(index, bits, fingerprint)
-            known = {path for _, keys in parts for path in keys}
-            rest = [path for path in dict.fromkeys(paths) if path not in known]
+            parts = _encoded_before(index, fingerprint)
+            known = {each for _, made in parts for each in made}
+            rest = [each for each in dict.fromkeys(paths) if each not in known]
             if rest:
                 parts.append(_encoded(index, path, fingerprint, ids, paths, rest, encode))
         except OSError as error:
             raise UserError(f"cannot write beside {index.path}: {error.strerror}") from error
-        found = np.concatenate([codes for codes, _ in parts])
-        rows = {path: row for row, path in enumerate(p for _, keys in parts for p in keys)}
+        found = np.concatenate([part for part, _ in parts])
+        rows = {each: row for row, each in enumerate(p for _, made in parts for p in made)}
         codes = found[[rows[each] for each in paths]]
     index.replace(codes, ids, keys, labels, bits, fingerprint, changes)
     for folder in _folders(index):
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _encoded_before(index, bits, fingerprint):
+def _encoded_before(index, fingerprint):
     """Codes and paths of rebuilds by this model that ended when the index had been changed."""
     parts = []
     for folder in sorted(_folders(index)):
         made = pathlib.Path(folder) / "codes"
         if (made / store.MANIFEST).exists():
             made = store.Codes.open(made)
-            if (made.bits, made.fingerprint) == (bits, fingerprint):
+            if made.fingerprint == fingerprint:
                 parts.append(made.read()[:2])
     return parts
 
