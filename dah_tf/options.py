@@ -108,7 +108,6 @@ def training_flags():
         "fixed_norm", False, "muon: hold each convolution kernel's norm (BatchNorm must follow)."
     )
     flags.DEFINE_integer("ns_steps", 5, "muon: Newton-Schulz steps of an update.", 1)
-    flags.DEFINE_float("ema", 0.0, "Momentum of averaged weights; 0: none.", 0.0, 1.0)
     flags.DEFINE_float("freeze_epochs", 0.0, "First epochs that train only the head.", 0.0)
     flags.DEFINE_enum(
         "precision",
@@ -142,6 +141,9 @@ def launch(main, usage, paths=False, keras=True):
         paths: bool; the command takes arguments that are no flags: `main` gets them as a list.
         keras: bool; False for a command that needs no Keras.
     """
+    # A file's name may be no text in the screen's encoding: printing it must not fail.
+    utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    sys.stdout.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
     try:
         if {"--help", "-h", "-help", "--helpfull", "--helpshort"} & set(sys.argv[1:]):
             print(help_text(usage), flush=True)

@@ -15,7 +15,7 @@ from dah_tf.errors import UserError
 from dah_tf.index.milvus import is_milvus
 
 
-def rebuild(index, model, encode, root="."):
+def rebuild(index, model, encode, root=None):
     """Encodes the images that an index's keys name, and replaces all its codes at once.
 
     The new codes are gathered in a hidden folder beside the index, so that a killed rebuild goes
@@ -26,7 +26,8 @@ def rebuild(index, model, encode, root="."):
         index: an index of paths as keys.
         model: path, as `encoding.find_model` takes.
         encode: function of a `job.Job`, which encodes what is missing.
-        root: path, the folder that relative keys begin at.
+        root: path, the folder that relative keys begin at; None: the index's own, or where it
+            does not know it, the working directory.
 
     Raises:
         UserError: an item without a path, an image that cannot be read, the index was changed
@@ -43,7 +44,8 @@ def rebuild(index, model, encode, root="."):
         if not key or key.startswith("tfds:"):
             what = f"the key {key}" if key else "no key"
             raise UserError(f"item {number} has {what}, so that its image is not known: encode it")
-    paths = [os.path.abspath(os.path.join(root, key)) for key in keys]
+    root = os.path.abspath(root or index.root or ".")
+    paths = [store.place(key, root) for key in keys]
     codes = store.no_codes(bits)
     if paths:
         try:
@@ -57,7 +59,9 @@ def rebuild(index, model, encode, root="."):
         found = np.concatenate([part for part, _ in parts])
         rows = {each: row for row, each in enumerate(p for _, made in parts for p in made)}
         codes = found[[rows[each] for each in paths]]
-    index.replace(codes, ids, keys, labels, bits, fingerprint, changes)
+    if all(map(os.path.isabs, keys)):
+        root = index.root
+    index.replace(codes, ids, keys, labels, bits, fingerprint, changes, root)
     for folder in _folders(index):
         shutil.rmtree(folder, ignore_errors=True)
 

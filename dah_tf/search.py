@@ -51,7 +51,12 @@ def define_flags():
     flags.DEFINE_string(
         "model", None, "A SavedModel, a folder of its versions, a run, or pretrained:NAME."
     )
-    flags.DEFINE_string("root", ".", "The folder that keys which are relative paths begin at.")
+    flags.DEFINE_string(
+        "root",
+        None,
+        "The folder that keys which are relative paths begin at; None: the index's own, which is "
+        "where its images were encoded.",
+    )
     flags.DEFINE_integer("k", 10, "Neighbours of each query.")
     flags.DEFINE_integer("max_distance", None, "Items farther away are no match.")
     flags.DEFINE_integer("radius", None, "Instead of k: every item up to this distance.")
@@ -73,6 +78,7 @@ def build():
         backend=FLAGS.backend or "flat",
         recall=0.95 if FLAGS.recall is None else FLAGS.recall,
         codes=codes,
+        root=os.path.abspath(FLAGS.root) if FLAGS.root else items.get("root"),
         **{name: items[name] for name in ("ids", "keys", "labels")},
     )
     print(f"{len(made):,} items of {made.bits} bits in {FLAGS.index}")
@@ -85,9 +91,17 @@ def add():
     bits = items.pop("bits", index.bits)
     if bits != index.bits:
         raise UserError(f"{FLAGS.codes} has codes of {bits} bits, {FLAGS.index} of {index.bits}")
+    theirs, root = items.get("root"), root_of(index)
+    items["root"] = root or theirs
     if os.path.isdir(FLAGS.codes):
+        if theirs and root and os.path.realpath(theirs) != os.path.realpath(root):
+            raise UserError(
+                f"the paths of {FLAGS.codes} begin at {theirs}, those of {FLAGS.index} at {root}: "
+                "encode from there, or by an absolute --input; if it is one folder that was moved, "
+                f"say --root={theirs}"
+            )
         # The command may be repeated, as after a kill: an image is there once.
-        new = without_known(index, items["keys"])
+        new = without_known(index, items["keys"], items["root"])
         if len(new) < len(codes):
             print(f"{len(codes) - len(new):,} are in {FLAGS.index} already")
         codes = codes[new]
@@ -98,12 +112,20 @@ def add():
     print(f"{len(added):,} added to {FLAGS.index}: {len(index):,} items")
 
 
-def without_known(index, keys):
-    """Rows whose keys an index does not have yet: list of int."""
-    wanted = set(keys)
+def root_of(index):
+    """The folder that an index's relative keys begin at, or None."""
+    return os.path.abspath(FLAGS.root) if FLAGS.root else index.root
+
+
+def without_known(index, keys, root):
+    """Rows whose images an index does not have yet: list of int."""
+    from dah_tf.encoding.store import place
+
+    places = [place(key, root) for key in keys]
+    wanted = set(places)
     for _, known, _ in index.items():
-        wanted.difference_update(known)
-    return [row for row, key in enumerate(keys) if key in wanted]
+        wanted.difference_update(place(key, root) for key in known)
+    return [row for row, each in enumerate(places) if each in wanted]
 
 
 def remove(words):
@@ -145,7 +167,7 @@ def query(words):
         for line in answers.to_table(found):
             print(line)
     if FLAGS.gallery:
-        gallery.write(FLAGS.gallery, answers.with_paths(found, FLAGS.root))
+        gallery.write(FLAGS.gallery, answers.with_paths(found, root_of(index) or "."))
     for key, reason in broken:
         print(f"error: {answers.shown(key)}: {reason}", file=sys.stderr)
     return 2 if broken else 0
@@ -186,7 +208,8 @@ def read_queries(words, index):
         queries = [{"query": row} for row in range(len(codes))]
         if items["keys"]:
             labels = items["labels"] or [""] * len(codes)
-            queries = [named(*pair, FLAGS.root) for pair in zip(items["keys"], labels, strict=True)]
+            root = FLAGS.root or items.get("root") or "."
+            queries = [named(*pair, root) for pair in zip(items["keys"], labels, strict=True)]
         return queries, codes, None, items["fingerprint"], []
     if not FLAGS.model:
         raise UserError("name the model that encodes the images: --model=models/dah")
@@ -233,7 +256,7 @@ def rebuild():
 
         encode_again(index, FLAGS.model, encode_here, FLAGS.root)
     else:
-        if FLAGS["root"].present:
+        if FLAGS.root:
             raise UserError("--root is for --model, which reads the images: leave out --root")
         codes, items = read_items()
         bits = FLAGS.bits or items.pop("bits", None) or 8 * codes.shape[1]
@@ -280,8 +303,8 @@ def verify():
 
 # Each command, and the flags that it takes beside --index.
 COMMANDS = {
-    "build": (build, ITEMS | {"bits", "backend", "recall"}),
-    "add": (add, ITEMS),
+    "build": (build, ITEMS | {"bits", "backend", "recall", "root"}),
+    "add": (add, ITEMS | {"root"}),
     "remove": (remove, {"ids"}),
     "query": (
         query,
@@ -318,7 +341,8 @@ def read_items():
 
         folder = Codes.open(FLAGS.codes)
         codes, keys, labels = folder.read()
-        known = {"fingerprint": folder.fingerprint, "bits": folder.bits}
+        known = {name: getattr(folder, name) for name in ("fingerprint", "bits")}
+        known["root"] = folder.directory
         return codes, {"ids": None, "keys": keys, "labels": labels if any(labels) else None} | known
     codes = read_array(FLAGS.codes)
     if codes.ndim != 2:

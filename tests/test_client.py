@@ -5,6 +5,7 @@ import pathlib
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -113,6 +114,42 @@ def test_versions(served, files):
     error = pytest.raises(ServingError, match="Servable not found")
     with Client(served.address.replace("/dah", "/cat")) as remote, error:
         remote.encode(files)
+
+
+def test_a_closed_client(served, model, files):
+    for address in (served.address, f"saved-model:{model}"):
+        remote = Client(address)
+        remote.encode(files[:1])
+        remote.close()
+        remote.close()
+        with pytest.raises(UserError, match="is closed; make another"):
+            remote.encode(files[:1])
+
+
+def test_a_model_that_is_closed_amid_calls_ends_them_first(model, files, expected):
+    local = Client(f"saved-model:{model}", batch_size=1)
+    answers, refused = collections.deque(), collections.deque()
+
+    def work():
+        try:
+            while True:
+                answers.append(local.encode(files).codes)
+        except UserError as error:
+            refused.append(str(error))
+        except ServingError as error:
+            refused.append(error.code)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    while len(answers) < 4:
+        time.sleep(0.001)
+    local.close()
+    for thread in threads:
+        thread.join()
+    assert len(refused) == 4 and all(each == "CANCELLED" or "closed" in each for each in refused)
+    for codes in answers:
+        np.testing.assert_array_equal(codes, expected.codes)
 
 
 def test_threads_share_a_client(served, files, expected):

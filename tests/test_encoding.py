@@ -45,6 +45,20 @@ def test_codes_are_those_that_the_model_serves(encoder, photos):
     ]
 
 
+@pytest.mark.parametrize(
+    "images",
+    [
+        np.zeros((2, 16, 16, 3), np.float32),
+        np.zeros((2, 16, 16, 3), np.uint16),
+        np.zeros((16, 16, 3), np.uint8),
+        np.zeros((2, 16, 16, 1), np.uint8),
+    ],
+)
+def test_arrays_that_are_no_pixels_are_refused(encoder, images):
+    with pytest.raises(UserError, match=r"images are uint8 of shape \(n, h, w, 3\), 0 to 255"):
+        encoder(images)
+
+
 def test_numpy_reads_the_shards(encoder, photos):
     encode(encoder, "photos", "codes")
     folder = Path("codes", "shards", "000003")
@@ -123,7 +137,7 @@ def test_damage_is_found(encoder, photos):
     content = bytearray(path.read_bytes())
     content[-1] ^= 16
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"000001/codes.npy has changed"):
+    with pytest.raises(UserError, match=r"codes.npy has changed .*; delete codes and encode again"):
         Codes.open("codes").read()
     os.remove(path)
     with pytest.raises(UserError, match=r"cannot read .*000001/codes.npy: No such file"):

@@ -19,12 +19,15 @@ from dah_tf.errors import UserError
 ROOT = Path(__file__).parents[1]
 
 
-def test_the_same_command_again_does_nothing(encoder, photos):
+def test_the_same_command_again_does_nothing(encoder, photos, capsys):
     encode(encoder, "photos", "codes")
     before = {path: path.stat().st_mtime_ns for path in Path("codes").rglob("*.*")}
     os.remove("photos/cat/0000.png")
+    capsys.readouterr()
     manifest = job.run(encoder.path, "photos", "codes", work=lambda _: pytest.fail("encodes"))
     assert manifest["items"] == 50
+    said = capsys.readouterr().out
+    assert said == "codes is complete; new images go into another folder, by --skip=codes\n"
     after = {path: path.stat().st_mtime_ns for path in Path("codes").rglob("*.*")}
     assert {k: v for k, v in after.items() if k.name != ".lock"} == {
         k: v for k, v in before.items() if k.name != ".lock"
@@ -44,6 +47,37 @@ def test_refuses_another_job(encoder, photos, tmp_path):
         encode(encoder, "photos", "photos")
     with durable.Lock("codes"), pytest.raises(UserError, match=f"pid {os.getpid()}"):
         encode(encoder, "photos", "codes")
+
+
+def test_shards_of_an_unknown_job_are_refused(encoder, photos, tmp_path):
+    """Without a manifest nothing but the shards says what they are of."""
+    encode(encoder, "photos", "codes")
+    before = Codes.open("codes").read()
+    manifest = Path("codes/manifest.json")
+    content = manifest.read_bytes()
+    manifest.unlink()
+    other = export_model(tmp_path / "other", seed=2)
+    refused = "is not of this model, these images and settings.*delete codes and encode again"
+    with pytest.raises(UserError, match=refused):
+        job.run(other, "photos", "codes", work=None, shard_items=16)
+    with pytest.raises(UserError, match=refused):
+        encode(encoder, "photos/cat", "codes")
+    Path("photos/cat/new.png").write_bytes(Path("photos/cat/0003.png").read_bytes())
+    with pytest.raises(UserError, match=refused):
+        encode(encoder, "photos", "codes")
+    assert not manifest.exists() and not Path("codes/.work").exists()
+    # The same job goes on with what there is.
+    Path("photos/cat/new.png").unlink()
+    job.run(encoder.path, "photos", "codes", work=lambda _: pytest.fail("encodes"), shard_items=16)
+    for found, expected in zip(Codes.open("codes").read(), before, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert manifest.read_bytes() == content
+
+
+def test_a_format_that_is_not_there_begins_nothing(encoder, photos):
+    with pytest.raises(UserError, match="has no model.onnx; export it with --format=onnx"):
+        job.run(encoder.path, "photos", "codes", runtime="onnx", work=None)
+    assert not Path("codes").exists()
 
 
 def test_keeps_the_folders_of_others(encoder, photos):

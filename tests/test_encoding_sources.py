@@ -40,6 +40,9 @@ def test_lists(encoder, photos):
     Path("nul.txt").write_bytes(os.fsencode(odd.absolute()) + b"\0photos/dog/0001.png\0")
     encode(encoder, "list:nul.txt", "b")
     assert Codes.open("b").read()[1] == [str(odd.absolute()), "photos/dog/0001.png"]
+    Path("bom.txt").write_text("photos/dog/0001.png\n", encoding="utf-8-sig")
+    encode(encoder, "list:bom.txt", "c")
+    assert Codes.open("c").read()[1] == ["photos/dog/0001.png"]
 
 
 def test_splits_of_tensorflow_datasets(encoder, tmp_path, monkeypatch):
@@ -108,6 +111,14 @@ def test_known_images_are_skipped(encoder, photos):
     Path("known.txt").write_text("photos/cat/new.png")
     with pytest.raises(UserError, match="all is in --skip"):
         encode(encoder, "list:known.txt", "none", skip=["more"])
+    with pytest.raises(UserError, match="all is in --skip"):
+        encode(encoder, os.path.abspath("photos/cat/new.png"), "none", skip=["more"])
+    # Elsewhere a path of the same name is another image.
+    Path("other/photos/cat").mkdir(parents=True)
+    os.rename("photos/cat/new.png", "other/photos/cat/0003.png")
+    os.chdir("other")
+    encode(encoder, "photos", "codes", skip=["../codes"])
+    assert Codes.open("codes").read()[1] == ["photos/cat/0003.png"]
 
 
 def test_an_error_of_the_source_is_none_of_the_images(encoder, photos, monkeypatch):

@@ -1,6 +1,7 @@
 """The command, by its files, flags, output and exit codes."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -178,6 +179,7 @@ BAD = [
     ("remove 1 --ids=ids.npy --index=ix", "name what to remove"),
     ("remove x --index=ix", "'x' is no id"),
     ("remove 99 --index=ix", "id 99 is not in the index"),
+    ("build --index=new --codes=other.npy --bits=36 --keys=half.npy", "half of a surrogate pair"),
     ("remove 99999999999999999999999 --index=ix", "from 0 to 2**63 - 1"),
 ]
 
@@ -187,6 +189,7 @@ def test_bad_input_is_one_line_and_changes_nothing(folder):
     (folder / "bad.npy").write_bytes(b"not an array")
     np.save(folder / "objects.npy", np.array([{}, []], object), allow_pickle=True)
     np.savez(folder / "two.npz", np.zeros(2))
+    np.save(folder / "half.npy", np.array(["\ud83d"] * 10))
 
     def state():
         paths = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
@@ -205,6 +208,32 @@ def test_numpy_backend_answers_alike(folder):
     _, first, second, third = commands([BUILD, line + "numpy", line + "flat", line + "mih"], folder)
     assert first == second == third
     assert len(json.loads(first)) == 10 and len(Index.open(folder / "ix")) == 40
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"),
+    [
+        (
+            "utf-8",
+            "b\udcff",
+        ),
+        ("ascii", r"b\udcff"),
+    ],
+)
+def test_names_that_the_screen_cannot_show(folder, encoding, shown):
+    """What is done is said, whatever the name: nothing fails after the change."""
+    name = "b\udcff"
+    os.rename(folder / "codes.npy", folder / "c.npy")
+    Index.create(folder / name, 36, codes=np.load(folder / "c.npy"))
+    done = subprocess.run(
+        [sys.executable, "-m", "dah_tf.search", "remove", "3", f"--index={name}"],
+        cwd=folder,
+        env={"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": f"{encoding}:strict"},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert os.fsdecode(done.stdout) == f"1 removed from {shown}: 39 items\n"
 
 
 def test_a_bad_command_is_exit_code_2(folder):

@@ -170,6 +170,54 @@ def test_another_model_is_refused_and_rebuilt(models, photos):
     assert sorted(os.listdir()) == ["codes", "ix", "photos"]  # nothing is left beside
 
 
+def test_keys_begin_where_the_images_were_encoded(models, photos, monkeypatch):
+    """Two folders of the same names: neither is taken for the other."""
+    (photos / "later").mkdir()
+    write_folder(photos / "later" / "photos", 6, seed=7)
+    old, new = models / "old", models / "new"
+    monkeypatch.chdir(photos / "later")
+    job.run(old, "photos", "codes", work=lambda begun: begun.encode_missing(Encoder(old)))
+    refused, moved, rebuilt, wrong = commands(
+        [
+            "add --index=../ix --codes=codes",
+            f"add --index=../ix --codes=codes --root={photos}/later",
+            f"rebuild --index=../ix --model={new} --root={photos}",
+            "rebuild --index=../ix --codes=codes --root=.",
+        ],
+        photos / "later",
+    )
+    assert f"the paths of codes begin at {photos}/later, those of ../ix at {photos}:" in refused
+    assert f"say --root={photos}/later" in refused
+    # Whoever says that the folder was moved has the images of these names already.
+    assert moved == "6 are in ../ix already\n0 added to ../ix: 60 items\n"
+    assert rebuilt == "60 items of 20 bits in ../ix\n"
+    assert "leave out --root" in wrong
+    index = Index.open("../ix")
+    assert index.root == index.stats()["root"] == str(photos)
+    ids, keys, _ = next(index.items())
+    made = Encoder(new).files(*(photos / key for key in keys))
+    np.testing.assert_array_equal(index.codes(ids), made.codes)
+    # And back, from here, without a word on where the images lie.
+    (back,) = commands([f"rebuild --index=../ix --model={old}"], photos / "later")
+    assert back == "60 items of 12 bits in ../ix\n"
+    index = Index.open("../ix")
+    made = Encoder(old).files(*(photos / key for key in keys))
+    np.testing.assert_array_equal(index.codes(ids), made.codes)
+
+
+def test_one_image_by_two_spellings_is_there_once(models, photos):
+    old, absolute = models / "old", str(photos / "photos")
+    job.run(old, absolute, "same", work=lambda begun: begun.encode_missing(Encoder(old)))
+    (added,) = commands(["add --index=ix --codes=same"], photos)
+    assert added == "60 are in ix already\n0 added to ix: 60 items\n"
+    index = Index.create("empty", BITS)
+    assert index.root is None
+    index.add(np.zeros((1, 2), np.uint8), keys=["a.png"], root="/there")
+    index.add(np.zeros((1, 2), np.uint8), keys=["b.png"])
+    index.compact()
+    assert Index.open("empty").root == "/there"
+
+
 def test_rebuild_changes_nothing_where_it_fails(models, photos):
     encoder = Encoder(models / "new")
     os.rename("photos/cat/0000.png", "gone.png")

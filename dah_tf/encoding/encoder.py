@@ -81,8 +81,16 @@ class Encoder:
         Returns:
             Dict of arrays: `codes` uint8 `(n, ceil(bits / 8))`, `hash` float32 `(n, bits)` and
             `probabilities` float32 `(n, classes)`.
+
+        Raises:
+            UserError: arrays of another dtype, rank or number of channels.
         """
-        images = np.asarray(images, np.uint8)
+        images = np.asarray(images)
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != self.channels:
+            raise UserError(
+                f"images are uint8 of shape (n, h, w, {self.channels}), 0 to 255. "
+                f"Received: {images.dtype} of shape {images.shape}"
+            )
         n, size = len(images), self.image_size
         if not n:  # the runtimes differ in what they make of no image
             images = np.zeros((1, size, size, self.channels), np.uint8)
@@ -260,5 +268,5 @@ def _versions(folder):
     """Folders whose names are numbers, the highest first."""
     if not folder.is_dir():
         return []
-    found = [each for each in folder.iterdir() if each.name.isdigit() and each.is_dir()]
+    found = [each for each in folder.iterdir() if each.name.isdecimal() and each.is_dir()]
     return sorted(found, key=lambda each: -int(each.name))

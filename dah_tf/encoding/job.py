@@ -6,6 +6,7 @@ CODES/shards/NUMBER            each made aside and renamed: there are whole shar
 CODES/manifest.json            written when all are there; the work folder is deleted then
 """
 
+import hashlib
 import json
 import os
 import pathlib
@@ -125,7 +126,8 @@ class Job:
         rows, labels, codes = map(np.concatenate, zip(empty, *pieces, strict=True))
         order = np.argsort(rows)
         keys = [keys[row - first] for row in rows[order]]
-        store.write_shard(self.folder, shard, codes[order], keys, list(labels[order]), broken)
+        labels, job = list(labels[order]), self.facts.get("job")  # one begun by an older dah_tf
+        store.write_shard(self.folder, shard, codes[order], keys, labels, broken, job)
         return len(broken)
 
     def _once_more(self, encoder, row):
@@ -174,7 +176,7 @@ def run(
             `shard_items` stays.
         runtime: str, the format that encodes; one whose codes are not the model's is a setting
             that stays. None: any that gives the model's.
-        skip: paths of folders of codes; images whose keys are in one are left out.
+        skip: paths of folders of codes; images that are in one are left out.
         work: function of a `Job` that writes every missing shard.
 
     Returns:
@@ -203,8 +205,10 @@ def run(
         # A name, where the model ships with the package: other machines unpack it themselves.
         "model": str(model if pretrained.is_name(model) else path.absolute()),
     }
-    if runtime and not equal_codes(runtime, description):
-        facts["settings"]["runtime"] = runtime
+    if runtime:
+        runtimes.check_present(runtime, path)
+        if not equal_codes(runtime, description):
+            facts["settings"]["runtime"] = runtime
     try:
         _check_folder(folder)
         with tempfile.TemporaryDirectory() as aside:
@@ -223,7 +227,9 @@ def run(
             (folder / store.SHARDS).mkdir(parents=True, exist_ok=True)
             with durable.Lock(folder):
                 if source and not (folder / WORK / JOB).exists():
-                    _begin(folder / WORK, aside, {**facts, "source": source})
+                    name = _name(facts, source, aside)
+                    store.check_shards(folder, name)
+                    _begin(folder / WORK, aside, {**facts, "source": source, "job": name})
                 return _go_on(folder, facts, work)
     except durable.Busy as busy:
         raise UserError(
@@ -248,11 +254,23 @@ def _check_folder(folder):
         others |= {
             f"{store.SHARDS}/{each.name}"
             for each in (folder / store.SHARDS).iterdir()
-            if not each.name.isdigit()
+            if not each.name.isdecimal()
         }
     others = {name for name in others if not name.endswith(".tmp")}
     if others:
         raise UserError(f"{folder} holds other files, such as {min(others)}; name another folder")
+
+
+def _name(facts, source, listing):
+    """Names what a job's shards hold: str."""
+    name = hashlib.sha256()
+    of_source = {key: source.get(key) for key in ("items", "shard_items", "full_name", "split")}
+    of_model = {key: facts[key] for key in ("fingerprint", "bits", "settings")}
+    name.update(json.dumps({**of_source, **of_model}, sort_keys=True).encode())
+    for path in sorted(pathlib.Path(listing).iterdir()):
+        with open(path, "rb") as file:
+            name.update(hashlib.file_digest(file, "sha256").digest())
+    return name.hexdigest()
 
 
 def _begin(work, listing, facts):
@@ -274,6 +292,7 @@ def _go_on(folder, facts, work):
         content = store.read_manifest(folder)
         _check_same(folder, content, facts)
         shutil.rmtree(folder / WORK, ignore_errors=True)
+        print(f"{folder} is complete; new images go into another folder, by --skip={folder}")
         return content
     job = Job(folder, facts["model"])
     _check_same(folder, job.facts, facts)
@@ -294,9 +313,10 @@ def _check_same(folder, found, wanted):
 
 
 def _known(skip):
-    """Keys of folders of codes: a set of bytes."""
-    keys = set()
+    """Absolute paths of the images in folders of codes: a set of str."""
+    paths = set()
     for path in skip:
-        for _, found, _ in store.Codes.open(path).shards():
-            keys |= {key.encode("utf-8", "surrogateescape") for key in found}
-    return keys
+        codes = store.Codes.open(path)
+        for _, keys, _ in codes.shards():
+            paths |= {store.place(key, codes.directory) for key in keys}
+    return paths

@@ -4,6 +4,7 @@ A source's rows are numbered from 0 and cut into shards of equal length; the las
 """
 
 import abc
+import codecs
 import functools
 import os
 import pathlib
@@ -12,6 +13,7 @@ import stat
 import numpy as np
 
 from dah_tf.data import files
+from dah_tf.encoding import store
 from dah_tf.errors import UserError
 
 ITEMS, STARTS = "items", "starts.npy"
@@ -29,7 +31,7 @@ def make(spec, folder, labels="auto", classes=(), skip=(), shard_items=8192, dat
             `folder`: the first folder, whatever its name; `none`. Lists and data sets say
             themselves what they know, unless it is `none`.
         classes: collection of str, the model's classes.
-        skip: collection of bytes, keys to leave out.
+        skip: collection of str, absolute paths to leave out, as `store.place` writes them.
         shard_items: int, rows of a shard.
         data_dir: path, of TensorFlow Datasets.
 
@@ -103,6 +105,8 @@ def listed(path):
         with open(path, "rb") as file:
             end = b"\0" if b"\0" in file.read(1 << 16) else b"\n"
             file.seek(0)
+            if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+                file.seek(0)
             rest = b""
             while block := file.read(1 << 20):
                 *lines, rest = (rest + block).split(end)
@@ -126,7 +130,7 @@ def _write(folder, rows, skip, shard_items):
     count, starts = 0, [0]
     with open(pathlib.Path(folder) / ITEMS, "wb") as file:
         for path, label in rows:
-            if path in skip:
+            if skip and store.place(os.fsdecode(path)) in skip:
                 continue
             if count and count % shard_items == 0:
                 starts.append(file.tell())

@@ -30,12 +30,14 @@ class Codes:
         path: `pathlib.Path`.
         bits: int, code length.
         fingerprint: str, the model that the codes are from.
+        directory: str, the folder that relative keys begin at, or None where all are absolute.
         manifest: dict, the content of `manifest.json`.
     """
 
     def __init__(self, path, manifest):
         self.path, self.manifest = pathlib.Path(path), manifest
         self.bits, self.fingerprint = manifest["bits"], manifest["fingerprint"]
+        self.directory = manifest.get("settings", {}).get("directory")
 
     @classmethod
     def open(cls, path):
@@ -75,18 +77,38 @@ class Codes:
         path = self.path / SHARDS / shard["name"] / f"{name}.npy"
         try:
             if [path.stat().st_size, checksum(path)] != shard["files"][name]:
-                raise UserError(f"{path} has changed since it was written; encode again")
+                raise UserError(f"{path} has changed since it was written; {again(self.path)}")
             array = np.load(path, allow_pickle=False)
         except OSError as error:
-            raise UserError(f"cannot read {path}: {error.strerror}; encode again") from None
+            raise UserError(f"cannot read {path}: {error.strerror}; {again(self.path)}") from None
         if name == "codes":
             packed.check(array, self.bits)
         return array
 
 
+def again(folder):
+    """What to do about a damaged folder of codes: as long as it is there, `encode` goes on."""
+    return f"delete {folder} and encode again"
+
+
 def no_codes(bits):
     """uint8 array of shape `(0, ceil(bits / 8))`."""
     return np.zeros((0, -(-bits // 8)), np.uint8)
+
+
+def place(key, directory=None):
+    """What a key names: an absolute path, or the key itself where it is of a data set.
+
+    Args:
+        key: str.
+        directory: path, the folder that relative keys begin at; None: the working directory.
+
+    Returns:
+        str.
+    """
+    if key.startswith("tfds:"):
+        return key
+    return os.path.normpath(os.path.join(directory or os.getcwd(), key))
 
 
 def checksum(path):
@@ -98,7 +120,7 @@ def checksum(path):
     return crc
 
 
-def write_shard(folder, number, codes, keys, labels, broken):
+def write_shard(folder, number, codes, keys, labels, broken, job):
     """Writes a shard: it appears whole and durable, or not at all.
 
     Args:
@@ -107,6 +129,8 @@ def write_shard(folder, number, codes, keys, labels, broken):
         codes: uint8 array of shape `(n, bytes)`.
         keys, labels: lists of n bytes.
         broken: list of pairs of str, key and reason of each image that could not be read.
+        job: str, names the model, images and settings that the shard is of, as `check_shards`
+            compares it.
 
     Raises:
         OSError: the disk is full or not writable.
@@ -125,7 +149,7 @@ def write_shard(folder, number, codes, keys, labels, broken):
             np.save(path, array)
             durable.sync(path)
             files[array_name] = [path.stat().st_size, checksum(path)]
-        record = {"name": name, "items": len(codes), "broken": broken, "files": files}
+        record = {"name": name, "items": len(codes), "broken": broken, "files": files, "job": job}
         with durable.replacing(aside / "shard.json") as file:
             file.write(json.dumps(record).encode())
         # Where another worker was given the same shard after this one seemed dead, the first stays.
@@ -157,7 +181,30 @@ def shard_name(number):
 def done(folder):
     """Numbers of the shards that are there: a set of int."""
     names = (path.name for path in (pathlib.Path(folder) / SHARDS).iterdir())
-    return {int(name) for name in names if name.isdigit()}
+    return {int(name) for name in names if name.isdecimal()}
+
+
+def check_shards(folder, job):
+    """Refuses a folder that holds shards of another job, or of one that is not known.
+
+    Args:
+        folder: path of the folder of codes; its `shards` exists.
+        job: str, as in `write_shard`.
+
+    Raises:
+        UserError: it does.
+    """
+    for number in sorted(done(folder)):
+        path = pathlib.Path(folder) / SHARDS / shard_name(number) / "shard.json"
+        try:
+            found = json.loads(path.read_bytes())["job"]
+        except (OSError, ValueError, KeyError, TypeError):
+            found = None
+        if found != job:
+            raise UserError(
+                f"{path.parent} is not of this model, these images and settings, and "
+                f"{folder} does not say of which; {again(folder)}, or name another folder"
+            )
 
 
 def drop_unfinished(folder):
@@ -185,7 +232,7 @@ def finish(folder, count, facts):
     for number in range(count):
         shard = json.loads((folder / SHARDS / shard_name(number) / "shard.json").read_bytes())
         broken += shard.pop("broken")
-        shards.append(shard)
+        shards.append({name: shard[name] for name in ("name", "items", "files")})
     (folder / BROKEN).unlink(missing_ok=True)
     if broken:
         with durable.replacing(folder / BROKEN) as file:
@@ -225,7 +272,7 @@ def read_manifest(folder):
     """
     folder = pathlib.Path(folder)
     try:
-        return sealed.read(folder / MANIFEST, FORMAT, VERSION, "encode again")
+        return sealed.read(folder / MANIFEST, FORMAT, VERSION, again(folder))
     except (FileNotFoundError, NotADirectoryError):
         if (folder / SHARDS).is_dir():
             raise UserError(

@@ -44,6 +44,7 @@ class Index:
         ids=None,
         keys=None,
         labels=None,
+        root=None,
     ):
         """Makes an index; with `codes` it appears only when these are in it.
 
@@ -54,6 +55,7 @@ class Index:
             backend: str, one of `BACKENDS`.
             recall: float, share of the true 10 nearest codes that approximate backends find.
             codes, ids, keys, labels: the first items, as in `add`.
+            root: str, the folder that keys which are relative paths begin at; None is unknown.
 
         Returns:
             `Index`.
@@ -62,7 +64,7 @@ class Index:
             UserError: bad arguments, or the folder cannot be made; nothing is left behind.
         """
         engines.check(backend, recall)
-        content = writing.empty(bits, fingerprint, backend, recall)
+        content = writing.empty(bits, fingerprint, backend, recall, root)
         items = None
         if codes is not None:
             items = writing.checked(content, codes, ids, keys, labels)
@@ -127,11 +129,25 @@ class Index:
         return self._manifest["fingerprint"]
 
     @property
+    def root(self):
+        """str, the folder that keys which are relative paths begin at, or None."""
+        return self._manifest.get("root")  # an index from before it has none
+
+    @property
     def backend(self):
         """str, how searching is done: one of `BACKENDS`."""
         return self._backend or self._manifest["backend"]
 
-    def add(self, codes, ids=None, keys=None, labels=None, fingerprint=None, changes=None):
+    def add(
+        self,
+        codes,
+        ids=None,
+        keys=None,
+        labels=None,
+        fingerprint=None,
+        changes=None,
+        root=None,
+    ):
         """Adds items, all or none.
 
         Args:
@@ -142,6 +158,7 @@ class Index:
             fingerprint: str, the model that the codes are from; None is not checked.
             changes: int, `stats()["changes"]` of the items by which the new ones were chosen; None
                 is not checked.
+            root: str, the folder that all relative keys begin at from now on; None keeps it.
 
         Returns:
             int64 array of the n ids.
@@ -164,6 +181,7 @@ class Index:
                     raise UserError(
                         f"{writing.some(wanted[places])} already in the index; nothing added"
                     )
+            content["root"] = root or self.root
             small = writing.merge(content, self._segments, items)
             writing.append(self.path, content, segments.join([items, *small]))
             writing.commit(self.path, content)
@@ -226,6 +244,7 @@ class Index:
         bits=None,
         fingerprint=None,
         changes=None,
+        root=None,
     ):
         """Swaps all items for others in one step, as after a model was trained anew.
 
@@ -235,13 +254,14 @@ class Index:
             fingerprint: str, the new model; None is unknown.
             changes: int, `stats()["changes"]` of the items that the new ones were made of; None
                 is not checked.
+            root: str, as in `create`.
 
         Raises:
             UserError: as `add`, or the index was changed since; nothing was changed.
         """
         with self._change() as content:
             writing.check_unchanged(self, changes, content["generation"])
-            content |= writing.settings(bits or content["bits"], fingerprint)
+            content |= writing.settings(bits or content["bits"], fingerprint, root)
             content["segments"] = []
             items = writing.checked(content, codes, ids, keys, labels)
             writing.append(self.path, content, items)
@@ -360,6 +380,7 @@ class Index:
             "backend": manifest["backend"],
             "recall": manifest["recall"],
             "fingerprint": self.fingerprint,
+            "root": self.root,
             "segments": len(self._segments),
             "megabytes": round(sum(sizes) / 1e6, 3),
             "changes": manifest["generation"],

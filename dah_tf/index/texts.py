@@ -6,6 +6,7 @@
 
 import numpy as np
 
+from dah_tf.errors import UserError
 from dah_tf.index.spans import spans
 
 BLOCK = 1 << 20
@@ -16,9 +17,15 @@ def encode(strings):
 
     Returns:
         Tuple of uint8 array `text` and int64 array `starts`.
+
+    Raises:
+        UserError: a string that UTF-8 has no bytes for.
     """
     # Names of files need not be valid UTF-8; Python marks such bytes as surrogates.
-    encoded = [string.encode("utf-8", "surrogateescape") for string in strings]
+    try:
+        encoded = [string.encode("utf-8", "surrogateescape") for string in strings]
+    except UnicodeEncodeError as error:
+        raise UserError(f"{error.object!a} is no text: it holds half of a surrogate pair") from None
     starts = np.zeros(len(encoded) + 1, np.int64)
     np.cumsum([len(each) for each in encoded], out=starts[1:])
     return np.frombuffer(b"".join(encoded), np.uint8), starts

@@ -17,21 +17,21 @@ SMALL_BYTES = 1 << 18
 MERGED_BYTES = 1 << 19
 
 
-def settings(bits, fingerprint):
-    """The manifest's facts on the codes.
+def settings(bits, fingerprint, root):
+    """The manifest's facts on the codes and keys.
 
     Raises:
         UserError: a code length that cannot be stored.
     """
     if not 8 <= bits <= 256:
         raise UserError(f"codes have 8 to 256 bits. Received: {bits}")
-    return {"bits": int(bits), "fingerprint": fingerprint}
+    return {"bits": int(bits), "fingerprint": fingerprint, "root": root}
 
 
-def empty(bits, fingerprint, backend, recall):
+def empty(bits, fingerprint, backend, recall, root):
     """The manifest's content of an index without items."""
     return {
-        **settings(bits, fingerprint),
+        **settings(bits, fingerprint, root),
         "backend": backend,
         "recall": recall,
         "generation": 0,

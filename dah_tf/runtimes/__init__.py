@@ -129,6 +129,15 @@ def _cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
+def check_present(name, folder):
+    """Raises `UserError` where a model was not exported to a format."""
+    if name not in present(folder):
+        raise UserError(
+            f"{folder} has no {get(name).FILES[0]}; export it with --format={name}, "
+            f"here are {', '.join(present(folder)) or 'none'}"
+        )
+
+
 def load(name, folder, threads=None):
     """Opens a format of a model.
 
@@ -144,11 +153,7 @@ def load(name, folder, threads=None):
         UserError: the format is not there, its runtime is not installed, or the file is damaged.
     """
     runtime = get(name)
-    if name not in present(folder):
-        raise UserError(
-            f"{folder} has no {runtime.FILES[0]}; export it with --format={name}, "
-            f"here are {', '.join(present(folder)) or 'none'}"
-        )
+    check_present(name, folder)
     require(name, runtime.PACKAGES)
     try:
         with _silence():

@@ -89,7 +89,7 @@ class Client:
             )
         if version is not None and (type(version) is not int or version < 0):
             raise UserError(f"a version is a whole number. Received: {version!r}")
-        self._name, self._batch_size = str(address), batch_size
+        self._name, self._batch_size, self._closed = str(address), batch_size, False
         self._timeout, self._retries = timeout, retries
         certificates = addresses.Certificates(root_certificates, client_certificate, client_key)
         scheme, _, path = self._name.partition(":")
@@ -118,7 +118,7 @@ class Client:
             `Encoded`, in the order of the images.
 
         Raises:
-            UserError: something that is no image; a file that cannot be read; with
+            UserError: the client is closed; something that is no image; a file that cannot be read; with
                 `invalid="raise"`, an image that cannot be decoded.
             ServingError: the model did not answer; `code` is "DEADLINE_EXCEEDED" after `timeout`
                 or `deadline`, "UNAVAILABLE" after the last retry, "ABORTED" where another version
@@ -132,6 +132,8 @@ class Client:
                 "one image alone goes in a list: encode([image]); an array of many has the shape "
                 "(n, h, w, channels)"
             )
+        if self._closed:
+            raise UserError(f"the client of {self._name} is closed; make another")
         end = None if deadline is None else time.monotonic() + deadline
         answers, versions = [], set()
         for names, batch in self._batches(images):
@@ -150,7 +152,8 @@ class Client:
         )
 
     def close(self):
-        """Ends the connection, or frees the model."""
+        """Ends the connection, or frees the model. A second call does nothing."""
+        self._closed = True
         self._transport.close()
 
     def __enter__(self):

@@ -10,6 +10,7 @@ import functools
 import importlib.util
 import os
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ class SavedModel:
     """
 
     def __init__(self, path, tag="serve"):
-        self._session = None
+        self._session, self._calls, self._idle = None, 0, threading.Condition()
         self._api = _library()
         self._graph = self._api.TF_NewGraph()
         options, meta = self._api.TF_NewSessionOptions(), self._api.TF_NewBuffer()
@@ -88,7 +89,7 @@ class SavedModel:
 
         Raises:
             ServingError: with TensorFlow's own code and message; INVALID_ARGUMENT for a signature
-                or names of inputs that the model does not have.
+                or names of inputs that the model does not have; CANCELLED once it is closed.
         """
         if signature not in self.signatures:
             raise ServingError("INVALID_ARGUMENT", f"the model has no signature {signature!r}")
@@ -105,13 +106,14 @@ class SavedModel:
         try:
             for name, (_, dtype, _) in takes.items():
                 fed.append(self._tensor(inputs[name], dtype))
-            self._checked(
-                self._api.TF_SessionRun,
-                *(self._session, buffer),
-                *(self._outputs(takes), (ctypes.c_void_p * len(fed))(*fed), len(fed)),
-                *(self._outputs(gives), results, len(gives)),
-                *(None, 0, None),
-            )
+            with self._open() as session:
+                self._checked(
+                    self._api.TF_SessionRun,
+                    *(session, buffer),
+                    *(self._outputs(takes), (ctypes.c_void_p * len(fed))(*fed), len(fed)),
+                    *(self._outputs(gives), results, len(gives)),
+                    *(None, 0, None),
+                )
             return {name: self._array(result) for name, result in zip(gives, results, strict=True)}
         finally:
             for tensor in (*fed, *filter(None, results)):
@@ -120,11 +122,28 @@ class SavedModel:
                 self._api.TF_DeleteBuffer(buffer)
 
     def close(self):
-        """Frees the model. A second call does nothing."""
-        if self._session:
+        """Frees the model, when calls in other threads have ended. A second call does nothing."""
+        with self._idle:
             session, self._session = self._session, None
+            self._idle.wait_for(lambda: not self._calls)
+        if session:
             self._checked(self._api.TF_DeleteSession, session)
             self._api.TF_DeleteGraph(self._graph)
+
+    @contextlib.contextmanager
+    def _open(self):
+        """The session, which stays until the block ends."""
+        with self._idle:
+            if not self._session:
+                raise ServingError("CANCELLED", "the model is closed")
+            session = self._session
+            self._calls += 1
+        try:
+            yield session
+        finally:
+            with self._idle:
+                self._calls -= 1
+                self._idle.notify_all()
 
     def __enter__(self):
         return self

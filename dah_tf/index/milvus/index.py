@@ -76,6 +76,7 @@ class MilvusIndex:
         ids=None,
         keys=None,
         labels=None,
+        root=None,
     ):
         """Makes an index; with `codes` it appears only when these are in it.
 
@@ -88,6 +89,7 @@ class MilvusIndex:
             recall: float, share of the true 10 nearest codes that ivf finds. It is measured on
                 the stored codes, here if there are any, and in `replace` and `compact`.
             codes, ids, keys, labels: the first items, as in `add`.
+            root: str, the folder that keys which are relative paths begin at; None is unknown.
 
         Returns:
             `MilvusIndex`.
@@ -98,7 +100,7 @@ class MilvusIndex:
         location = names.parse(path)
         storing.check_backend(backend, recall, location.lite)
         name = location.collection
-        facts = storing.empty(name, bits, fingerprint, backend, recall)
+        facts = storing.empty(name, bits, fingerprint, backend, recall, root)
         codes = np.zeros((0, -(-bits // 8)), np.uint8) if codes is None else codes
         items = writing.checked(facts, codes, ids, keys, labels)
         strings = storing.strings(items)
@@ -181,11 +183,25 @@ class MilvusIndex:
         return self._facts["fingerprint"]
 
     @property
+    def root(self):
+        """str, as `Index.root`."""
+        return self._facts.get("root")
+
+    @property
     def backend(self):
         """str, how searching is done: one of `milvus.BACKENDS`."""
         return self._backend or self._facts["backend"]
 
-    def add(self, codes, ids=None, keys=None, labels=None, fingerprint=None, changes=None):
+    def add(
+        self,
+        codes,
+        ids=None,
+        keys=None,
+        labels=None,
+        fingerprint=None,
+        changes=None,
+        root=None,
+    ):
         """Adds items. Everything is checked before anything is sent.
 
         Args:
@@ -194,7 +210,7 @@ class MilvusIndex:
             keys: sequence of n str, or None; 4,096 bytes each at most.
             labels: sequence of n str, or None; 1,024 bytes each at most.
             fingerprint: str, the model that the codes are from; None is not checked.
-            changes: int, as in `Index.add`.
+            changes, root: as in `Index.add`.
 
         Returns:
             int64 array of the n ids.
@@ -216,6 +232,7 @@ class MilvusIndex:
         if len(there):
             raise UserError(f"{writing.some(there)} already in the index; nothing added")
         facts["items"] += len(items.ids)
+        facts["root"] = root or self.root
         with self._marked(facts):
             change = facts["generation"] + 1
             storing.send(self._server, facts, items, *strings, change)
@@ -277,12 +294,13 @@ class MilvusIndex:
         bits=None,
         fingerprint=None,
         changes=None,
+        root=None,
     ):
         """As `Index.replace`: one step for readers, too. Where it fails, nothing was changed."""
         facts = self._change()
         writing.check_unchanged(self, changes, facts["generation"])
         old = facts["collection"]
-        facts |= writing.settings(bits or facts["bits"], fingerprint)
+        facts |= writing.settings(bits or facts["bits"], fingerprint, root)
         items = writing.checked(facts, codes, ids, keys, labels)
         strings = storing.strings(items)
         facts["number"] += 1
@@ -359,6 +377,7 @@ class MilvusIndex:
             "backend": facts["backend"],
             "recall": facts["recall"],
             "fingerprint": self.fingerprint,
+            "root": self.root,
             "collection": facts["collection"],
             "changes": facts["generation"],
         }

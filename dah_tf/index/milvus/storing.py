@@ -37,11 +37,11 @@ def check_backend(backend, recall=1, lite=False):
         raise UserError(f"Milvus Lite has no backend {backend!r}; choose flat, or a server")
 
 
-def empty(name, bits, fingerprint, backend, recall):
+def empty(name, bits, fingerprint, backend, recall, root):
     """The facts of an index without items."""
     return {
         "version": VERSION,
-        **writing.settings(bits, fingerprint),
+        **writing.settings(bits, fingerprint, root),
         "backend": backend,
         "recall": recall,
         "lists": None,  # clusters of a BIN_IVF_FLAT
