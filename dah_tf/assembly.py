@@ -3,6 +3,8 @@
 import os
 import pathlib
 
+import numpy as np
+
 from dah_tf import pretrained, workspace
 from dah_tf.errors import UserError
 
@@ -16,16 +18,21 @@ def open_data(options):
     Raises:
         UserError: the data is missing, damaged or does not allow the protocol.
     """
+    dataset = load_data(options)
+    return dataset, make_protocol(options, dataset, options.protocol)
+
+
+def load_data(options):
+    """The data set of a run's flags: `data.Dataset`. Raises `UserError` as `data.load` does."""
     from dah_tf import data
 
-    dataset = data.load(
+    return data.load(
         options.dataset,
         image_size=options.image_size,
         channels=int(options.channels) if options.channels else None,
         data_dir=options.data_dir,
         cache_gib=options.cache_gib,
     )
-    return dataset, make_protocol(options, dataset, options.protocol)
 
 
 def make_protocol(options, dataset, name):
@@ -33,6 +40,50 @@ def make_protocol(options, dataset, name):
     from dah_tf import data
 
     return data.make_protocol(name, dataset, validation=options.validation, seed=options.seed)
+
+
+def trained_by(workdir, options, dataset):
+    """By which protocol a run was trained on a data set.
+
+    Args:
+        workdir: path of the run's work folder.
+        options: namespace of flags; `dataset` names the data set.
+        dataset: `data.Dataset`.
+
+    Returns:
+        `data.Protocol`; None where the data is another than the run's, by content and by name: on
+        which of its images the run was trained is not known then.
+    """
+    run, facts = workspace.read_flags(workdir), workspace.read_data_facts(workdir)
+    if dataset.fingerprint != facts["fingerprint"] and options.dataset != run.dataset:
+        return None
+    return make_protocol(run, dataset, run.protocol)
+
+
+def trained_on(protocol, training):
+    """How many of a protocol's queries are among the images that another trains on: int."""
+    known = np.concatenate([training.train, training.validation])
+    return int(np.isin(protocol.query, known).sum())
+
+
+def check_backbone(options, dataset, protocol):
+    """Refuses `--backbone_weights` of a run that was trained on the protocol's queries.
+
+    Raises:
+        UserError: it was.
+    """
+    source = options.backbone_weights
+    training = trained_by(pretrained.folder(source), options, dataset) if _is_run(source) else None
+    if training and (known := trained_on(protocol, training)):
+        raise UserError(
+            f"--backbone_weights={source} was trained on {known:,} of the {len(protocol.query):,} "
+            f"queries of --protocol={protocol.name}, by --protocol={training.name}; take that "
+            "protocol, or another start"
+        )
+
+
+def _is_run(source):
+    return pretrained.is_name(source) or os.path.isdir(source)
 
 
 def build_model(options, *, num_classes, channels, image_size, multi_label=False, weights=True):
@@ -56,7 +107,7 @@ def build_model(options, *, num_classes, channels, image_size, multi_label=False
             f"set --image_size={smallest}"
         )
     source = options.backbone_weights if weights and options.backbone_weights != "none" else None
-    trained = source is not None and (pretrained.is_name(source) or os.path.isdir(source))
+    trained = source is not None and _is_run(source)
     try:
         backbone = backbones.get(
             options.backbone,
@@ -86,6 +137,7 @@ def build_model(options, *, num_classes, channels, image_size, multi_label=False
         label_smoothing=options.label_smoothing,
         class_scale=options.class_scale,
         cutout=options.cutout,
+        mirror=options.mirror,
         name="hash_model",
     )
 
@@ -167,7 +219,6 @@ def compile_model(model, options, steps):
         adam_ratio=options.adam_ratio,
         fixed_norm=options.fixed_norm,
         ns_steps=options.ns_steps,
-        ema=options.ema,
     )
     model.compile(optimizer=optimizer)
     model.optimizer.build(model.trainable_variables)
@@ -184,14 +235,20 @@ def load_model(workdir):
     """
     import keras
 
-    from dah_tf import checkpoint, optimizers
+    from dah_tf import checkpoint
     from dah_tf.model import HashModel
 
     folder = pathlib.Path(workdir)
     options = workspace.read_flags(folder)
     if (folder / "model.keras").exists():
         custom = {"HashModel": HashModel}
-        model = keras.saving.load_model(folder / "model.keras", custom, compile=False)
+        try:
+            model = keras.saving.load_model(folder / "model.keras", custom, compile=False)
+        except Exception as error:  # of a damaged archive Keras raises whatever it meets
+            raise UserError(
+                f"{folder / 'model.keras'} is damaged ({error}); restore it, or delete it and "
+                "train on: the same command writes it anew"
+            ) from error
         return model.in_float32(), None
     found = checkpoint.read(folder / "checkpoints")
     if found is None:
@@ -208,5 +265,4 @@ def load_model(workdir):
         keras.config.set_dtype_policy(own)
     variables = [*model.variables, *model.optimizer.variables]
     step = checkpoint.restore(folder / "checkpoints", variables, {})
-    optimizers.take_average(model)
     return model.in_float32(), step

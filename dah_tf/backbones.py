@@ -119,6 +119,8 @@ def application(name, channels=3, weights=None):
     return keras.Model(inputs, network(x), name=name.lower())
 
 
+PATCHES = 1 << 20  # that `whiten` holds at a time
+
 BACKBONES = {"resnet30": resnet30, "compact": compact}
 
 
@@ -192,11 +194,15 @@ def whiten(backbone, images, epsilon=5e-4):
     """
     if "whiten" not in {layer.name for layer in backbone.layers}:
         return
-    x = np.asarray(images, np.float32) / 127.5 - 1.0
-    patches = np.lib.stride_tricks.sliding_window_view(x, (2, 2), axis=(1, 2))
-    patches = patches.transpose(0, 1, 2, 4, 5, 3).reshape(-1, 4 * x.shape[-1])
-    covariance = patches.T.astype(np.float64) @ patches / len(patches)
+    n, height, width, channels = images.shape
+    covariance = np.zeros((4 * channels, 4 * channels))
+    few = max(1, PATCHES // (height * width))
+    for first in range(0, n, few):
+        x = np.asarray(images[first : first + few], np.float64) / 127.5 - 1.0
+        patches = np.lib.stride_tricks.sliding_window_view(x, (2, 2), axis=(1, 2))
+        patches = patches.transpose(0, 1, 2, 4, 5, 3).reshape(-1, 4 * channels)
+        covariance += patches.T @ patches / (n * (height - 1) * (width - 1))
     values, vectors = np.linalg.eigh(covariance)
     filters = vectors / np.sqrt(np.maximum(values, 0.0) + epsilon)
-    kernel = np.concatenate([filters, -filters], axis=1).reshape(2, 2, x.shape[-1], -1)
+    kernel = np.concatenate([filters, -filters], axis=1).reshape(2, 2, channels, -1)
     backbone.get_layer("whiten").kernel.assign(kernel)

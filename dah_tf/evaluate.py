@@ -8,7 +8,6 @@ A protocol whose queries the run was trained on is refused.
 
 import pathlib
 
-import numpy as np
 from absl import flags
 
 from dah_tf import options, pretrained
@@ -27,7 +26,7 @@ def define_flags():
     flags.DEFINE_string(
         "output",
         None,
-        "The result's file; default DIR/evaluation.json. examples.npz goes beside it.",
+        "The result's file; default DIR/evaluation.json. Its retrieval examples go beside it.",
     )
     flags.DEFINE_string("note", None, "Stands beside the figures; default the run's.")
     flags.DEFINE_boolean("encoding_time", False, "Also time the encoding (DAH, Table 4).")
@@ -39,29 +38,37 @@ def main():
     workdir = pretrained.folder(FLAGS.workdir)
     run = workspace.read_flags(workdir)
     own = run.protocol
-    other_data = FLAGS.dataset not in (None, run.dataset)
+    named = FLAGS.dataset not in (None, run.dataset)
     if not FLAGS.output and (
-        other_data or pretrained.is_name(FLAGS.workdir) or FLAGS.protocol not in (None, own)
+        named or pretrained.is_name(FLAGS.workdir) or FLAGS.protocol not in (None, own)
     ):
         raise UserError(f"{FLAGS.workdir} keeps its own figures; name a file: --output=FILE.json")
     for name in ("dataset", "data_dir", "protocol", "mirror"):
         if FLAGS[name].value is not None:
             setattr(run, name, FLAGS[name].value)
-    if other_data:
-        run.validation = 0  # the run's was carved from its own data
     facts = workspace.read_data_facts(workdir)
     run.image_size, run.channels = facts["image_size"], str(facts["channels"])
     model, step = assembly.load_model(workdir)
-    dataset, protocol = assembly.open_data(run)
+    dataset = assembly.load_data(run)
     workspace.check_classes(dataset, facts)
+    if dataset.fingerprint != facts["fingerprint"] and not named:
+        check_changed(dataset, own)
+    trained_by = assembly.trained_by(workdir, run, dataset)
+    if trained_by is None:
+        run.validation = 0  # the run's was carved from its own data
+    protocol = assembly.make_protocol(run, dataset, run.protocol)
     if not len(protocol.query):
         raise UserError(f"protocol {protocol.name} has no queries in {dataset.name}")
     trained = None  # the classes that the classifier knows: those that the protocol trains
-    if other_data:  # on which images the run was trained is not known here
+    if trained_by is None:  # on which images the run was trained is not known here
         trained = [] if own == "unseen" else range(dataset.num_classes)
     elif protocol.name != own:
-        trained_by = assembly.make_protocol(run, dataset, own)
-        refuse_trained_on(protocol, trained_by)
+        if known := assembly.trained_on(protocol, trained_by):
+            raise UserError(
+                f"--protocol={protocol.name}: {known:,} of its {len(protocol.query):,} queries are "
+                f"among the images that the run was trained on, by --protocol={own}; train a run "
+                f"with --protocol={protocol.name}"
+            )
         trained = dataset.labels[trained_by.train]
     if step is not None:
         print(f"the run has not ended: this is its checkpoint of step {step:,}")
@@ -77,7 +84,9 @@ def main():
         result["encoding"]["hardware"] = devices.hardware()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        assessment.write_examples(path.with_name("examples.npz"), pictures)
+        mine = path.name == "evaluation.json"
+        examples = "examples.npz" if mine else f"{path.stem}.examples.npz"
+        assessment.write_examples(path.with_name(examples), pictures)
         workspace.write_json(path, result)
     except OSError as error:
         raise UserError(
@@ -87,18 +96,22 @@ def main():
     print(f"written to {path}")
 
 
-def refuse_trained_on(protocol, own):
-    """Refuses a protocol with queries that belong to the training images of a run's own.
+def check_changed(dataset, protocol):
+    """Refuses data that has changed since the run was trained, where its parts are drawn anew.
 
     Raises:
-        UserError: it has.
+        UserError: they are, or the run's own result would be replaced.
     """
-    known = int(np.isin(protocol.query, np.concatenate([own.train, own.validation])).sum())
-    if known:
+    if protocol != "full":
         raise UserError(
-            f"--protocol={protocol.name}: {known:,} of its {len(protocol.query):,} queries are "
-            f"among the images that the run was trained on, by --protocol={own.name}; train a run "
-            f"with --protocol={protocol.name}"
+            f"{dataset.name} has changed since the run was trained, and --protocol={protocol} would "
+            "draw other queries, some of them from its training images; restore the data, train "
+            "anew, or name images kept apart: --dataset"
+        )
+    if not FLAGS.output:
+        raise UserError(
+            f"{dataset.name} has changed since {FLAGS.workdir} was trained, which keeps its own "
+            "figures; name a file: --output=FILE.json"
         )
 
 

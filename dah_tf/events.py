@@ -116,7 +116,8 @@ class Events:
             elif isinstance(value, int | float):
                 shown.number_value = value
             else:
-                shown.string_value = str(value)
+                # A path may be no text; protocol buffers take nothing else.
+                shown.string_value = str(value).encode(errors="replace").decode()
         infos = {
             metadata.SESSION_START_INFO_TAG: plugin_data_pb2.HParamsPluginData(
                 session_start_info=start

@@ -27,6 +27,8 @@ class HashModel(keras.Model):
         class_scale: float, factor on the centred hash values before the class layer, which
             amounts to a larger class layer with a larger learning rate. 1 is the paper's.
         cutout: int, side of the planned cutout box in pixels, 0 for none.
+        mirror: bool; `encode` and `outputs` take an image and its mirror image together, unless
+            told otherwise. `call` does not.
 
     Call arguments:
         inputs: uint8 or float tensor of shape `(n, h, w, channels)`, 0..255; or in training a
@@ -58,6 +60,7 @@ class HashModel(keras.Model):
         label_smoothing=0.0,
         class_scale=1.0,
         cutout=0,
+        mirror=False,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -74,6 +77,7 @@ class HashModel(keras.Model):
         self.label_smoothing = label_smoothing
         self.class_scale = class_scale
         self.cutout = cutout
+        self.mirror = mirror
         # Set by the training loop between compilations.
         self.backbone_frozen = False
         self.train_size = None
@@ -230,14 +234,15 @@ class HashModel(keras.Model):
                 new = [old if id(v) in frozen else after for v, old, after in parts]
             return terms, (new, others, optimizer_values, metric_values)
 
-    def encode(self, images, batch_size=256, mirror=False):
+    def encode(self, images, batch_size=256, mirror=None):
         """Packed codes of images.
 
         Args:
             images: uint8 or float array of shape `(n, h, w, channels)`, 0..255, of the model's
                 image size.
             batch_size: int.
-            mirror: bool; adds the logits of the left-right mirrored images.
+            mirror: bool; adds the logits of the left-right mirrored images. None: as the model
+                was made.
 
         Returns:
             uint8 array of shape `(n, ceil(bits / 8))`, see `codes.pack`.
@@ -245,8 +250,9 @@ class HashModel(keras.Model):
         logits = self.outputs(images, batch_size, mirror)["logits"]
         return codes.pack(codes.binarize(logits))
 
-    def outputs(self, images, batch_size=256, mirror=False):
+    def outputs(self, images, batch_size=256, mirror=None):
         """What `call` returns for any number of images, as NumPy arrays. Arguments: `encode`."""
+        mirror = self.mirror if mirror is None else mirror
         if self._encoder is None:
             self._encoder = _compiled(self)
         parts = []
@@ -302,7 +308,7 @@ class HashModel(keras.Model):
     def get_config(self):
         names = (
             "bits num_classes image_size multi_label phi1 phi2 t similar_weight balance_weight "
-            "label_smoothing class_scale cutout"
+            "label_smoothing class_scale cutout mirror"
         )
         config = {name: getattr(self, name) for name in names.split()}
         config["backbone"] = keras.saving.serialize_keras_object(self.backbone)

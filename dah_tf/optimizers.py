@@ -50,18 +50,6 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
-def averaging(model):
-    """The optimiser that keeps averages of a compiled model's weights, or None."""
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # of float16's scaling
-    return optimizer if optimizer and optimizer.use_ema else None
-
-
-def take_average(model):
-    """Gives a compiled model the averages of its weights, if there are any."""
-    if optimizer := averaging(model):
-        optimizer.finalize_variable_values(model.trainable_variables)
-
-
 @keras.saving.register_keras_serializable(PACKAGE)
 class Muon(keras.optimizers.Muon):
     """Keras' Muon, also for convolution kernels; every other variable takes AdamW's update.
@@ -114,7 +102,6 @@ def get(
     adam_ratio=1.0,
     fixed_norm=False,
     ns_steps=5,
-    ema=0.0,
 ):
     """An optimiser by name.
 
@@ -129,7 +116,6 @@ def get(
         fixed_norm: bool, of muon.
         ns_steps: int, of muon: Newton-Schulz steps of the orthogonalisation. Their products are a
             fixed cost of each update; 3 to 5 are usual.
-        ema: float, momentum of an exponential moving average of the weights; 0 for none.
 
     Returns:
         `keras.optimizers.Optimizer`.
@@ -137,11 +123,9 @@ def get(
     Raises:
         ValueError: unknown name.
     """
-    options = {"use_ema": bool(ema), "weight_decay": weight_decay or None}
+    options = {"weight_decay": weight_decay or None}
     # Keras numbers names that it gives itself; a checkpoint is found by its variables' names.
     options["name"] = "adamw" if name == "adam" and weight_decay else name
-    if ema:
-        options["ema_momentum"] = ema
     if name == "adam":
         optimizer = keras.optimizers.AdamW if weight_decay else keras.optimizers.Adam
         optimizer = optimizer(learning_rate, **options)

@@ -1,5 +1,6 @@
 """A whole training run from its flags: data, model, loop, evaluation, export."""
 
+import contextlib
 import os
 import pathlib
 import sys
@@ -25,6 +26,9 @@ def train(options):
     """
     from dah_tf import runlog
 
+    for name, value in vars(options).items():
+        if isinstance(value, float) and not np.isfinite(value):
+            raise UserError(f"--{name}={value} is no finite number")
     sizes_of(options.train_sizes, 1, None)
     options.workdir = options.workdir or default_workdir(options)
     if pretrained.is_name(options.workdir):
@@ -52,6 +56,8 @@ def _train(options, held):
         raise UserError(f"--groups={options.groups} cannot be split over {replicas} devices")
 
     begun = bool(checkpoint.files(pathlib.Path(options.workdir) / "checkpoints"))
+    if not begun:
+        assembly.check_backbone(options, dataset, protocol)
     with scope(strategy):
         model = assembly.build_model(
             options,
@@ -72,7 +78,8 @@ def _train(options, held):
         images_per_step=images_per_step,
         precision=precision,
     )
-    report_skipped(options.workdir, dataset)
+    with writing(options.workdir):
+        report_skipped(options.workdir, dataset)
 
     settings = training.Settings(
         workdir=options.workdir,
@@ -84,22 +91,24 @@ def _train(options, held):
         validate_steps=round(options.validate_epochs * plan.steps_per_epoch),
     )
     announce(options, dataset, protocol, model, plan, steps, precision, replicas)
-    run = training.Run(
-        model,
-        plan,
-        dataset.images,
-        settings,
-        log=lambda step: runlog.RunLog(options.workdir, resume_step=step, lock=held),
-        progress=lambda step: runlog.Progress(
-            steps, images_per_step, start_step=step, work=work_of(settings)
-        ),
-        validate=make_validator(options, dataset, protocol),
-        strategy=strategy,
-    )
+    validate = make_validator(options, dataset, protocol)
+    with writing(options.workdir):
+        run = training.Run(
+            model,
+            plan,
+            dataset.images,
+            settings,
+            log=lambda step: runlog.RunLog(options.workdir, resume_step=step, lock=held),
+            progress=lambda step: runlog.Progress(
+                steps, images_per_step, start_step=step, work=work_of(settings)
+            ),
+            validate=validate,
+            strategy=strategy,
+        )
+        run.log.hparams(flags, {})
     if run.step:
         print(f"resuming at step {run.step:,} of {steps:,}")
     run.advice = slow_advice(options)
-    run.log.hparams(flags, {})
     start = time.time()
     try:
         run.fit()
@@ -124,6 +133,18 @@ def _train(options, held):
             "its end and kept in its checkpoint: free space and run the same command"
         ) from error
     return 0
+
+
+@contextlib.contextmanager
+def writing(workdir):
+    """Turns a full or broken disk into one line."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {workdir} ({error.strerror or error}); free space and run the same "
+            "command"
+        ) from error
 
 
 def finish(options, flags, model, dataset, protocol, log, facts):
@@ -181,8 +202,6 @@ def set_precision(name):
 
 def scope(strategy):
     """The strategy's scope; nothing under another back end."""
-    import contextlib
-
     return strategy.scope() if strategy else contextlib.nullcontext()
 
 
@@ -190,6 +209,12 @@ def make_plan(options, dataset, protocol):
     """The plan of groups and augmentation of a run's flags."""
     from dah_tf import data
 
+    size = dataset.images.size
+    if options.cutout >= size:
+        raise UserError(
+            f"--cutout={options.cutout} would cover images of {size} pixels; lower it, such as to "
+            f"{size // 4}"
+        )
     classes = options.classes_per_group or min(dataset.num_classes, 100)
     return data.GroupPlan(
         dataset.labels[protocol.train],
@@ -202,7 +227,7 @@ def make_plan(options, dataset, protocol):
         shift=options.shift,
         cutout=options.cutout,
         cutout_epochs=options.cutout_epochs,
-        image_size=dataset.images.size,
+        image_size=size,
     )
 
 
@@ -218,7 +243,10 @@ def sizes_of(text, steps, size):
         parts = [(int(a), float(b)) for a, b in (part.split(":") for part in text.split(","))]
     except ValueError:
         parts = []
-    if not parts or abs(sum(share for _, share in parts) - 1.0) > 1e-6 or min(parts)[0] < 8:
+    shares = [share for _, share in parts]
+    # Written so that NaN is refused too.
+    whole = abs(sum(shares) - 1.0) <= 1e-6 and all(0.0 <= share <= 1.0 for share in shares)
+    if not whole or min(parts)[0] < 8:
         raise UserError(
             f"--train_sizes={text}: give SIZE:SHARE,... with shares that sum to 1, "
             "such as 16:0.5,32:0.5"

@@ -66,7 +66,8 @@ class RunLog:
         lock: `Lock` of `workdir` that the caller holds and closes; None takes one of its own.
 
     Raises:
-        UserError: another process trains there, or the folder cannot be written.
+        UserError: another process trains there.
+        OSError: the logs cannot be written.
     """
 
     def __init__(self, workdir, resume_step=None, lock=None):

@@ -42,15 +42,12 @@ def main():
     parsed = {name: {value: parse(name, value) for value in axes[name]} for name in axes}
     everything = grid.cells(axes, FLAGS.output)
     chosen = [everything[i] for i in grid.part(FLAGS.cells, len(everything))]
-    fixed = {
-        name: FLAGS[name]
-        for name in sorted(options.own_flags())
-        if FLAGS[name].present and name not in (*OWN, *axes)
-    }
+    others = {name: FLAGS[name] for name in sorted(options.own_flags() - {*OWN, *axes})}
+    defaults = {name: flag.default for name, flag in others.items()}
     for cell in chosen:
         own = {name: parsed[name][value] for name, value in cell.settings.items()}
         changed = workspace.changed_flags(
-            cell.folder, {**{name: flag.value for name, flag in fixed.items()}, **own}
+            cell.folder, {**{name: flag.value for name, flag in others.items()}, **own}, defaults
         )
         if changed:
             raise UserError(
@@ -59,7 +56,7 @@ def main():
             )
     failed = []
     if not FLAGS.dry_run:
-        failed = run(chosen, [flag.serialize() for flag in fixed.values()])
+        failed = run(chosen, [flag.serialize() for flag in others.values() if flag.present])
     rows = grid.summary(everything)
     print(grid.table(rows))
     for cell in failed:

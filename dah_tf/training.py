@@ -2,7 +2,7 @@
 
 The order of a run: build under the strategy; restore the newest checkpoint; cut the logs back to
 its step; train, logging every step; at a checkpoint first make the logs durable, then write it;
-at the end take the averaged weights, if any, and save the model.
+at the end save the model.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ import time
 import keras
 import numpy as np
 
-from dah_tf import checkpoint, metrics, optimizers
+from dah_tf import checkpoint, metrics
 from dah_tf.data import feed, sources
 from dah_tf.errors import UserError
 from dah_tf.model import TERMS
@@ -143,7 +143,6 @@ class Run:
                 self.save()
         finally:
             self.progress.close()
-        optimizers.take_average(self.model)
 
     def _phase(self, first, last, size, frozen):
         self.model.train_size = size
@@ -340,22 +339,6 @@ def compiled_step(model, strategy):
     return step
 
 
-@contextlib.contextmanager
-def averaged(model):
-    """The model with its averaged weights inside, its own again after."""
-    if not optimizers.averaging(model):
-        yield
-        return
-    weights = model.trainable_variables
-    own = [np.asarray(w) for w in weights]
-    optimizers.take_average(model)
-    try:
-        yield
-    finally:
-        for weight, value in zip(weights, own, strict=True):
-            weight.assign(value)
-
-
 def validator(images, labels, queries, database, sheet, mirror=False):
     """A function of the model: MAP of validation images against training images.
 
@@ -375,13 +358,12 @@ def validator(images, labels, queries, database, sheet, mirror=False):
     query_images, database_images = images.read(queries), images.read(database)
 
     def validate(model):
-        with averaged(model):
-            # At the size that the network is trained on at this point of the run.
-            size = model.train_size or images.size
-            ours, theirs = (
-                model.outputs(sources.resize_array(part, size), mirror=mirror)
-                for part in (query_images, database_images)
-            )
+        # At the size that the network is trained on at this point of the run.
+        size = model.train_size or images.size
+        ours, theirs = (
+            model.outputs(sources.resize_array(part, size), mirror=mirror)
+            for part in (query_images, database_images)
+        )
         packed = [codes.pack(codes.binarize(part["logits"])) for part in (ours, theirs)]
         score = metrics.mean_average_precision(
             *metrics.histograms(packed[0], labels[queries], packed[1], labels[database], model.bits)

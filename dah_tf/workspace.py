@@ -149,12 +149,13 @@ def record_flags(workdir, flags, data, **made):
         ) from error
 
 
-def changed_flags(workdir, flags):
+def changed_flags(workdir, flags, defaults=()):
     """How flags differ from those that a run's folder was begun with.
 
     Args:
         workdir: path of the folder.
         flags: dict; flags that are not in it are not compared.
+        defaults: dict, the values of flags that the run did not know yet.
 
     Returns:
         List of str, one a flag that must stay as it was; empty where no run was begun.
@@ -164,7 +165,7 @@ def changed_flags(workdir, flags):
     """
     if not (pathlib.Path(workdir) / "flags.json").exists():
         return []
-    old = vars(read_flags(workdir))
+    old = {**dict(defaults), **vars(read_flags(workdir))}
     return [
         f"{name} was {old.get(name)!r}, now {value!r}"
         for name, value in flags.items()

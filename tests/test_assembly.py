@@ -2,11 +2,10 @@
 
 import types
 
-import keras
 import pytest
 import tensorflow as tf
 
-from dah_tf import assembly, backbones, optimizers
+from dah_tf import assembly, backbones
 from dah_tf.errors import UserError
 
 
@@ -33,23 +32,3 @@ def test_weights_that_cannot_be_downloaded(monkeypatch):
     )
     with pytest.raises(UserError, match="--backbone_weights=imagenet: URL fetch failure"):
         assembly.build_model(options, num_classes=3, channels=3, image_size=32)
-
-
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
-def test_the_average_is_taken_whatever_the_precision(policy):
-    inputs = keras.Input((3,))
-    dense = keras.layers.Dense(2, dtype=policy)
-    model = keras.Model(inputs, dense(inputs))
-    model.dtype_policy = policy
-    model.compile(optimizer=optimizers.get("sgd", 0.1, ema=0.5))
-    assert hasattr(model.optimizer, "inner_optimizer") == (policy == "mixed_float16")
-    model.optimizer.build(model.trainable_variables)
-    inner = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    kernel = dense.kernel
-    first = kernel.numpy()
-    inner.apply([tf.ones_like(v) for v in model.trainable_variables])
-    inner.apply([tf.ones_like(v) for v in model.trainable_variables])
-    last = kernel.numpy()
-    optimizers.take_average(model)
-    assert abs(kernel.numpy() - last).max() > 1e-3
-    assert (kernel.numpy() >= last - 1e-6).all() and (kernel.numpy() <= first + 1e-6).all()

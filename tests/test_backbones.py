@@ -62,6 +62,18 @@ def test_whitened_stem_decorrelates_patches():
     np.testing.assert_array_equal(layer.kernel[..., :12], -np.array(layer.kernel[..., 12:]))
 
 
+def test_the_stem_of_many_large_images_is_made_in_parts(monkeypatch):
+    images = np.random.default_rng(0).integers(0, 256, (7, 20, 30, 3), np.uint8)
+    kernels = []
+    for patches in (1 << 20, 1300, 1):
+        monkeypatch.setattr(backbones, "PATCHES", patches)
+        backbone = backbones.get("compact", attention=False)
+        backbones.whiten(backbone, images)
+        kernels.append(np.array(backbone.get_layer("whiten").kernel))
+    np.testing.assert_allclose(kernels[1], kernels[0], rtol=1e-4)
+    np.testing.assert_allclose(kernels[2], kernels[0], rtol=1e-4)
+
+
 def test_partial_identity_passes_channels_through():
     kernel = np.array(layers.PartialIdentity(seed=1)((3, 3, 4, 6)))
     x = np.random.default_rng(0).normal(size=(1, 5, 5, 4)).astype("float32")

@@ -124,6 +124,11 @@ def test_encode_packs_the_sign_of_the_logits_for_any_count():
     clear = np.abs(both) > 1e-5
     got = codes.unpack(model.encode(images, mirror=True), 12)
     np.testing.assert_array_equal(got[clear], (both > 0)[clear])
+    # A model that was made for mirror images takes them unless it is told not to.
+    again = HashModel.from_config({**model.get_config(), "mirror": True})
+    again.set_weights(model.get_weights())
+    np.testing.assert_array_equal(again.encode(images), model.encode(images, mirror=True))
+    np.testing.assert_array_equal(again.encode(images, mirror=False), model.encode(images))
     np.testing.assert_allclose(mirrored(model, images)["logits"], both, atol=1e-5)
 
 

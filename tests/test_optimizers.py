@@ -62,7 +62,7 @@ def test_other_variables_take_adams_step(shape):
 
 @pytest.mark.parametrize("name", optimizers.NAMES)
 def test_every_optimizer_comes_back_from_its_config(name):
-    optimizer = optimizers.get(name, 0.1, weight_decay=0.01, ema=0.9)
+    optimizer = optimizers.get(name, 0.1, weight_decay=0.01)
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer))
     assert again.get_config() == optimizer.get_config()
 

@@ -90,7 +90,7 @@ def served(folder):
 
 def test_hparams_page(tmp_path):
     # Asked as the browser asks: through the plugin's own request handler.
-    flags = {"bits": 36, "flip": "random", "export": True, "t": None}
+    flags = {"bits": 36, "flip": "random", "export": True, "t": None, "data": "dat\udce9"}
     with runlog.RunLog(tmp_path / "killed") as log:
         log.hparams(flags, {})
     with runlog.RunLog(tmp_path / "done") as log:
@@ -118,6 +118,7 @@ def test_hparams_page(tmp_path):
     assert metrics["hparam/map"] == 0.75
     for group in answer.session_groups:
         shown = {name: getattr(v, v.WhichOneof("kind")) for name, v in group.hparams.items()}
+        assert shown.pop("data") == "dat?"
         assert shown == {"bits": 36, "flip": "random", "export": True, "t": "None"}
 
 

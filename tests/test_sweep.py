@@ -82,6 +82,10 @@ def test_the_choice_is_by_validation_never_by_the_queries(tmp_path):
     changed = workspace.changed_flags(found[0].folder, {"phi1": 2.0})
     assert changed == ["phi1 was 1.0, now 2.0"]
     assert workspace.changed_flags(found[7].folder, {"phi1": 2.0}) == []
+    # A run from before a flag had what is its default now.
+    later = {"phi1": 1.0, "phi9": 3.0}
+    assert workspace.changed_flags(found[0].folder, later, {"phi9": 3.0}) == []
+    assert len(workspace.changed_flags(found[0].folder, later, {"phi9": 4.0})) == 1
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +162,10 @@ def test_killed_sweep_goes_on_and_skips_what_is_done(tmp_path, arguments):
     process = sweep(*long, "--phi1=0.25")
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2 and "phi1 was 1.0, now 0.25" in err
+    # A flag that is left out is one of another value: its default.
+    process = sweep(*(each for each in long if each != "--shift=0"))
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2 and "shift was 0, now 4" in err
 
 
 def test_a_failed_run_does_not_stop_the_others(tmp_path, arguments):

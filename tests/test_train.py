@@ -24,7 +24,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 KILLS = int(os.environ.get("DAH_TF_TRAIN_KILLS", "3"))
 TINY = (
     "--dataset=npz:{data} --backbone=compact --attention --bits=12 --groups=2 --epochs=12 "
-    "--optimizer=muon --learning_rate=0.02 --adam_ratio=0.2 --ema=0.9 --shift=1 --cutout=4 "
+    "--optimizer=muon --learning_rate=0.02 --adam_ratio=0.2 --shift=1 --cutout=4 "
     "--cutout_epochs=7 --flip=alternate --class_scale=8 --validation=0 --checkpoint_steps=3 "
     "--precision=float32 --train_sizes=16:0.5,20:0.5 --noexport --classes_per_group=9"
 )
@@ -141,13 +141,73 @@ def test_other_data_needs_no_validation_images(finished, data, tmp_path):
     content = json.loads((workdir / "flags.json").read_text())
     content["flags"]["validation"] = 70  # more than half of the 80 training images
     (workdir / "flags.json").write_text(json.dumps(content))
-    other = shutil.copy(data, tmp_path / "other.npz")
-    output = tmp_path / "other.json"
+    other, output = tmp_path / "other.npz", tmp_path / "run" / "other.json"
+    with np.load(data) as content:
+        np.savez(other, **{**content, "x_test": 255 - content["x_test"]})
+    pictures = (workdir / "examples.npz").read_bytes()
     code, _, err = run(
         "evaluate", f"--workdir={workdir}", f"--dataset=npz:{other}", f"--output={output}"
     )
     assert code == 0, err
     assert json.loads(output.read_text())["protocol"]["counts"]["validation"] == 0
+    # The run's own retrieval examples stay beside its own figures.
+    assert (workdir / "examples.npz").read_bytes() == pictures
+    assert (workdir / "other.examples.npz").read_bytes() != pictures
+
+
+def test_the_runs_data_by_another_name(finished, data, tmp_path):
+    """What the run was trained on is known by the data's content."""
+    other, output = shutil.copy(data, tmp_path / "same.npz"), tmp_path / "same.json"
+    arguments = f"--workdir={finished[0]}", f"--dataset=npz:{other}", f"--output={output}"
+    code, _, err = run("evaluate", *arguments, "--protocol=own")
+    assert code == 2 and "queries are among the images that the run was trained on" in err
+    assert not output.exists()
+    more = f"--dataset=npz:{other} --protocol=own --epochs=1 --backbone_weights={finished[0]}"
+    code, _, err = run("train", *flags(data, tmp_path / "run", more))
+    assert code == 2 and err.count("\n") == 1 and not (tmp_path / "run" / "flags.json").exists()
+    assert re.search(
+        r"was trained on \d+ of the \d+ queries of --protocol=own, by --protocol=full", err
+    )
+
+
+def test_data_that_changed_since_the_training(finished, data, tmp_path):
+    changed, workdir = tmp_path / "changed.npz", shutil.copytree(finished[0], tmp_path / "run")
+    with np.load(data) as content:
+        rows = slice(5, None)
+        parts = {"x_train": content["x_train"][rows], "y_train": content["y_train"][rows]}
+        np.savez(changed, **{**content, **parts})
+    recorded = json.loads((workdir / "flags.json").read_text())
+    before = (workdir / "evaluation.json").read_bytes()
+    for protocol, message in [
+        ("own", "has changed since the run was trained, and --protocol=own would draw other"),
+        ("full", "which keeps its own figures; name a file: --output=FILE.json"),
+    ]:
+        recorded["flags"] |= {"dataset": f"npz:{changed}", "protocol": protocol}
+        (workdir / "flags.json").write_text(json.dumps(recorded))
+        code, _, err = run("evaluate", f"--workdir={workdir}")
+        assert code == 2 and message in err and err.count("\n") == 1
+        assert (workdir / "evaluation.json").read_bytes() == before
+    output = tmp_path / "full.json"
+    code, _, err = run("evaluate", f"--workdir={workdir}", f"--output={output}")
+    assert code == 0, err
+    assert json.loads(output.read_text())["protocol"]["counts"]["database"] == 75
+
+
+def test_a_damaged_model_is_one_line(finished, tmp_path):
+    workdir = shutil.copytree(finished[0], tmp_path / "run")
+    content = (workdir / "model.keras").read_bytes()
+    (workdir / "model.keras").write_bytes(content[: len(content) // 2])
+    code, _, err = run("evaluate", f"--workdir={workdir}")
+    assert code == 2 and "model.keras is damaged" in err and err.count("\n") == 1
+
+
+def test_logs_that_cannot_be_written_are_one_line(finished, data, tmp_path):
+    workdir = shutil.copytree(finished[0], tmp_path / "run")
+    (workdir / "metrics.jsonl").unlink()
+    (workdir / "metrics.jsonl").mkdir()
+    code, _, err = run("train", *flags(data, workdir))
+    assert code == 2 and f"cannot write to {workdir} (Is a directory)" in err
+    assert err.count("\n") == 1
 
 
 def test_a_disk_that_fails_at_the_end_keeps_the_run(finished, data, tmp_path):
@@ -202,7 +262,7 @@ def test_a_backbone_starts_from_a_runs(finished, data, tmp_path):
 
     source, workdir = finished[0], tmp_path / "shorter"
     more = (
-        f"--backbone_weights={source} --bits=8 --epochs=1 --freeze_epochs=1 --ema=0 "
+        f"--backbone_weights={source} --bits=8 --epochs=1 --freeze_epochs=1 "
         "--precision=mixed_bfloat16"
     )
     code, _, err = run("train", *flags(data, workdir, more))
@@ -304,6 +364,11 @@ def test_nan_stops_the_run_and_names_the_term(data, tmp_path):
         (["--dataset=digits", "--train_sizes=16:0.4"], "--train_sizes"),
         (["--dataset=digits", "--backbone=compact", "--train_sizes=16:.7,8:.3"], "of 8 pixels"),
         (["--dataset=digits", "--seed=-1"], "--seed"),
+        (["--dataset=digits", "--train_sizes=16:nan"], "--train_sizes"),
+        (["--dataset=digits", "--train_sizes=16:1.5,20:-0.5"], "--train_sizes"),
+        (["--dataset=digits", "--freeze_epochs=inf"], "--freeze_epochs=inf is no finite"),
+        (["--dataset=digits", "--epochs=nan"], "--epochs=nan is no finite number"),
+        (["--dataset=digits", "--cutout=16"], "would cover images of 16 pixels"),
         (
             ["--dataset=digits", "--backbone=compact", "--image_size=16", "--widths=a,b"],
             "--widths=a,b",
