@@ -212,6 +212,13 @@ def test_bare_result(tmp_path):
     assert rows(text, "Runs")[1][:6] == ["1 bare", "bare", "—", "—", "50.00", "—"]
 
 
+def test_data_of_a_long_path(tmp_path):
+    data = {"name": f"folder:/{'long/' * 60}photos", "fingerprint": "feed"}
+    store(tmp_path / "long", result(data=data))
+    assert reporting.write([str(tmp_path / "long")], tmp_path / "out") == (1, [])
+    assert any(path.name.startswith("1-") for path in (tmp_path / "out").glob("*photos*.png"))
+
+
 def test_wrong_kinds_are_drawn_around(tmp_path):
     odd = {
         "top_curve": {"n": [1, 2], "precision": [0.5]},

@@ -282,7 +282,7 @@ def tfds_builder(name, data_dir=None):
         folder = data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
         raise UserError(
             f"{name} is not in {folder} and cannot be downloaded ({reason[:120]}); point "
-            "--data_dir at a prepared folder, or use --dataset=npz:FILE"
+            "--data_dir at a prepared folder, or take data of another kind, such as npz:FILE"
         ) from None
     return builder
 

@@ -306,7 +306,8 @@ def _of_run(section, run, problems):
 def _picture(section, name, png, caption):
     if png is None:
         return None
-    parts = f"{section.number} {section.data} {section.protocol} {name}"
+    # The data's name may be a long path; the number tells sections apart.
+    parts = f"{section.number} {section.data[-80:]} {section.protocol} {name}"
     file = re.sub(r"[^a-z0-9]+", "-", parts.lower()).strip("-") + ".png"
     return Picture(file, png, f"{caption} ({section.title})", caption)
 
