@@ -13,6 +13,12 @@ LUMA = (19595, 38470, 7471)
 
 PNG = b"\x89PNG\r\n\x1a\n"  # how a file of it begins
 
+TAGGED = r"(\C{6}|\C{24})Exif\C*"
+"""How a JPEG with EXIF tags begins: they come first, or after the 18 bytes of JFIF's own."""
+
+ORIENTATION = 0x0112  # the tag's number
+TAGS = 255  # that are looked at
+
 HEAD = 64  # bytes; every header but JPEG's tells the image's size in them
 
 
@@ -21,9 +27,10 @@ def decode(contents, channels=3):
 
     JPEG is decoded by the accurate integer transform, as libjpeg's default. 16-bit samples keep
     their high byte; grey, palettes and CMYK become RGB; alpha is dropped, the colours under it
-    stay; of an animation the first frame is taken, black where a GIF's is transparent. Orientation
-    tags are not followed. With one channel a colour image becomes its luma, `LUMA` rounded to the
-    nearest. Not read: animated WebP; BMP of less than 8 bits a pixel, or compressed.
+    stay; of an animation the first frame is taken, black where a GIF's is transparent. A JPEG is
+    turned upright by the orientation in its EXIF tags, where these come first, as cameras write
+    them; other formats' are not followed. With one channel a colour image becomes its luma, `LUMA`
+    rounded to the nearest. Not read: animated WebP; BMP of less than 8 bits a pixel, or compressed.
 
     Args:
         contents: scalar string tensor.
@@ -41,7 +48,9 @@ def decode(contents, channels=3):
     def jpeg():
         shape = tf.io.extract_jpeg_shape(contents, output_type=tf.int64)
         with tf.control_dependencies([_check((shape[0], shape[1]))]):
-            return tf.io.decode_jpeg(contents, channels=3, dct_method="INTEGER_ACCURATE")
+            image = tf.io.decode_jpeg(contents, channels=3, dct_method="INTEGER_ACCURATE")
+        tagged = tf.strings.regex_full_match(tf.strings.substr(contents, 0, 30), TAGGED)
+        return tf.cond(tagged, lambda: _upright(image, contents), lambda: image)
 
     def png():
         # Width and height follow the signature and the head of the first chunk; of a file cut
@@ -150,6 +159,51 @@ def _decode_other(contents):
     matches = tf.stack([condition for condition, _ in branches])
     first = tf.argmax(tf.cast(matches, tf.int32), output_type=tf.int32)
     return tf.switch_case(first, [branch for _, branch in branches])
+
+
+@tf.function(
+    input_signature=[tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([], tf.string)],
+    autograph=False,
+    experimental_attributes={"_noinline": True},
+)
+def _upright(image, contents):
+    """An image as its EXIF orientation says: mirrored for 2, 4, 5 and 7, turned for all but 2."""
+    orientation = _orientation(contents)
+
+    def among(*values):
+        return tf.reduce_any(orientation == tf.constant(values, tf.int64))
+
+    image = tf.cond(orientation >= 5, lambda: tf.transpose(image, (1, 0, 2)), lambda: image)
+    image = tf.cond(among(2, 3, 6, 7), lambda: tf.reverse(image, [1]), lambda: image)
+    return tf.cond(among(3, 4, 7, 8), lambda: tf.reverse(image, [0]), lambda: image)
+
+
+def _orientation(contents):
+    """The orientation in EXIF tags that begin at byte 6 or 24, int64: 1 where there is none."""
+    # Tags are at most 64 KiB; zeros stand for what is beyond the end.
+    data = tf.io.decode_raw(tf.strings.substr(contents, 0, 2**16 + 24), tf.uint8)
+    room = 2 + 12 * TAGS
+    end = tf.size(data, tf.int64)
+    data = tf.cast(tf.concat([data, tf.zeros([30 + room], tf.uint8)], 0), tf.int64)
+
+    def at(place, length):
+        return tf.slice(data, [place], [length])
+
+    first = tf.reduce_all(at(6, 4) == tf.constant(list(b"Exif"), tf.int64))
+    start = tf.where(first, tf.constant(12, tf.int64), 30)
+    little = tf.equal(data[start], ord("I"))
+
+    def number(parts):  # of the last axis
+        low = tf.constant([256**place for place in range(parts.shape[-1])], tf.int64)
+        return tf.reduce_sum(parts * tf.where(little, low, low[::-1]), axis=-1)
+
+    table = tf.minimum(start + number(at(start + 4, 4)), end)
+    entries = tf.reshape(at(table + 2, 12 * TAGS), (TAGS, 12))
+    there = tf.range(TAGS, dtype=tf.int64) < number(at(table, 2))
+    there &= tf.equal(number(at(start + 2, 2)), 42)
+    mine = there & (number(entries[:, :2]) == ORIENTATION)
+    value = tf.reduce_max(tf.where(mine, number(entries[:, 8:10]), 1))
+    return tf.where(value <= 8, value, 1)
 
 
 def _check(size):

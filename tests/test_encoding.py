@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_model import BITS, encode
+from PIL import Image, ImageOps
+from tiny_model import BITS, encode, pictures
 
 from dah_tf.encoding import Codes, Encoder, find_model, sources, store
 from dah_tf.errors import UserError
@@ -57,6 +58,20 @@ def test_codes_are_those_that_the_model_serves(encoder, photos):
 def test_arrays_that_are_no_pixels_are_refused(encoder, images):
     with pytest.raises(UserError, match=r"images are uint8 of shape \(n, h, w, 3\), 0 to 255"):
         encoder(images)
+
+
+def test_a_photograph_that_lies_is_encoded_upright(encoder, photos):
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    for number, picture in enumerate(pictures(20)):
+        Image.fromarray(picture).save(f"{number:02d}.jpg", quality=95, exif=tags)
+    paths = sorted(Path().glob("*.jpg"))
+    upright = [np.asarray(ImageOps.exif_transpose(Image.open(path))) for path in paths]
+    expected = encoder(np.stack(upright))["codes"]
+    np.testing.assert_array_equal(encoder.files(*map(str, paths)).codes, expected)
+    np.testing.assert_array_equal(served(encoder.path, paths)[0], expected)
+    lying = encoder(np.stack([np.asarray(Image.open(path)) for path in paths]))["codes"]
+    assert (lying != expected).any(axis=1).sum() > 10
 
 
 def test_numpy_reads_the_shards(encoder, photos):

@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
+from PIL import Image, ImageOps
 from sklearn.datasets import load_digits, load_sample_images
 
 from dah_tf import pixels
@@ -147,12 +147,67 @@ def test_first_frame_of_a_gif():
     assert (pixels.decode(contents).numpy() == 10).all()
 
 
-def test_orientation_tags_are_not_followed():
-    image = Image.fromarray(PHOTO)
-    tags = image.getexif()
-    tags[0x0112] = 6  # turned by a quarter
-    contents = encoded(image, "JPEG", exif=tags)
-    assert pixels.decode(contents).shape == PHOTO.shape
+def tagged(orientation, order, more=(), jfif=True):
+    """A JPEG with EXIF tags of little ("<") or big (">") byte order."""
+    entries = sorted([(0x0112, 3, 1, orientation), *more])
+    head = b"II*\0" if order == "<" else b"MM\0*"
+    tags = b"Exif\0\0" + head + struct.pack(f"{order}IH", 8, len(entries))
+    for tag, kind, count, value in entries:
+        tags += struct.pack(f"{order}HHIHH", tag, kind, count, value, 0)
+    tags += b"\0\0\0\0"
+    contents = encoded(PHOTO, "JPEG", quality=90)
+    begin = 20  # behind the start of the image and JFIF's own 18 bytes
+    assert contents[2:4] == b"\xff\xe0" and contents[begin] == 255
+    segment = b"\xff\xe1" + struct.pack(">H", len(tags) + 2) + tags
+    return contents[: begin if jfif else 2] + segment + contents[begin:]
+
+
+@pytest.mark.parametrize("orientation", range(10))
+@pytest.mark.parametrize("order", "<>")
+def test_photographs_are_turned_upright(orientation, order):
+    more = [(0x010F, 3, 1, 6), (0x0128, 3, 1, 2)]
+    files = [
+        tagged(orientation, order),
+        tagged(orientation, order, more),
+        tagged(orientation, order, jfif=False),
+    ]
+    for contents, decoded in zip(files, through_tf_data(files), strict=True):
+        image = Image.open(io.BytesIO(contents))
+        assert image.getexif()[0x0112] == orientation
+        expected = np.asarray(ImageOps.exif_transpose(image))
+        np.testing.assert_array_equal(decoded, expected)
+        assert (decoded.shape == PHOTO.shape) == (orientation not in (5, 6, 7, 8))
+    (grey,) = through_tf_data(files[:1], channels=1)
+    assert grey.shape[:2] == decoded.shape[:2]
+
+
+def test_damaged_tags_turn_nothing():
+    whole, rng = tagged(6, "<"), np.random.default_rng(0)
+    begin, end = whole.index(b"Exif"), whole.index(b"Exif") + 30
+    plain = by_pil(encoded(PHOTO, "JPEG", quality=90))
+    turned = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(whole))))
+    assert not np.array_equal(plain[:1, :1], turned[:1, :1])
+    files = []
+    for _ in range(300):
+        damaged = bytearray(whole)
+        for place in rng.integers(begin + 6, end, rng.integers(1, 4)):
+            damaged[place] = rng.integers(256)
+        files.append(bytes(damaged))
+    # The tags' table begins beyond the end, has no entries, or is of no known byte order.
+    for place, content in ((10, b"\xff\xff\xff\xff"), (14, b"\0\0"), (6, b"XX"), (8, b"\0\0")):
+        place += begin
+        files.append(whole[:place] + content + whole[place + len(content) :])
+    for decoded in through_tf_data(files):
+        assert decoded.shape[:2] in (PHOTO.shape[:2], PHOTO.shape[1::-1])
+    for decoded in through_tf_data(files[-4:]):
+        np.testing.assert_array_equal(decoded, plain)
+
+
+def test_other_formats_tags_are_not_followed():
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    for form in ("PNG", "WEBP"):
+        assert pixels.decode(encoded(PHOTO, form, exif=tags)).shape == PHOTO.shape
 
 
 def animated_webp():

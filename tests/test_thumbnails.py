@@ -96,6 +96,11 @@ def test_every_kind_of_image_as_the_network_sees_it(tmp_path):
         ),
         "holes.gif": (Image.fromarray(half), {}, half[..., :3] * (half[..., 3:] > 0)),
         "turned.png": (Image.fromarray(wide), {"exif": turned}, wide),
+        "turned.jpg": (
+            Image.fromarray(wide),
+            {"exif": turned, "quality": 100, "subsampling": 0},
+            np.rot90(wide, -1),
+        ),
     }
     for name, (image, options, expected) in files.items():
         path = tmp_path / name
@@ -106,7 +111,8 @@ def test_every_kind_of_image_as_the_network_sees_it(tmp_path):
         for found, factor in ((small, 1), (sharp, 2)):
             assert found.mode == "RGB"
             values = np.asarray(found).astype(int)
-            whole = np.broadcast_to(expected, (image.height, image.width, 3))
+            size = image.size if name == "turned.jpg" else image.size[::-1]
+            whole = np.broadcast_to(expected, (*size, 3))
             assert abs(values - whole.repeat(factor, 0).repeat(factor, 1)).max() <= 2, name
 
 
