@@ -1,3 +1,3 @@
 """Supervised deep hashing: images in, short binary codes out."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
