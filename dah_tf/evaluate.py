@@ -53,23 +53,23 @@ def main():
     workspace.check_classes(dataset, facts)
     if dataset.fingerprint != facts["fingerprint"] and not named:
         check_changed(dataset, own)
-    trained_by = assembly.trained_by(workdir, run, dataset)
-    if trained_by is None:
+    training = assembly.trained_by(workdir, run, dataset)
+    if training is None:
         run.validation = 0  # the run's was carved from its own data
     protocol = assembly.make_protocol(run, dataset, run.protocol)
     if not len(protocol.query):
         raise UserError(f"protocol {protocol.name} has no queries in {dataset.name}")
     trained = None  # the classes that the classifier knows: those that the protocol trains
-    if trained_by is None:  # on which images the run was trained is not known here
+    if training is None:  # on which images the run was trained is not known here
         trained = [] if own == "unseen" else range(dataset.num_classes)
     elif protocol.name != own:
-        if known := assembly.trained_on(protocol, trained_by):
+        if known := assembly.trained_on(protocol, training):
             raise UserError(
                 f"--protocol={protocol.name}: {known:,} of its {len(protocol.query):,} queries are "
                 f"among the images that the run was trained on, by --protocol={own}; train a run "
                 f"with --protocol={protocol.name}"
             )
-        trained = dataset.labels[trained_by.train]
+        trained = dataset.labels[training.train]
     if step is not None:
         print(f"the run has not ended: this is its checkpoint of step {step:,}")
     result, pictures = assessment.evaluate(model, dataset, protocol, run.mirror, trained)

@@ -341,8 +341,7 @@ def read_items():
 
         folder = Codes.open(FLAGS.codes)
         codes, keys, labels = folder.read()
-        known = {name: getattr(folder, name) for name in ("fingerprint", "bits")}
-        known["root"] = folder.directory
+        known = {"fingerprint": folder.fingerprint, "bits": folder.bits, "root": folder.directory}
         return codes, {"ids": None, "keys": keys, "labels": labels if any(labels) else None} | known
     codes = read_array(FLAGS.codes)
     if codes.ndim != 2:

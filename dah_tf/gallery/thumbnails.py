@@ -1,20 +1,12 @@
 """Image files of any kind and state to small pictures. Needs Pillow."""
 
+import contextlib
 import os
 import warnings
 
-from PIL import ExifTags, Image
+from PIL import Image, ImageOps
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")  # what is encoded; others are never parsed
-UPRIGHT = {  # by the orientation in the tags
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 MAX_PIXELS = 64 * 1024 * 1024  # as the decoder's: what it refuses has no picture here either
 
 
@@ -62,7 +54,7 @@ def _small(image, enlarged, reduced):
     longer = max(image.size)
     if image.width * image.height > MAX_PIXELS:
         raise Unreadable("too many pixels")
-    turned = _turned(image)
+    tagged = image.format == "JPEG"  # only its tags count, as for the decoder
     crisp = 2 * longer <= enlarged
     if crisp:
         image = _plain(image)
@@ -75,20 +67,11 @@ def _small(image, enlarged, reduced):
         image.draft(None, [2 * side for side in size])  # a JPEG need not be decoded in full
         image = _plain(image).resize(size, Image.Resampling.LANCZOS, reducing_gap=3)
     image = image.convert("RGB")
-    if turned:
-        image = image.transpose(turned)
+    if tagged:
+        with contextlib.suppress(Exception):  # damaged tags, of an image that may be whole
+            image = ImageOps.exif_transpose(image)
     image.info.clear()  # profiles, comments and transparent colours would be saved with it
     return image, crisp
-
-
-def _turned(image):
-    """What turns an image upright, or None; only JPEG's tags count, as for the decoder."""
-    if image.format != "JPEG":
-        return None
-    try:
-        return UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
-    except Exception:  # noqa: BLE001 - damaged tags, of an image that may be whole
-        return None
 
 
 def _plain(image):
