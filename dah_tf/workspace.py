@@ -33,6 +33,14 @@ FREE_FLAGS = {
 LOCAL_FLAGS = {"workdir", "data_dir", "describe", "json"}
 
 
+def portable(flags):
+    """Flags by which a run can be named elsewhere: of an absolute path only the last part."""
+    return {
+        name: pathlib.Path(value).name if isinstance(value, str) and value[:1] == "/" else value
+        for name, value in flags.items()
+    }
+
+
 def write_json(path, content):
     """Writes JSON aside and renames it, so that a reader never sees half a file."""
     with durable.replacing(path) as file:

@@ -62,6 +62,8 @@ def test_small_and_from_no_machine(name):
     assert {part.name for part in folder.iterdir()} == parts
     assert sum(part.stat().st_size for part in folder.iterdir()) < 8_000_000
     flags = shipped(name, pretrained.FLAGS)["flags"]
+    known = shipped(name, pretrained.RESULT)["run"]["flags"]
+    assert not [v for v in (*flags.values(), *known.values()) if str(v).startswith("/")]
     assert flags["workdir"] is None and flags["data_dir"] is None
     assert flags["bits"] == int(name.rpartition("-")[2])
 

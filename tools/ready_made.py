@@ -30,6 +30,7 @@ def main(run, name):
     if step is not None:
         raise UserError(f"{run} has not ended: it is at step {step:,}")
     content = json.loads((run / pretrained.FLAGS).read_text())
+    content["flags"] = workspace.portable(content["flags"])
     content["flags"].update(dict.fromkeys(workspace.LOCAL_FLAGS & content["flags"].keys()))
     folder.mkdir(exist_ok=True)
     workspace.write_json(folder / pretrained.FLAGS, content)

@@ -18,6 +18,8 @@ import re
 import statistics
 import sys
 
+from dah_tf import workspace
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "configs" / "results"
 ABLATION = RESULTS / "ablation"
@@ -179,10 +181,7 @@ def take(folder, target=RESULTS):
     row(name, result)
     if target == ABLATION:
         ablation_cells([result])
-    flags = result["run"]["flags"]
-    for flag, value in flags.items():
-        if isinstance(value, str) and value.startswith("/"):
-            flags[flag] = pathlib.Path(value).name  # where it lies on one machine is no result
+    result["run"]["flags"] = workspace.portable(result["run"]["flags"])
     target.mkdir(exist_ok=True)
     target = target / f"{name}.json"
     target.write_text(json.dumps(result, indent=1) + "\n")
