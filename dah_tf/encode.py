@@ -14,8 +14,9 @@ import os
 
 from absl import flags
 
-from dah_tf import options, runtimes
+from dah_tf import runtimes
 from dah_tf.errors import UserError
+from dah_tf.terminal import cli
 
 FLAGS = flags.FLAGS
 
@@ -100,4 +101,4 @@ def on_cluster(job):
 
 if __name__ == "__main__":
     define_flags()
-    options.launch(main, __doc__)
+    cli.launch(main, __doc__)

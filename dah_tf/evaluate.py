@@ -10,15 +10,16 @@ import pathlib
 
 from absl import flags
 
-from dah_tf import options, pretrained
+from dah_tf import pretrained
 from dah_tf.errors import UserError
+from dah_tf.terminal import cli
 
 FLAGS = flags.FLAGS
 
 
 def define_flags():
     """Every flag of the command."""
-    options.workdir_flag()
+    cli.workdir_flag()
     flags.DEFINE_string("dataset", None, "Other images than the run's; same classes.")
     flags.DEFINE_string("data_dir", None, "Where TensorFlow Datasets keeps its data.")
     flags.DEFINE_string("protocol", None, "Another protocol than the run's.")
@@ -33,7 +34,10 @@ def define_flags():
 
 
 def main():
-    from dah_tf import assembly, assessment, devices, evaluation, workspace
+    from dah_tf.evaluation import measure, retrieval
+    from dah_tf.machine import devices
+    from dah_tf.runs import workspace
+    from dah_tf.training import build
 
     workdir = pretrained.folder(FLAGS.workdir)
     run = workspace.read_flags(workdir)
@@ -48,22 +52,22 @@ def main():
             setattr(run, name, FLAGS[name].value)
     facts = workspace.read_data_facts(workdir)
     run.image_size, run.channels = facts["image_size"], str(facts["channels"])
-    model, step = assembly.load_model(workdir)
-    dataset = assembly.load_data(run)
+    model, step = build.load_model(workdir)
+    dataset = build.load_data(run)
     workspace.check_classes(dataset, facts)
     if dataset.fingerprint != facts["fingerprint"] and not named:
         check_changed(dataset, own)
-    training = assembly.trained_by(workdir, run, dataset)
+    training = build.trained_by(workdir, run, dataset)
     if training is None:
         run.validation = 0  # the run's was carved from its own data
-    protocol = assembly.make_protocol(run, dataset, run.protocol)
+    protocol = build.make_protocol(run, dataset, run.protocol)
     if not len(protocol.query):
         raise UserError(f"protocol {protocol.name} has no queries in {dataset.name}")
     trained = None  # the classes that the classifier knows: those that the protocol trains
     if training is None:  # on which images the run was trained is not known here
         trained = [] if own == "unseen" else range(dataset.num_classes)
     elif protocol.name != own:
-        if known := assembly.trained_on(protocol, training):
+        if known := build.trained_on(protocol, training):
             raise UserError(
                 f"--protocol={protocol.name}: {known:,} of its {len(protocol.query):,} queries are "
                 f"among the images that the run was trained on, by --protocol={own}; train a run "
@@ -72,7 +76,7 @@ def main():
         trained = dataset.labels[training.train]
     if step is not None:
         print(f"the run has not ended: this is its checkpoint of step {step:,}")
-    result, pictures = assessment.evaluate(model, dataset, protocol, run.mirror, trained)
+    result, pictures = measure.evaluate(model, dataset, protocol, run.mirror, trained)
     result["run"] = workspace.run_facts(workdir, step)
     if pretrained.is_name(FLAGS.workdir):
         result["run"]["name"] = FLAGS.workdir
@@ -80,19 +84,19 @@ def main():
         result["run"]["note"] = FLAGS.note
     path = pathlib.Path(FLAGS.output or pathlib.Path(workdir) / "evaluation.json")
     if FLAGS.encoding_time:
-        result["encoding"] = assessment.encoding_time(model, dataset, protocol.database, run.mirror)
+        result["encoding"] = measure.encoding_time(model, dataset, protocol.database, run.mirror)
         result["encoding"]["hardware"] = devices.hardware()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         mine = path.name == "evaluation.json"
         examples = "examples.npz" if mine else f"{path.stem}.examples.npz"
-        assessment.write_examples(path.with_name(examples), pictures)
+        measure.write_examples(path.with_name(examples), pictures)
         workspace.write_json(path, result)
     except OSError as error:
         raise UserError(
             f"cannot write {path}: {error.strerror}; choose another --output"
         ) from error
-    print(evaluation.table(result))
+    print(retrieval.table(result))
     print(f"written to {path}")
 
 
@@ -117,4 +121,4 @@ def check_changed(dataset, protocol):
 
 if __name__ == "__main__":
     define_flags()
-    options.launch(main, __doc__)
+    cli.launch(main, __doc__)

@@ -16,15 +16,16 @@ import types
 
 from absl import flags
 
-from dah_tf import options, pretrained, runtimes
+from dah_tf import pretrained, runtimes
 from dah_tf.errors import UserError
+from dah_tf.terminal import cli
 
 FLAGS = flags.FLAGS
 
 
 def define_flags():
     """Every flag of the command."""
-    options.workdir_flag()
+    cli.workdir_flag()
     flags.DEFINE_string("output", None, "The version's folder, such as models/dah/1.")
     flags.DEFINE_list("format", ["savedmodel"], f"Any of {', '.join(runtimes.FORMATS)}.")
     flags.DEFINE_string("data_dir", None, "Where TensorFlow Datasets keeps its data.")
@@ -32,8 +33,9 @@ def define_flags():
 
 
 def main():
-    from dah_tf import assembly, workspace
-    from dah_tf.serving import export, parity
+    from dah_tf.exporting import export, parity
+    from dah_tf.runs import workspace
+    from dah_tf.training import build
 
     formats = list(dict.fromkeys(FLAGS.format))
     for name in formats:
@@ -45,13 +47,13 @@ def main():
     if not FLAGS.output:
         raise UserError("name the SavedModel's folder: --output=models/dah/1")
     export.check(FLAGS.output, formats)
-    model, step = assembly.load_model(workdir)
+    model, step = build.load_model(workdir)
     facts = workspace.read_data_facts(workdir)
     samples = None
     if formats != [runtimes.SAVEDMODEL]:
         run.data_dir = FLAGS.data_dir or run.data_dir
         data = vars(run) | {"image_size": facts["image_size"], "channels": str(facts["channels"])}
-        dataset, protocol = assembly.open_data(types.SimpleNamespace(**data))
+        dataset, protocol = build.open_data(types.SimpleNamespace(**data))
         workspace.check_classes(dataset, facts)
         samples = parity.choose(dataset, protocol)
     description = export.save(
@@ -72,7 +74,7 @@ def main():
 
 def scores(workdir, step):
     """What a run's evaluation measured, if of the weights of this step (None: its last); or {}."""
-    from dah_tf import workspace
+    from dah_tf.runs import workspace
 
     path = pathlib.Path(workdir) / "evaluation.json"
     result = json.loads(path.read_text()) if path.exists() else {}
@@ -96,4 +98,4 @@ def _agreement(facts):
 
 if __name__ == "__main__":
     define_flags()
-    options.launch(main, __doc__)
+    cli.launch(main, __doc__)

@@ -8,8 +8,9 @@ import sys
 
 from absl import flags
 
-from dah_tf import options, pretrained
+from dah_tf import pretrained
 from dah_tf.errors import UserError
+from dah_tf.terminal import cli
 
 FLAGS = flags.FLAGS
 
@@ -37,4 +38,4 @@ def main(paths):
 
 if __name__ == "__main__":
     define_flags()
-    options.launch(main, __doc__, paths=True, keras=False)
+    cli.launch(main, __doc__, paths=True, keras=False)

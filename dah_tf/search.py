@@ -27,8 +27,9 @@ import sys
 import numpy as np
 from absl import flags
 
-from dah_tf import answers, options
 from dah_tf.errors import UserError
+from dah_tf.gallery import answers
+from dah_tf.terminal import cli
 
 FLAGS = flags.FLAGS
 
@@ -119,7 +120,7 @@ def root_of(index):
 
 def without_known(index, keys, root):
     """Rows whose images an index does not have yet: list of int."""
-    from dah_tf.encoding.store import place
+    from dah_tf.codes.archive import place
 
     places = [place(key, root) for key in keys]
     wanted = set(places)
@@ -242,7 +243,7 @@ def load_encoder(index=None):
             f"{index.fingerprint[:12]}: their distances mean nothing; "
             f"python -m dah_tf.search rebuild --index={FLAGS.index} --model={FLAGS.model}"
         )
-    options.import_quietly()
+    cli.import_quietly()
     return Encoder(FLAGS.model)
 
 
@@ -252,7 +253,7 @@ def rebuild():
         given = [name for name in ITEMS | {"bits"} if FLAGS[name].present]
         if given:
             raise UserError(f"--model encodes the index's own images: leave out --{given[0]}")
-        from dah_tf.rebuild import rebuild as encode_again
+        from dah_tf.encoding.rebuild import rebuild as encode_again
 
         encode_again(index, FLAGS.model, encode_here, FLAGS.root)
     else:
@@ -337,7 +338,7 @@ def read_items():
         given = [name for name in own if FLAGS[name].present]
         if given:
             raise UserError(f"{FLAGS.codes} is a folder of codes: leave out --{given[0]}")
-        from dah_tf.encoding.store import Codes
+        from dah_tf.codes.archive import Codes
 
         folder = Codes.open(FLAGS.codes)
         codes, keys, labels = folder.read()
@@ -380,7 +381,7 @@ def main(words):
     with_words = command in (remove, query)
     if words[1:] and not with_words:
         raise UserError(f"unexpected argument {words[1]!r}; flags are written --name=value")
-    for name in options.own_flags() - takes - {"index"}:
+    for name in cli.own_flags() - takes - {"index"}:
         if FLAGS[name].present:
             raise UserError(f"{words[0]} takes no --{name}")
     if not FLAGS.index:
@@ -390,4 +391,4 @@ def main(words):
 
 if __name__ == "__main__":
     define_flags()
-    options.launch(main, __doc__, paths=True, keras=False)
+    cli.launch(main, __doc__, paths=True, keras=False)

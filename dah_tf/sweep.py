@@ -13,8 +13,8 @@ import sys
 
 from absl import flags
 
-from dah_tf import options
 from dah_tf.errors import UserError
+from dah_tf.terminal import cli
 
 FLAGS = flags.FLAGS
 OWN = ("output", "grid", "cells", "dry_run")
@@ -22,9 +22,9 @@ OWN = ("output", "grid", "cells", "dry_run")
 
 def define_flags():
     """Every flag of the command: those of training, and its own."""
-    options.data_flags()
-    options.model_flags()
-    options.training_flags()
+    cli.data_flags()
+    cli.model_flags()
+    cli.training_flags()
     flags.DEFINE_string("output", None, "The sweep's folder; each run is a folder in it.")
     flags.DEFINE_multi_string("grid", [], "FLAG=VALUE,VALUE,...; may be given several times.")
     flags.DEFINE_string("cells", ":", "Which runs: START:STOP:STEP as in Python, or I,J,...")
@@ -32,7 +32,7 @@ def define_flags():
 
 
 def main():
-    from dah_tf import grid, workspace
+    from dah_tf.runs import grid, workspace
 
     if not FLAGS.output:
         raise UserError("name the sweep's folder: --output=DIR")
@@ -42,7 +42,7 @@ def main():
     parsed = {name: {value: parse(name, value) for value in axes[name]} for name in axes}
     everything = grid.cells(axes, FLAGS.output)
     chosen = [everything[i] for i in grid.part(FLAGS.cells, len(everything))]
-    others = {name: FLAGS[name] for name in sorted(options.own_flags() - {*OWN, *axes})}
+    others = {name: FLAGS[name] for name in sorted(cli.own_flags() - {*OWN, *axes})}
     defaults = {name: flag.default for name, flag in others.items()}
     for cell in chosen:
         own = {name: parsed[name][value] for name, value in cell.settings.items()}
@@ -81,7 +81,7 @@ def parse(name, value):
     Raises:
         UserError: no such flag of training, or not one of its values.
     """
-    if name in (*OWN, "workdir", "flagfile") or name not in options.own_flags():
+    if name in (*OWN, "workdir", "flagfile") or name not in cli.own_flags():
         raise UserError(f"--grid={name}: training has no such flag; see dah_tf.train --help")
     try:
         return FLAGS[name].parser.parse(value)
@@ -91,7 +91,7 @@ def parse(name, value):
 
 def run(chosen, arguments):
     """Runs the cells that are not done; returns those that failed."""
-    from dah_tf import grid
+    from dah_tf.runs import grid
 
     failed = []
     for number, cell in enumerate(chosen, 1):
@@ -115,4 +115,4 @@ def run(chosen, arguments):
 
 if __name__ == "__main__":
     define_flags()
-    options.launch(main, __doc__, keras=False)
+    cli.launch(main, __doc__, keras=False)

@@ -10,31 +10,29 @@ The same command resumes a run that was stopped. Examples:
 
 from absl import flags
 
-from dah_tf import options
+from dah_tf.terminal import cli
 
 FLAGS = flags.FLAGS
 
 
 def define_flags():
     """Every flag of the command."""
-    options.data_flags()
-    options.model_flags()
-    options.training_flags()
+    cli.data_flags()
+    cli.model_flags()
+    cli.training_flags()
     flags.DEFINE_boolean("describe", False, "Print the network instead of training it.")
     flags.DEFINE_boolean("json", False, "With --describe: print JSON.")
 
 
 def main():
+    from dah_tf.training import session
+
     if FLAGS.describe:
-        from dah_tf import describe
-
-        print(describe.command(options.namespace(), as_json=FLAGS.json))
+        print(session.describe(cli.namespace(), as_json=FLAGS.json))
         return 0
-    from dah_tf import pipeline
-
-    return pipeline.train(options.namespace())
+    return session.train(cli.namespace())
 
 
 if __name__ == "__main__":
     define_flags()
-    options.launch(main, __doc__)
+    cli.launch(main, __doc__)

@@ -9,8 +9,8 @@ import pickle
 import sys
 from pathlib import Path
 
+from dah_tf.serving.c_api import SavedModel
 from dah_tf.serving.failure import ServingError
-from dah_tf.serving.runtime import SavedModel
 
 
 def main(path, requests, replies):

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dah_tf.serving.runtime import SavedModel
+from dah_tf.serving.c_api import SavedModel
 
 BATCH = 50
 PNG = b"\x89PNG\r\n\x1a\n"

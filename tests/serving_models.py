@@ -19,9 +19,8 @@ def model_folder():
     """Path of a model's folder, `.../models/dah`, that holds version 1. Not to be changed."""
     import keras
 
-    from dah_tf import backbones
-    from dah_tf.model import HashModel
-    from dah_tf.serving import export
+    from dah_tf.exporting import export
+    from dah_tf.model import HashModel, backbones
 
     scratch = tempfile.mkdtemp()
     atexit.register(shutil.rmtree, scratch)

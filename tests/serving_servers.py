@@ -22,8 +22,8 @@ import serving_models
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
+from dah_tf.serving.c_api import SavedModel
 from dah_tf.serving.failure import CODES, ServingError
-from dah_tf.serving.runtime import SavedModel
 
 MAX_BATCH_SIZE = 64
 STATUS = {"INVALID_ARGUMENT": 400, "NOT_FOUND": 404, "UNAVAILABLE": 503, "INTERNAL": 500}

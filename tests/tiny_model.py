@@ -13,9 +13,8 @@ def export_model(folder, seed=1, bits=BITS, mirror=False, **options):
     """Writes a SavedModel to a folder; returns the folder. `options` of `serving.export.save`."""
     import keras
 
-    from dah_tf import backbones
-    from dah_tf.model import HashModel
-    from dah_tf.serving import export
+    from dah_tf.exporting import export
+    from dah_tf.model import HashModel, backbones
 
     keras.utils.set_random_seed(seed)
     backbone = backbones.compact(3, widths=(8, 16, 16))
@@ -62,10 +61,10 @@ def encode(encoder, spec, output, batch_size=8, shard_items=16, **options):
 @contextlib.contextmanager
 def full_disk(shards):
     """The disk is full after so many shards: what runs here fails so."""
-    from dah_tf.encoding import store
+    from dah_tf.codes import archive
     from dah_tf.errors import UserError
 
-    write, count = store.write_shard, 0
+    write, count = archive.write_shard, 0
 
     def full(*arguments):
         nonlocal count
@@ -76,5 +75,5 @@ def full_disk(shards):
 
     message = "codes: No space left on device; what was encoded is kept"
     with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match=message):
-        patch.setattr(store, "write_shard", full)
+        patch.setattr(archive, "write_shard", full)
         yield

@@ -14,7 +14,7 @@ import time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the commands do
 
-from dah_tf import memory
+from dah_tf.machine import memory
 
 memory.keep_freed()  # likewise, before the first tensor
 
@@ -22,8 +22,8 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-from dah_tf import devices
-from dah_tf.layers.convolution import winograd
+from dah_tf.layers.cpu.convolution import winograd
+from dah_tf.machine import devices
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("images", 500, "Images in a batch.", 1)

@@ -24,7 +24,7 @@ import time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the commands do
 
-from dah_tf import memory
+from dah_tf.machine import memory
 
 memory.keep_freed()  # likewise
 
@@ -32,9 +32,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dah_tf import backbones, codes, describe, devices, runtimes
-from dah_tf.model import HashModel
-from dah_tf.serving import export, parity
+from dah_tf import codes, runtimes
+from dah_tf.exporting import export, parity
+from dah_tf.machine import devices
+from dah_tf.model import HashModel, backbones, describe
 
 BITS, CLASSES, SECONDS = 36, 10, 0.7  # the least that one measurement takes
 

@@ -28,15 +28,15 @@ import time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the commands do
 
-from dah_tf import memory
+from dah_tf.machine import memory
 
 memory.keep_freed()  # likewise
 
 import numpy as np
 import tensorflow as tf
 
-from dah_tf import pixels
-from dah_tf.encoding import Codes, Encoder, job, sources
+from dah_tf.data import pixels
+from dah_tf.encoding import Codes, Encoder, job, listing
 
 
 def timed(function):
@@ -45,9 +45,9 @@ def timed(function):
     return time.perf_counter() - start, result
 
 
-def listing(options, folder):
+def listed(options, folder):
     """A file that lists the images to encode."""
-    paths = [path for path, _ in sources.below(options.input, "none")][: options.items]
+    paths = [path for path, _ in listing.below(options.input, "none")][: options.items]
     path = folder / "paths"
     path.write_bytes(b"".join(os.path.abspath(each) + b"\0" for each in paths))
     return path, paths
@@ -117,7 +117,7 @@ def main():
     )
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        path, paths = listing(options, folder)
+        path, paths = listed(options, folder)
         rows = tf.data.Dataset.from_tensor_slices(paths).map(
             lambda each: pixels.resize(
                 pixels.decode(tf.io.read_file(each), encoder.channels), encoder.image_size

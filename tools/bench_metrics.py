@@ -1,4 +1,4 @@
-"""Times `dah_tf.evaluation` against the usual loop of one argsort a query, in one run.
+"""Times `dah_tf.evaluation.retrieval` against the usual loop of one argsort a query, in one run.
 
     python tools/bench_metrics.py
     python tools/bench_metrics.py --items=10000000 --loop_queries=0
@@ -21,7 +21,8 @@ import time
 
 import numpy as np
 
-from dah_tf import codes, evaluation, metrics
+from dah_tf import codes, metrics
+from dah_tf.evaluation import retrieval
 
 PROTOCOL = {"name": "benchmark", "checksum": None, "description": "made codes", "seed": 0}
 
@@ -50,7 +51,7 @@ def make(kind, folder, options):
     return [np.load(folder / f"{name}.npy", mmap_mode="r") for name in names]
 
 
-def retrieval(data, bits):
+def end_of_training(data, bits):
     """What the end of a training run needs."""
     histograms = metrics.histograms(*data, bits)
     result = metrics.mean_average_precision(*histograms)
@@ -93,9 +94,9 @@ def run(kind, options, folder):
     print(f"{kind}: {options.queries:,} queries x {options.items:,} codes of {bits} bits")
     times = {"retrieval": [], "everything": [], "loop": []}
     for _ in range(options.rounds):
-        seconds, _ = timed(retrieval, data, bits)
+        seconds, _ = timed(end_of_training, data, bits)
         times["retrieval"].append(seconds)
-        seconds, result = timed(evaluation.evaluate, *data, bits, PROTOCOL)
+        seconds, result = timed(retrieval.evaluate, *data, bits, PROTOCOL)
         times["everything"].append(seconds)
         if looped:
             seconds, by_sorting = timed(usual_loop, data, bits, looped)

@@ -10,7 +10,7 @@ batch, and times the input pipeline alone. The first calls (compilation) are lef
 
 --profile says instead where the time of --steps steps goes on a CPU, by part, and what share of
 the machine's own matrix products they reach. --loops says how much faster the step is on a CPU by
-the compiled loops and gradients of `dah_tf.layers.fusion` and `pointwise`.
+the compiled loops and gradients of `dah_tf.layers.cpu.fusion` and `pointwise`.
 """
 
 import os
@@ -40,17 +40,18 @@ flags.DEFINE_integer("slowest", 8, "Operations that --profile lists.", 0)
 
 
 def main(_):
-    from dah_tf import memory
+    from dah_tf.machine import memory
 
     memory.keep_freed()  # as the command does
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # likewise
-    from dah_tf import data, pipeline
-    from dah_tf.data import sources
+    from dah_tf import data
+    from dah_tf.data import image_sources
+    from dah_tf.training import session
 
-    precision = pipeline.set_precision(FLAGS.precision)
+    precision = session.set_precision(FLAGS.precision)
     rng = np.random.default_rng(0)
     shape = (10_000, FLAGS.image_size, FLAGS.image_size, 3)
-    images = sources.ArrayImages(rng.integers(0, 256, shape, np.uint8))
+    images = image_sources.ArrayImages(rng.integers(0, 256, shape, np.uint8))
     labels = np.repeat(np.arange(10), 1000).astype(np.int32)
     plan = data.GroupPlan(labels, groups=FLAGS.groups, shift=2, image_size=FLAGS.image_size)
     mode = profile if FLAGS.profile else loops if FLAGS.loops else compare
@@ -58,9 +59,10 @@ def main(_):
 
 
 def network():
-    from dah_tf import assembly, backbones
+    from dah_tf.model import backbones
+    from dah_tf.training import build
 
-    widths = assembly.widths_of(FLAGS)
+    widths = build.widths_of(FLAGS)
     return backbones.get(
         FLAGS.backbone, attention=FLAGS.attention, widths=widths, depth=FLAGS.depth
     )
@@ -71,10 +73,11 @@ def loops(precision, images, labels, plan):
 
     import tensorflow as tf
 
-    from dah_tf import devices, optimizers, training
     from dah_tf.data import feed
-    from dah_tf.layers import fusion
+    from dah_tf.layers.cpu import fusion
+    from dah_tf.machine import devices
     from dah_tf.model import HashModel
+    from dah_tf.training import loop, optimizers
 
     if devices.accelerators():
         raise SystemExit("--loops is for CPUs; hide the GPU: CUDA_VISIBLE_DEVICES=-1")
@@ -84,7 +87,7 @@ def loops(precision, images, labels, plan):
     def made():
         model = HashModel(network(), 36, 10)
         model.compile(optimizer=optimizers.get(FLAGS.optimizer, 1e-3, fixed_norm=True))
-        step = training.compiled_step(model, strategy)
+        step = loop.compiled_step(model, strategy)
         step(next(batches))  # traces, with or without
         return step
 
@@ -117,8 +120,10 @@ def profile(precision, images, labels, plan):
     import keras
     import step_profile
 
-    from dah_tf import devices, optimizers, workspace
     from dah_tf.data import feed
+    from dah_tf.machine import devices
+    from dah_tf.training import session
+    from dah_tf.training import optimizers
 
     if devices.accelerators():
         raise SystemExit(
@@ -132,7 +137,7 @@ def profile(precision, images, labels, plan):
     before = step_profile.peak(dtype, size)
     found = step_profile.measure(model, batches, FLAGS.steps)
     peak = max(before, step_profile.peak(dtype, size))
-    facts = workspace.surroundings()
+    facts = session.surroundings()
     count = FLAGS.groups * plan.group_size
     rate = found.flops / found.untraced
     onednn = any(kind.startswith("_Mkl") for *_, kind, _ in found.operations)
@@ -155,14 +160,14 @@ def compare(precision, images, labels, plan):
     import keras
     import tensorflow as tf
 
-    from dah_tf import training
     from dah_tf.data import feed
     from dah_tf.model import HashModel
+    from dah_tf.training import loop
 
     count = FLAGS.groups * plan.group_size
     model = HashModel(network(), 36, 10)
     model.compile(optimizer=keras.optimizers.SGD(1e-3, momentum=0.9))
-    whole = training.compiled_step(model, tf.distribute.get_strategy())
+    whole = loop.compiled_step(model, tf.distribute.get_strategy())
 
     backbone = network()
     bare = keras.Sequential([backbone, keras.layers.Dense(10, dtype="float32")])

@@ -17,8 +17,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from dah_tf import assembly, pretrained, runlog, workspace
+from dah_tf import pretrained
 from dah_tf.errors import UserError
+from dah_tf.runs import runlog, workspace
+from dah_tf.training import build
 
 LARGEST = 8_000_000  # bytes
 SHIPPED = pathlib.Path(__file__).resolve().parent.parent / "dah_tf" / "pretrained"
@@ -26,7 +28,7 @@ SHIPPED = pathlib.Path(__file__).resolve().parent.parent / "dah_tf" / "pretraine
 
 def main(run, name):
     run, folder = pathlib.Path(run), SHIPPED / name
-    model, step = assembly.load_model(run)
+    model, step = build.load_model(run)
     if step is not None:
         raise UserError(f"{run} has not ended: it is at step {step:,}")
     content = json.loads((run / pretrained.FLAGS).read_text())

@@ -18,7 +18,7 @@ import re
 import statistics
 import sys
 
-from dah_tf import workspace
+from dah_tf.runs import workspace
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "configs" / "results"
@@ -190,10 +190,10 @@ def take(folder, target=RESULTS):
 
 def draw(folder=ABLATION):
     """Draws the distances within and between the classes in the base and what changes its loss."""
-    from dah_tf.reporting import canvas, plots, results
+    from dah_tf.reporting import canvas, collection, plots
 
-    runs, _ = results.find([folder / "base.json", *sorted(folder.glob("loss-*.json"))])
-    (section,) = results.sections(runs)
+    runs, _ = collection.find([folder / "base.json", *sorted(folder.glob("loss-*.json"))])
+    (section,) = collection.sections(runs)
     picture = plots.distances(section, canvas.styles(dict.fromkeys(run.method for run in runs)))
     (folder / "distances.png").write_bytes(picture)
 

@@ -15,7 +15,7 @@ import tempfile
 import time
 
 MODEL, LOSS_SCOPE, FEED, STEP = "model", "loss", "tf_data", "training_step"
-COMPILED = "compiled loops"  # of `dah_tf.layers.fusion`; their scopes are not in the trace
+COMPILED = "compiled loops"  # of `dah_tf.layers.cpu.fusion`; their scopes are not in the trace
 
 FORWARD, FILTER, INPUT = (
     "convolution, forward",
@@ -237,9 +237,9 @@ def measure(model, batches, steps):
     """
     import tensorflow as tf
 
-    from dah_tf import training
+    from dah_tf.training import loop
 
-    function = training.compiled_step(model, tf.distribute.get_strategy())
+    function = loop.compiled_step(model, tf.distribute.get_strategy())
 
     def step():
         start = time.perf_counter()

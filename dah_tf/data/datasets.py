@@ -14,7 +14,7 @@ import zlib
 
 import numpy as np
 
-from dah_tf.data import files, sources
+from dah_tf.data import folders, image_sources
 from dah_tf.errors import UserError
 
 MAX_SKIPPED = 0.01
@@ -103,9 +103,9 @@ def load(spec, *, image_size=None, channels=None, data_dir=None, cache_gib=4.0):
     if kind == "npz" and value:
         return _npz(spec, value, image_size, channels)
     if kind == "folder" and value:
-        return _files(spec, files.from_folder(value), value, image_size, channels, cache_gib)
+        return _files(spec, folders.from_folder(value), value, image_size, channels, cache_gib)
     if kind == "csv" and value:
-        return _files(spec, files.from_csv(value), value, image_size, channels, cache_gib)
+        return _files(spec, folders.from_csv(value), value, image_size, channels, cache_gib)
     raise UserError(f"unknown --dataset={spec}; known: {KINDS}")
 
 
@@ -117,8 +117,8 @@ def _arrays(spec, x, y, class_names, train, test, image_size, channels, **more):
         else:  # the rule of `pixels.luma`
             total = x @ np.array([[19595], [38470], [7471]], np.int32)
             x = ((total + 32768) >> 16).astype(np.uint8)
-    x = sources.resize_array(x, image_size or min(x.shape[1:3]))
-    images = sources.ArrayImages(np.ascontiguousarray(x))
+    x = image_sources.resize_array(x, image_size or min(x.shape[1:3]))
+    images = image_sources.ArrayImages(np.ascontiguousarray(x))
     return Dataset(spec, images, y, class_names, train, test, **more)
 
 
@@ -236,7 +236,7 @@ def _tfds(spec, name, data_dir, image_size, channels, cache_gib):
         raw = {"image": tfds.decode.SkipDecoding()}
         items = builder.as_dataset(split=part, decoders=raw, shuffle_files=False).enumerate()
         items = items.map(lambda i, row: (tf.stack([i, row["label"]]), row["image"]))
-        images, tags = sources.decode_all(items, _decoder(size, channels), count, shape)
+        images, tags = image_sources.decode_all(items, _decoder(size, channels), count, shape)
         own = tags.reshape(-1, 2)[:, 1].astype(np.int32)
         if len(own) and own.min() < 0:  # TFDS' -1, where a contest keeps the labels to itself
             if part == "test" and own.max() < 0:
@@ -306,7 +306,7 @@ def _check_network(urls):
 
 
 def _decoder(size, channels):
-    from dah_tf import pixels
+    from dah_tf.data import pixels
 
     return lambda contents: pixels.resize(pixels.decode(contents, channels), size)
 
@@ -330,7 +330,7 @@ def _files(spec, rows, where, image_size, channels, cache_gib):
     names = [os.fsencode(row[0]) for row in rows]
     items = tf.data.Dataset.from_tensor_slices(names).enumerate()
     items = items.map(read, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
-    pixels, tags = sources.decode_all(items, load, len(rows), shape)
+    pixels, tags = image_sources.decode_all(items, load, len(rows), shape)
     kept, hashes = tags.reshape(-1, 2).T
     lost = [rows[i][0] for i in np.setdiff1d(np.arange(len(rows)), kept)]
     skipped = [(p, "not a readable image" if os.path.exists(p) else "no such file") for p in lost]
@@ -341,7 +341,11 @@ def _files(spec, rows, where, image_size, channels, cache_gib):
     if gone:
         raise UserError(f"{where}: class {min(gone)} has no readable image; mend or remove it")
     paths = [row[0] for row in rows]
-    source = sources.ArrayImages(pixels) if cached else sources.FileImages(paths, size, channels)
+    source = (
+        image_sources.ArrayImages(pixels)
+        if cached
+        else image_sources.FileImages(paths, size, channels)
+    )
     is_test = np.array([row[2] == "test" for row in rows])
     labels, train = _encode_labels([row[1] for row in rows], all_names), np.flatnonzero(~is_test)
     return Dataset(

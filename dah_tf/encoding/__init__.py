@@ -17,7 +17,7 @@ A folder of codes (`python -m dah_tf.encode --output=CODES`) holds, for `numpy.l
 Shards follow the order of the input; a shard is made aside and appears whole.
 """
 
+from dah_tf.codes.archive import Codes
 from dah_tf.encoding.encoder import Encoded, Encoder, find_model
-from dah_tf.encoding.store import Codes
 
 __all__ = ["Codes", "Encoded", "Encoder", "find_model"]

@@ -9,7 +9,7 @@ import typing
 import numpy as np
 
 from dah_tf import pretrained, runtimes
-from dah_tf.encoding import store
+from dah_tf.codes import archive
 from dah_tf.errors import UserError
 
 
@@ -95,7 +95,7 @@ class Encoder:
         if not n:  # the runtimes differ in what they make of no image
             images = np.zeros((1, size, size, self.channels), np.uint8)
         if images.shape[1:3] != (size, size):
-            from dah_tf import pixels
+            from dah_tf.data import pixels
 
             images = pixels.resize(images, size).numpy()
         return {name: value[:n] for name, value in self._run(images).items()}
@@ -116,12 +116,12 @@ class Encoder:
         """
         import tensorflow as tf
 
-        from dah_tf.encoding import sources
+        from dah_tf.encoding import listing
 
         found = [
             pair
             for path in paths
-            for pair in sources.below(os.fspath(path), labels, set(self.classes))
+            for pair in listing.below(os.fspath(path), labels, set(self.classes))
         ]
         names = [path for path, _ in found]
         rows, codes, values = [], [], []
@@ -139,7 +139,7 @@ class Encoder:
         return Encoded(
             [keys[row] for row in rows],
             [kinds[row] for row in rows],
-            np.concatenate([store.no_codes(self.bits), *codes]),
+            np.concatenate([archive.no_codes(self.bits), *codes]),
             np.concatenate([np.zeros((0, self.bits), np.float32), *values]),
             [
                 (keys[row], reason or "could not be read at first; try again")
@@ -195,7 +195,7 @@ class Encoder:
         return self(image[None]), None
 
     def _decoded(self, data):
-        from dah_tf import pixels
+        from dah_tf.data import pixels
 
         image = pixels.resize(pixels.decode(data, self.channels), self.image_size)
         image.set_shape((self.image_size, self.image_size, self.channels))

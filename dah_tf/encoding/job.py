@@ -15,11 +15,13 @@ import tempfile
 
 import numpy as np
 
-from dah_tf import durable, pretrained, runtimes
-from dah_tf.encoding import sources, store
+from dah_tf import pretrained, runtimes
+from dah_tf.codes import archive
+from dah_tf.encoding import listing
 from dah_tf.encoding.encoder import equal_codes, find_model
 from dah_tf.errors import UserError
-from dah_tf.progress import Progress
+from dah_tf.files import durable
+from dah_tf.terminal.progress import Progress
 
 WORK, JOB = ".work", "job.json"
 
@@ -36,11 +38,11 @@ class Job:
         self.folder = pathlib.Path(folder)
         self.facts = json.loads((self.folder / WORK / JOB).read_bytes())
         self.model = model or self.facts["model"]
-        self.source = sources.open_source(self.folder / WORK, self.facts["source"])
+        self.source = listing.open_source(self.folder / WORK, self.facts["source"])
 
     def missing(self):
         """Numbers of the shards that are not there yet: list of int, ascending."""
-        done = store.done(self.folder)
+        done = archive.done(self.folder)
         return [shard for shard in range(self.source.shards) if shard not in done]
 
     def items_of(self, shards):
@@ -122,12 +124,12 @@ class Job:
                     pieces.append(piece)
                 else:
                     broken.append((os.fsdecode(keys[row - first]), reason))
-        empty = np.zeros(0, np.int64), np.zeros(0, "S1"), store.no_codes(encoder.bits)
+        empty = np.zeros(0, np.int64), np.zeros(0, "S1"), archive.no_codes(encoder.bits)
         rows, labels, codes = map(np.concatenate, zip(empty, *pieces, strict=True))
         order = np.argsort(rows)
         keys = [keys[row - first] for row in rows[order]]
         labels, job = list(labels[order]), self.facts.get("job")  # one begun by an older dah_tf
-        store.write_shard(self.folder, shard, codes[order], keys, labels, broken, job)
+        archive.write_shard(self.folder, shard, codes[order], keys, labels, broken, job)
         return len(broken)
 
     def _once_more(self, encoder, row):
@@ -143,7 +145,7 @@ class Job:
     def finish(self):
         """Writes the manifest, once all shards are there; returns its content."""
         facts = {name: self.facts[name] for name in ("bits", "fingerprint", "input", "settings")}
-        content = store.finish(self.folder, self.source.shards, facts)
+        content = archive.finish(self.folder, self.source.shards, facts)
         shutil.rmtree(self.folder / WORK, ignore_errors=True)
         return content
 
@@ -213,9 +215,9 @@ def run(
         _check_folder(folder)
         with tempfile.TemporaryDirectory() as aside:
             source = None
-            if not any(each.exists() for each in (folder / store.MANIFEST, folder / WORK / JOB)):
+            if not any(each.exists() for each in (folder / archive.MANIFEST, folder / WORK / JOB)):
                 # Before the folder is made: there may be nothing to encode.
-                source = sources.make(
+                source = listing.make(
                     spec,
                     aside,
                     labels,
@@ -224,11 +226,11 @@ def run(
                     shard_items,
                     data_dir,
                 )
-            (folder / store.SHARDS).mkdir(parents=True, exist_ok=True)
+            (folder / archive.SHARDS).mkdir(parents=True, exist_ok=True)
             with durable.Lock(folder):
                 if source and not (folder / WORK / JOB).exists():
                     name = _name(facts, source, aside)
-                    store.check_shards(folder, name)
+                    archive.check_shards(folder, name)
                     _begin(folder / WORK, aside, {**facts, "source": source, "job": name})
                 return _go_on(folder, facts, work)
     except durable.Busy as busy:
@@ -248,12 +250,12 @@ def _check_folder(folder):
         if folder.exists():
             raise UserError(f"{folder} is a file; name a folder")
         return
-    mine = {".lock", WORK, store.SHARDS, store.MANIFEST, store.BROKEN}
+    mine = {".lock", WORK, archive.SHARDS, archive.MANIFEST, archive.BROKEN}
     others = {each.name for each in folder.iterdir()} - mine
-    if (folder / store.SHARDS).is_dir():
+    if (folder / archive.SHARDS).is_dir():
         others |= {
-            f"{store.SHARDS}/{each.name}"
-            for each in (folder / store.SHARDS).iterdir()
+            f"{archive.SHARDS}/{each.name}"
+            for each in (folder / archive.SHARDS).iterdir()
             if not each.name.isdecimal()
         }
     others = {name for name in others if not name.endswith(".tmp")}
@@ -288,15 +290,15 @@ def _begin(work, listing, facts):
 
 def _go_on(folder, facts, work):
     """Does what is left of a job; returns the manifest's content."""
-    if (folder / store.MANIFEST).exists():
-        content = store.read_manifest(folder)
+    if (folder / archive.MANIFEST).exists():
+        content = archive.read_manifest(folder)
         _check_same(folder, content, facts)
         shutil.rmtree(folder / WORK, ignore_errors=True)
         print(f"{folder} is complete; new images go into another folder, by --skip={folder}")
         return content
     job = Job(folder, facts["model"])
     _check_same(folder, job.facts, facts)
-    store.drop_unfinished(folder)
+    archive.drop_unfinished(folder)
     if job.missing():
         work(job)
     return job.finish()
@@ -316,7 +318,7 @@ def _known(skip):
     """Absolute paths of the images in folders of codes: a set of str."""
     paths = set()
     for path in skip:
-        codes = store.Codes.open(path)
+        codes = archive.Codes.open(path)
         for _, keys, _ in codes.shards():
-            paths |= {store.place(key, codes.directory) for key in keys}
+            paths |= {archive.place(key, codes.directory) for key in keys}
     return paths

@@ -3,8 +3,8 @@
 import importlib
 import os
 
-from dah_tf import durable
 from dah_tf.errors import UserError
+from dah_tf.files import durable
 
 WRITERS = {".html": "page", ".png": "sheet"}
 

@@ -17,8 +17,8 @@ A removed item's row stays until `compact`.
 """
 
 from dah_tf.index.engines import BACKENDS
+from dah_tf.index.hits import Neighbours, Within
 from dah_tf.index.index import Index
-from dah_tf.index.results import Neighbours, Within
 
 __all__ = ["BACKENDS", "Index", "Neighbours", "Within", "at"]
 

@@ -4,9 +4,9 @@ import pathlib
 
 import numpy as np
 
-from dah_tf import durable
 from dah_tf.errors import UserError
-from dah_tf.index import engines, files, results, scan, segments, writing
+from dah_tf.files import durable
+from dah_tf.index import disk, engines, hits, scan, segments, writing
 
 
 class Index:
@@ -68,11 +68,11 @@ class Index:
         items = None
         if codes is not None:
             items = writing.checked(content, codes, ids, keys, labels)
-        with files.new_folder(path) as folder:
+        with disk.new_folder(path) as folder:
             if items is not None:
                 writing.append(folder, content, items)
-            durable.sync(folder / files.SEGMENTS)
-            files.write_manifest(folder, content)
+            durable.sync(folder / disk.SEGMENTS)
+            disk.write_manifest(folder, content)
         return cls(path)
 
     @classmethod
@@ -97,7 +97,7 @@ class Index:
     def refresh(self):
         """Shows what other processes wrote since the index was opened."""
         while True:
-            manifest = files.read_manifest(self.path)
+            manifest = disk.read_manifest(self.path)
             if manifest == self._manifest:
                 return
             try:
@@ -107,7 +107,7 @@ class Index:
                 ]
             except FileNotFoundError as error:
                 # A writer may have dropped a file since the manifest was read.
-                if files.read_manifest(self.path) != manifest:
+                if disk.read_manifest(self.path) != manifest:
                     continue
                 raise UserError(
                     f"{error.filename} is missing: {self.path} is damaged; restore it"
@@ -290,13 +290,13 @@ class Index:
         queries = self._queries(codes, fingerprint)
         if k < 1:
             raise UserError(f"k is at least 1. Received: {k}")
-        distances, ids = results.nearest(
+        distances, ids = hits.nearest(
             self.backend, self._views(label, key_prefix), queries, min(k, len(self))
         )
         if max_distance is not None:
             far = distances > max_distance
             distances[far] = ids[far] = -1
-        return results.Neighbours(distances, ids)
+        return hits.Neighbours(distances, ids)
 
     def radius(self, codes, r, label=None, key_prefix=None, fingerprint=None):
         """Every item within a distance of each query, exactly, whatever the backend.
@@ -314,9 +314,7 @@ class Index:
         queries = self._queries(codes, fingerprint)
         if r < 0:
             raise UserError(f"The radius is at least 0. Received: {r}")
-        return results.within(
-            self.backend, self._views(label, key_prefix), queries, min(r, self.bits)
-        )
+        return hits.within(self.backend, self._views(label, key_prefix), queries, min(r, self.bits))
 
     def describe(self, ids):
         """Keys and labels of items.

@@ -9,7 +9,7 @@ import typing
 
 import numpy as np
 
-from dah_tf.index import approximate, files, scan, tables, texts
+from dah_tf.index import approximate, disk, scan, tables, texts
 from dah_tf.index.spans import spans
 
 ROWS = 1 << 24  # the most in one segment: bounds the memory of sorting, and rows fit 32 bits
@@ -155,7 +155,7 @@ class Segment:
     def __init__(self, folder, entry, bits):
         self.entry, self.bits = entry, bits
         self.arrays = {
-            name: files.read_array(folder, record) for name, record in entry["files"].items()
+            name: disk.read_array(folder, record) for name, record in entry["files"].items()
         }
         self.codes, self.ids = self.arrays["codes"], self.arrays["ids"]
         self.starts, self.alive = self.arrays.get("starts"), self.arrays.get("alive")

@@ -6,9 +6,9 @@ import copy
 import numpy as np
 
 from dah_tf import codes as packed
-from dah_tf import durable
 from dah_tf.errors import UserError
-from dah_tf.index import approximate, files, scan, segments, texts
+from dah_tf.files import durable
+from dah_tf.index import approximate, disk, scan, segments, texts
 
 # Small additions leave small segments. From this many on, those that fit into `MERGED_BYTES` are
 # written again as one: searching stays fast, and no addition writes much more than its own codes.
@@ -51,14 +51,14 @@ def change(index):
     Raises:
         UserError: another process writes, or the disk is full.
     """
-    with files.lock(index.path):
+    with disk.lock(index.path):
         index.refresh()
         try:
-            files.sweep(index.path)
+            disk.sweep(index.path)
             yield copy.deepcopy(index._manifest)
         except BaseException as error:
             with contextlib.suppress(OSError, UserError):
-                files.sweep(index.path)
+                disk.sweep(index.path)
             if isinstance(error, OSError):
                 raise UserError(f"cannot write to {index.path}: {error.strerror}") from error
             raise
@@ -67,10 +67,10 @@ def change(index):
 def commit(folder, content):
     """Makes a change visible and durable, then deletes what it made superfluous."""
     content["generation"] += 1
-    durable.sync(folder / files.SEGMENTS)
-    files.write_manifest(folder, content)
+    durable.sync(folder / disk.SEGMENTS)
+    disk.write_manifest(folder, content)
     with contextlib.suppress(OSError):  # the change is made; the next writer deletes the rest
-        files.sweep(folder)
+        disk.sweep(folder)
 
 
 def append(folder, content, items):
@@ -95,7 +95,7 @@ def append(folder, content, items):
                 "live": len(part.ids),
                 "range": [int(part.ids.min()), int(part.ids.max())],
                 "files": {
-                    each: files.write_array(folder, f"{name}-{each}.npy", array)
+                    each: disk.write_array(folder, f"{name}-{each}.npy", array)
                     for each, array in arrays.items()
                 },
             }
@@ -113,7 +113,7 @@ def bury(folder, content, segment, rows):
         return
     # The number makes the name new: a reader may still be using the bitmap before.
     name = f"{entry['name']}-alive-{content['generation'] + 1}.npy"
-    entry["files"]["alive"] = files.write_array(folder, name, segment.without(rows))
+    entry["files"]["alive"] = disk.write_array(folder, name, segment.without(rows))
 
 
 def merge(content, opened, items):
@@ -264,7 +264,7 @@ def verify(folder, content, opened):
     for segment in opened:
         for record in segment.entry["files"].values():
             try:
-                if not files.is_whole(folder, record):
+                if not disk.is_whole(folder, record):
                     problems.append(f"{record[0]}: its content has changed since it was written")
             except FileNotFoundError:
                 raise

@@ -5,13 +5,13 @@ Importing them makes them known to Keras, so that saved models load.
 
 from dah_tf.layers.attention import CBAM, ChannelAttention, SpatialAttention
 from dah_tf.layers.bottleneck import SeparableBottleneck
-from dah_tf.layers.convolution import Conv3x3
-from dah_tf.layers.fusion import Activation
+from dah_tf.layers.cpu.convolution import Conv3x3
+from dah_tf.layers.cpu.fusion import Activation
 from dah_tf.layers.hashing import HashHead, ShrinkSigmoid
 from dah_tf.layers.initializers import PartialIdentity
 from dah_tf.layers.normalization import BatchNorm
 from dah_tf.layers.package import PACKAGE
-from dah_tf.layers.pixels import PixelTransform
+from dah_tf.layers.preprocess import PixelTransform
 
 __all__ = [
     "CBAM",

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from dah_tf.layers import fusion
+from dah_tf.layers.cpu import fusion
 from dah_tf.layers.package import PACKAGE
 
 

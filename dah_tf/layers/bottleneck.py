@@ -2,7 +2,7 @@
 
 import keras
 
-from dah_tf.layers.fusion import twice
+from dah_tf.layers.cpu.fusion import twice
 from dah_tf.layers.normalization import BatchNorm, normalized
 from dah_tf.layers.package import PACKAGE
 

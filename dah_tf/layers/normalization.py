@@ -5,9 +5,9 @@ import functools
 import keras
 from keras import ops
 
-from dah_tf.layers import fusion
+from dah_tf.layers.cpu import fusion
+from dah_tf.layers.cpu.pointwise import convolve
 from dah_tf.layers.package import PACKAGE
-from dah_tf.layers.pointwise import convolve
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

@@ -1,9 +1,8 @@
 """Ready-made models: `pretrained:NAME` stands for the work folder of a run that ships with dah_tf.
 
 A model lies beside this file as `NAME/`: `flags.json` and the last line of `metrics.jsonl` as the
-run left them, `weights.npz`, and `evaluation.json` of these weights. On first use a process of its
-own builds from them, in the user's cache, the folder that the run had, with `model.keras` and
-`export/1/`.
+run left them, `weights.npz`, and `evaluation.json` of these weights. On first use they are copied
+to the user's cache, and a process of its own exports the SavedModel beside them, as `export/1/`.
 `tools/ready_made.py` adds a model.
 """
 
@@ -11,15 +10,18 @@ import hashlib
 import importlib.metadata
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
 
 from dah_tf import __version__
 from dah_tf.errors import UserError
+from dah_tf.files import durable
 
 PREFIX = "pretrained:"
 FLAGS, RESULT, LAST, WEIGHTS = "flags.json", "evaluation.json", "metrics.jsonl", "weights.npz"
+PARTS = (FLAGS, RESULT, LAST, WEIGHTS)
 SHIPPED = pathlib.Path(__file__).parent
 
 
@@ -58,19 +60,47 @@ def folder(path):
         print(f"unpacking {path} to {made}, once", file=sys.stderr)
         try:
             made.parent.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=made.parent).close()
+            with tempfile.TemporaryDirectory(prefix=".", dir=made.parent) as hidden:
+                _unpack(SHIPPED / name, pathlib.Path(hidden, name), path)
+                _publish(pathlib.Path(hidden, name), made)
         except OSError as error:
             raise UserError(
-                f"cannot write to {made.parent} ({error.strerror}); set XDG_CACHE_HOME to a folder"
+                f"cannot write to {made.parent} ({error.strerror or error}); "
+                "set XDG_CACHE_HOME to a folder"
             ) from error
-        # Of its own: this process may run Keras on JAX, hold the GPU, or not need Keras at all.
-        environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"}
-        command = [sys.executable, "-m", "dah_tf.pretrained", name, str(made)]
-        done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
-        if done.returncode:
-            reason = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
-            raise UserError(f"cannot unpack {path} to {made}: {reason.removeprefix('error: ')}")
     return made
+
+
+def _unpack(shipped, folder, path):
+    """Makes a run's folder of what is shipped, with its SavedModel.
+
+    Raises:
+        UserError: the SavedModel cannot be made.
+    """
+    folder.mkdir()
+    for part in PARTS:
+        shutil.copyfile(shipped / part, folder / part)
+    # A process of its own: this one may run Keras on JAX, hold the GPU, or not need Keras at all.
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"}
+    command = [sys.executable, "-m", "dah_tf.export", f"--workdir={folder}"]
+    command.append(f"--output={folder / 'export' / '1'}")
+    done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        reason = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
+        raise UserError(f"cannot unpack {path}: {reason.removeprefix('error: ')}")
+
+
+def _publish(folder, made):
+    """Moves a whole folder into place; where another process was first, its folder stays."""
+    for each, _, files in os.walk(folder):
+        for file in (*files, "."):
+            durable.sync(pathlib.Path(each, file))
+    try:
+        os.rename(folder, made)
+    except OSError:
+        if not made.is_dir():
+            raise
+    durable.sync(made.parent)
 
 
 def exported(path):
@@ -82,6 +112,6 @@ def _version(shipped):
     """Names what a folder in the cache was made from."""
     versions = [importlib.metadata.version(package) for package in ("keras", "tensorflow")]
     digest = hashlib.sha256(" ".join([__version__, *versions]).encode())
-    for part in (FLAGS, RESULT, LAST, WEIGHTS):
+    for part in PARTS:
         digest.update((shipped / part).read_bytes())
     return digest.hexdigest()[:12]

@@ -7,7 +7,7 @@ import re
 import shutil
 
 from dah_tf.errors import UserError
-from dah_tf.reporting import blocks, canvas, page, results
+from dah_tf.reporting import blocks, canvas, chapters, collection
 
 __all__ = ["write"]
 
@@ -33,12 +33,12 @@ def write(paths, output, detailed=16):
     folder = pathlib.Path(os.path.realpath(output))
     _check_output(folder, output)
     canvas.check()
-    runs, problems = results.find(paths)
-    content = page.build(runs, problems, detailed)
+    runs, problems = collection.find(paths)
+    content = chapters.build(runs, problems, detailed)
     files = {block.name: block.png for block in content if isinstance(block, blocks.Picture)}
     # The pages come last: what they show is there when they are.
     files[MARKDOWN] = blocks.to_markdown(content).encode()
-    files[HTML] = blocks.to_html(content, page.TITLE).encode()
+    files[HTML] = blocks.to_html(content, chapters.TITLE).encode()
     try:
         _replace(folder, files)
     except OSError as error:

@@ -8,7 +8,7 @@ import zlib
 
 import numpy as np
 
-from dah_tf.reporting import results
+from dah_tf.reporting import collection
 
 POINTS = 400
 SMOOTH_SHARE = 1 / 50
@@ -48,9 +48,9 @@ def read(path, names):
                     record = json.loads(line)
                 except (ValueError, RecursionError):
                     record = None
-                step = results.number(record, "step")
+                step = collection.number(record, "step")
                 if step is not None:
-                    found = (results.number(record, name) for name in names)
+                    found = (collection.number(record, name) for name in names)
                     rows.append((step, *(math.nan if v is None else v for v in found)))
     except OSError:
         return None
@@ -107,8 +107,10 @@ def hours(history, steps):
 
 def images_per_step(run):
     """Images a step of a run, or None."""
-    seen = results.number(run.result, "run", "images_seen")
-    steps = results.number(run.result, "run", "step") or results.number(run.result, "run", "steps")
+    seen = collection.number(run.result, "run", "images_seen")
+    steps = collection.number(run.result, "run", "step") or collection.number(
+        run.result, "run", "steps"
+    )
     return seen / steps if seen and steps else None
 
 

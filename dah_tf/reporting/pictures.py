@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dah_tf.reporting import canvas, histories, results
+from dah_tf.reporting import canvas, collection, histories
 
 QUERIES = 10
 NAMED_CLASSES = 30
@@ -77,13 +77,13 @@ def _terms(history):
 @canvas.drawing
 def class_distances(run):
     """Heat map of the mean Hamming distances between classes."""
-    rows = results.get(run.result, "class_distances")
-    rows = [results.numbers(row) for row in rows] if isinstance(rows, list) else []
+    rows = collection.get(run.result, "class_distances")
+    rows = [collection.numbers(row) for row in rows] if isinstance(rows, list) else []
     if not rows or any(row is None or len(row) != len(rows) for row in rows):
         return None
     matrix = np.array(rows)
-    classes = results.get(run.result, "per_class")
-    names = [results.text(row, "class") for row in classes] if isinstance(classes, list) else []
+    classes = collection.get(run.result, "per_class")
+    names = [collection.text(row, "class") for row in classes] if isinstance(classes, list) else []
     if len(names) != len(matrix) or not all(names):
         names = [str(index) for index in range(len(matrix))]
     figure, [axis] = canvas.panels(1, panel=(7.2, 5.8))

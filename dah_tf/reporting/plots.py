@@ -4,7 +4,7 @@ import statistics
 
 import numpy as np
 
-from dah_tf.reporting import canvas, histories, published, results, tables
+from dah_tf.reporting import canvas, collection, histories, published, tables
 
 GREY = "#777777"
 
@@ -20,7 +20,7 @@ def curves(runs, *paths):
         List of tuples of float64 arrays: one, or one a run where lengths differ. Empty where no
         run has them.
     """
-    found = [[results.numbers(run.result, *path) for path in paths] for run in runs]
+    found = [[collection.numbers(run.result, *path) for path in paths] for run in runs]
     found = [
         np.array(each)
         for each in found
@@ -100,7 +100,7 @@ def top_precision(section, styles):
 def map_by_length(section, styles):
     """MAP against code length, with the paper's where it may stand beside."""
     values = {
-        (method, bits): [results.measure(run.result, "map") for run in section.of(method, bits)]
+        (method, bits): [collection.measure(run.result, "map") for run in section.of(method, bits)]
         for method in section.methods
         for bits in section.lengths
     }
@@ -163,7 +163,7 @@ def uniformity(section, styles):
     """Table 5 as a picture: ones to zeros of every bit, first seed of each method."""
 
     def draw(axis, runs, style):
-        found = [results.numbers(run.result, "bit_balance", "ones") for run in runs]
+        found = [collection.numbers(run.result, "bit_balance", "ones") for run in runs]
         found = [ones for ones in found if ones is not None]
         if axis and found:
             # Dead bits, 0 or infinite, stand at the edge of what one image in 100 would give.
@@ -210,7 +210,7 @@ def margins(section, styles):
 
     def draw(axis, runs, style):
         found = curves(runs, ("margin", "share"))
-        edges = [results.numbers(run.result, "margin", "edges") for run in runs]
+        edges = [collection.numbers(run.result, "margin", "edges") for run in runs]
         edges = [each for each in edges if each is not None]
         fits = bool(found and edges) and len(edges[0]) == len(found[0][0]) + 1
         if axis and fits:

@@ -7,7 +7,7 @@ import statistics
 
 import numpy as np
 
-from dah_tf.reporting import published, results
+from dah_tf.reporting import collection, published
 from dah_tf.reporting.blocks import Table, clean
 
 # Flags that only say where things lie.
@@ -41,19 +41,19 @@ def count(value):
 
 def mean(runs, key):
     """Mean of a measure over runs, or None."""
-    found = [results.measure(run.result, key) for run in runs]
+    found = [collection.measure(run.result, key) for run in runs]
     found = [value for value in found if value is not None]
     return statistics.fmean(found) if found else None
 
 
 def within(run, key, radius=2):
     """A value of `within_radius` at a radius, or None."""
-    rows = results.get(run.result, "within_radius")
+    rows = collection.get(run.result, "within_radius")
     for row in rows if isinstance(rows, list) else []:
-        if results.number(row, "radius") == radius:
-            return results.number(row, key)
+        if collection.number(row, "radius") == radius:
+            return collection.number(row, key)
     if (key, radius) == ("precision", 2):
-        return results.number(run.result, "precision_within_radius_2")
+        return collection.number(run.result, "precision_within_radius_2")
     return None
 
 
@@ -92,7 +92,7 @@ def _by_length(section, key, caption):
         if not means:
             continue
         edges = f"{percent(min(means))} – {percent(max(means))}" if len(means) > 1 else None
-        values = [[results.measure(run.result, key) for run in runs] for runs in cells]
+        values = [[collection.measure(run.result, key) for run in runs] for runs in cells]
         rows.append([method, *(spread(v, percent) for v in values), edges, "measured"])
     header = ["Method", *map(_length, section.lengths), "Lowest – highest", "Source"]
     return Table(f"{caption} {CELLS}", header, rows) if rows else None
@@ -120,7 +120,7 @@ def tie_bounds(section):
 def _bounds(runs, key):
     sides = []
     for side in ("worst", "best"):
-        found = [results.number(run.result, key, side) for run in runs]
+        found = [collection.number(run.result, key, side) for run in runs]
         found = [value for value in found if value is not None]
         if not found:
             return None
@@ -165,7 +165,7 @@ def other_measures(section):
     rows = [
         [method, count(bits)]
         + [
-            spread([results.measure(r.result, key) for r in runs], form)
+            spread([collection.measure(r.result, key) for r in runs], form)
             for key, _, form in measures
         ]
         for method, bits, runs in section.groups
@@ -178,19 +178,19 @@ def references(section):
     """What the codes could reach at best, and what chance gives."""
     rows = []
     for run in section.runs:
-        held = results.get(run.result, "references")
-        bits = results.whole(held, "one_hot", "bits")
+        held = collection.get(run.result, "references")
+        bits = collection.whole(held, "one_hot", "bits")
         for key, name in (
             ("map", "MAP"),
             ("precision_at_1000", "precision@1000"),
             ("precision_within_radius_2", "precision within radius 2"),
         ):
             cells = [
-                percent(results.measure(results.get(held, each), key))
+                percent(collection.measure(collection.get(held, each), key))
                 for each in ("one_hot", "features_cosine", "random")
             ]
             if any(cells):
-                own = percent(results.measure(run.result, key))
+                own = percent(collection.measure(run.result, key))
                 first = f"{cells[0]} ({bits} bits)" if cells[0] and bits else cells[0]
                 rows.append([run.label, name, own, first, *cells[1:]])
     header = ["Run", "Measure", "Hash codes", "One-hot class", "Float features", "Random codes"]
@@ -205,14 +205,14 @@ def encoding_time(section):
     """Table 4 of the paper: encoding time."""
     rows = []
     for run in section.runs:
-        held = results.get(run.result, "encoding")
-        best, batch = results.number(held, "best_ms"), results.whole(held, "best_batch")
-        single = results.number(held, "batch_1_ms")
+        held = collection.get(run.result, "encoding")
+        best, batch = collection.number(held, "best_ms"), collection.whole(held, "best_batch")
+        single = collection.number(held, "batch_1_ms")
         if best is None and single is None:
             continue
         row = [run.label, run.method, count(run.bits), _ms(single), _ms(best), count(batch)]
-        row += [count(results.number(held, "images"))]
-        rows.append([*row, results.text(held, "hardware"), results.text(held, "runtime")])
+        row += [count(collection.number(held, "images"))]
+        rows.append([*row, collection.text(held, "hardware"), collection.text(held, "runtime")])
     header = ["Run", "Method", "Bits", "ms, batch of 1", "ms, best batch", "Best batch", "Images"]
     caption = "Table 4: encoding time, milliseconds an image."
     return Table(caption, [*header, "Hardware", "Runtime"], rows) if rows else None
@@ -226,14 +226,14 @@ def uniformity(section):
     """Table 5 of the paper: how evenly each bit is one or zero."""
     rows = []
     for run in section.runs:
-        balance = results.get(run.result, "bit_balance")
-        ratios = results.numbers(balance, "ones_per_zero")
+        balance = collection.get(run.result, "bit_balance")
+        ratios = collection.numbers(balance, "ones_per_zero")
         if ratios is None or np.isnan(ratios).all():
             continue
         low, middle, high = np.nanmin(ratios), np.nanmean(ratios), np.nanmax(ratios)
-        ones = [percent(results.number(balance, key)) for key in ("ones_min", "ones_max")]
+        ones = [percent(collection.number(balance, key)) for key in ("ones_min", "ones_max")]
         row = [run.label, run.method, count(run.bits), *map(decimal, (low, middle, high))]
-        rows.append([*row, *ones, count(results.number(balance, "dead"))])
+        rows.append([*row, *ones, count(collection.number(balance, "dead"))])
     header = ["Run", "Method", "Bits", "Lowest", "Mean", "Highest"]
     header += ["Fewest ones, %", "Most ones, %", "Dead bits"]
     caption = (
@@ -261,7 +261,7 @@ def code_health(section):
     ]
     rows = []
     for run in section.runs:
-        cells = [form(results.number(run.result, *path)) for _, path, form in columns]
+        cells = [form(collection.number(run.result, *path)) for _, path, form in columns]
         if any(cells):
             rows.append([run.label, count(run.bits), *cells])
     caption = (
@@ -274,9 +274,9 @@ def code_health(section):
 
 def class_values(run):
     """MAP of each class of a run: dict of name to float or None."""
-    rows = results.get(run.result, "per_class")
+    rows = collection.get(run.result, "per_class")
     rows = rows if isinstance(rows, list) else []
-    names = [(results.text(row, "class"), results.number(row, "map")) for row in rows]
+    names = [(collection.text(row, "class"), collection.number(row, "map")) for row in rows]
     return {name: value for name, value in names if name is not None}
 
 
@@ -322,14 +322,19 @@ def run_list(section):
     """Every run with its main figures."""
     rows = []
     for run in section.runs:
-        held = results.get(run.result, "run")
-        seconds = results.number(held, "seconds")
+        held = collection.get(run.result, "run")
+        seconds = collection.number(held, "seconds")
         hours = f"{seconds / 3600:.2f}" if seconds is not None else None
         row = [run.label, run.method, count(run.bits), count(run.seed)]
-        row += [percent(results.measure(run.result, key)) for key in ("map", "precision_at_1000")]
-        row += [decimal(results.number(held, "epochs")), count(results.number(held, "images_seen"))]
-        row += [hours, results.text(held, "hardware"), results.text(held, "finished")]
-        rows.append([*row, results.text(held, "note")])
+        row += [
+            percent(collection.measure(run.result, key)) for key in ("map", "precision_at_1000")
+        ]
+        row += [
+            decimal(collection.number(held, "epochs")),
+            count(collection.number(held, "images_seen")),
+        ]
+        row += [hours, collection.text(held, "hardware"), collection.text(held, "finished")]
+        rows.append([*row, collection.text(held, "note")])
     header = ["Run", "Method", "Bits", "Seed", "MAP, %", "P@1000, %", "Epochs", "Images seen"]
     header += ["Training, hours", "Hardware", "Finished", "Note"]
     # What all runs share is said above the table.
@@ -345,7 +350,9 @@ def run_list(section):
 def recipes(runs):
     """What the numbered recipes differ in, or None for a single one."""
     first = {run.recipe: run for run in reversed(runs) if run.recipe}
-    names = [n for n in results.differing(list(first.values())) if n not in results.NOT_RECIPE]
+    names = [
+        n for n in collection.differing(list(first.values())) if n not in collection.NOT_RECIPE
+    ]
     rows = [[n, *(setting(first[index], n) for index in sorted(first))] for n in names]
     header = ["Flag", *(f"Recipe {index}" for index in sorted(first))]
     return Table("Flags in which the recipes differ.", header, rows) if rows else None
@@ -363,7 +370,7 @@ def setting(run, name):
 
 def flag_table(runs):
     """All runs and the flags that differ, as plain text in columns."""
-    names = [name for name in results.differing(runs) if name not in PLACES]
+    names = [name for name in collection.differing(runs) if name not in PLACES]
     rows = [["run", *names]]
     rows += [[run.label, *(setting(run, name) or "-" for name in names)] for run in runs]
     rows = [[clean(cell) for cell in row] for row in rows]

@@ -9,8 +9,9 @@ import json
 
 from absl import flags
 
-from dah_tf import options, pretrained
+from dah_tf import pretrained
 from dah_tf.errors import UserError
+from dah_tf.terminal import cli
 
 FLAGS = flags.FLAGS
 
@@ -32,4 +33,4 @@ def main(arguments):
 
 if __name__ == "__main__":
     define_flags()
-    options.launch(main, __doc__, paths=True, keras=False)
+    cli.launch(main, __doc__, paths=True, keras=False)

@@ -11,8 +11,8 @@ from google.protobuf.message import DecodeError
 
 from dah_tf import codes
 from dah_tf.serving import layout, messages, warmup
+from dah_tf.serving.c_api import SavedModel
 from dah_tf.serving.failure import ServingError
-from dah_tf.serving.runtime import SavedModel
 
 TAG = "serve"
 

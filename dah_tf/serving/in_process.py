@@ -3,8 +3,8 @@
 from dah_tf import pretrained
 from dah_tf.errors import UserError
 from dah_tf.serving import layout
+from dah_tf.serving.c_api import SavedModel
 from dah_tf.serving.failure import ServingError
-from dah_tf.serving.runtime import SavedModel
 
 
 class InProcess:

@@ -7,8 +7,8 @@ returns for each query a pair of arrays, int32 distances and int64 ids, in any o
 
 import numpy as np
 
+from dah_tf.index.hits import Neighbours, Within
 from dah_tf.index.milvus import names
-from dah_tf.index.results import Neighbours, Within
 
 LIMIT = 16384  # the most that Milvus returns for a query
 QUERIES = 1024  # at a time

@@ -1,0 +1,10 @@
+"""Binary codes: bits, packed bytes, Hamming distances, and folders of codes. NumPy only.
+
+A packed code of k bits is `ceil(k / 8)` bytes: bit i is in byte `i // 8`, the most significant
+bit first; unused low bits of the last byte are 0.
+"""
+
+from dah_tf.codes.archive import Codes
+from dah_tf.codes.packing import binarize, check, hamming, pack, unpack, words
+
+__all__ = ["Codes", "binarize", "check", "hamming", "pack", "unpack", "words"]

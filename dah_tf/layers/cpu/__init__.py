@@ -1,0 +1,1 @@
+"""Layers' arithmetic in the forms that a CPU computes fastest; the values are the same."""

@@ -1,0 +1,1 @@
+"""How a command starts, shows its progress and ends. No TensorFlow."""

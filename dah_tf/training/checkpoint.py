@@ -1,0 +1,120 @@
+"""Checkpoint files: all variables of a run and its step, written so that none is ever lost.
+
+A checkpoint is one `.npz` file: the arrays in order, their names, the step, and facts that must
+agree on restore. It is written aside, fsynced and renamed; the last two are kept. NumPy only.
+"""
+
+import json
+import pathlib
+import zipfile
+
+import numpy as np
+
+from dah_tf.errors import UserError
+from dah_tf.files import durable
+
+KEEP = 2
+
+
+class NotFinite(ArithmeticError):
+    """A variable holds NaN or infinity; nothing was written."""
+
+
+def save(folder, step, variables, facts):
+    """Writes `folder/step-STEP.npz`, STEP being 8 digits, and deletes all but the last two.
+
+    Args:
+        folder: path; made if missing.
+        step: int, optimiser steps done.
+        variables: Keras variables, in a fixed order.
+        facts: JSON-able dict that `restore` compares, such as the back end.
+
+    Returns:
+        `pathlib.Path` of the file.
+
+    Raises:
+        NotFinite: a variable is not finite.
+        OSError: the disk is full or not writable; earlier checkpoints are untouched.
+    """
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = {}
+    for i, variable in enumerate(variables):
+        array = np.asarray(variable)
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise NotFinite(variable.path)
+        arrays[f"v{i:05d}"] = array
+    meta = {"step": step, "facts": facts, "names": [v.path for v in variables]}
+    path = folder / f"step-{step:08d}.npz"
+    with durable.replacing(path) as file:
+        np.savez(file, meta=np.frombuffer(json.dumps(meta).encode(), np.uint8), **arrays)
+    for old in files(folder)[:-KEEP]:
+        old.unlink(missing_ok=True)
+    for stale in folder.glob(".step-*.tmp"):
+        stale.unlink(missing_ok=True)
+    return path
+
+
+def files(folder):
+    """Checkpoints in `folder`, oldest first."""
+    return sorted(pathlib.Path(folder).glob("step-*.npz"))
+
+
+def read(folder):
+    """The newest readable checkpoint of `folder`.
+
+    Returns:
+        None, or `(path, meta dict, arrays in order)`. A damaged newest file (a torn disk) gives
+        way to the one before it.
+
+    Raises:
+        UserError: there are checkpoints, and none can be read.
+    """
+    found = files(folder)
+    for path in reversed(found):
+        try:
+            with np.load(path) as content:
+                meta = json.loads(content["meta"].tobytes())
+                return path, meta, [content[f"v{i:05d}"] for i in range(len(meta["names"]))]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            continue
+    if found:
+        raise UserError(f"no checkpoint in {folder} can be read; delete the folder to start anew")
+    return None
+
+
+def restore(folder, variables, facts):
+    """Assigns the newest checkpoint to `variables`.
+
+    Args:
+        folder, variables, facts: as in `save`.
+
+    Returns:
+        int, the step; None where there is no checkpoint.
+
+    Raises:
+        UserError: the checkpoint is of other variables or facts; nothing was assigned.
+    """
+    found = read(folder)
+    if found is None:
+        return None
+    path, meta, arrays = found
+    for name, value in facts.items():
+        if meta["facts"].get(name) != value:
+            raise UserError(
+                f"{path} was written with {name}={meta['facts'].get(name)}, this run has "
+                f"{name}={value}; use the same, or another --workdir"
+            )
+    ours = [(v.path, tuple(v.shape)) for v in variables]
+    theirs = [(n, a.shape) for n, a in zip(meta["names"], arrays, strict=True)]
+    if ours != theirs:
+        other = next(
+            (pair for pair in zip(ours, theirs, strict=False) if pair[0] != pair[1]),
+            (f"{len(ours)} variables", f"{len(theirs)} variables"),
+        )
+        raise UserError(
+            f"{path} does not fit this model: it has {other[1]} where the model has {other[0]}"
+        )
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)
+    return meta["step"]

@@ -1,0 +1,384 @@
+"""Training: strategy, the loop, checkpoints, logging.
+
+The order of a run: build under the strategy; restore the newest checkpoint; cut the logs back to
+its step; train, logging every step; at a checkpoint first make the logs durable, then write it;
+at the end save the model.
+"""
+
+import contextlib
+import dataclasses
+import itertools
+import pathlib
+import signal
+import time
+
+import keras
+import numpy as np
+
+from dah_tf import metrics
+from dah_tf.data import feed, image_sources
+from dah_tf.errors import UserError
+from dah_tf.model.hash_model import TERMS
+from dah_tf.training import checkpoint
+
+
+@dataclasses.dataclass
+class Settings:
+    """How long, how often, and where.
+
+    Attributes:
+        workdir: path of the run's folder.
+        steps: int, optimiser steps of the whole run.
+        sizes: list of `(image size, first step)`, the progressive image sizes in order.
+        frozen_steps: int, first steps in which the backbone does not learn.
+        checkpoint_steps: int, steps between checkpoints; 0 leaves it to the minutes.
+        checkpoint_minutes: float.
+        validate_steps: int, steps between validations; 0 for none.
+    """
+
+    workdir: str
+    steps: int
+    sizes: list
+    frozen_steps: int = 0
+    checkpoint_steps: int = 0
+    checkpoint_minutes: float = 5.0
+    validate_steps: int = 0
+
+
+class Diverged(UserError):
+    """A term or a weight is not finite."""
+
+
+class Stopped(Exception):
+    """The run was asked to stop (SIGTERM); a checkpoint holds its state."""
+
+
+def strategy(name):
+    """The `tf.distribute` strategy of a name.
+
+    Args:
+        name: "one"; "mirrored" (all GPUs, or all logical CPUs where there is no GPU); "auto",
+            which is mirrored with more than one GPU.
+
+    Returns:
+        `tf.distribute.Strategy`; None under JAX.
+
+    Raises:
+        UserError: another back end, or a strategy that it has not.
+    """
+    if keras.backend.backend() != "tensorflow":
+        if keras.backend.backend() != "jax":
+            raise UserError(
+                f"training takes KERAS_BACKEND=tensorflow or jax, not {keras.backend.backend()}"
+            )
+        if name not in ("auto", "one"):
+            raise UserError(f"--strategy={name} needs the TensorFlow back end")
+        return None
+    import tensorflow as tf
+
+    gpus = tf.config.list_logical_devices("GPU")
+    if name == "mirrored" or (name == "auto" and len(gpus) > 1):
+        devices = gpus or tf.config.list_logical_devices("CPU")
+        return tf.distribute.MirroredStrategy([device.name for device in devices])
+    return tf.distribute.get_strategy()
+
+
+def facts():
+    """What a checkpoint must agree on beside names and shapes."""
+    return {"backend": keras.backend.backend()}
+
+
+class Run:
+    """State of one training run; `fit` does the work.
+
+    Args:
+        model: compiled `HashModel`, its optimiser built, made under `strategy`.
+        plan: `data.GroupPlan`.
+        images: an image source of `data`.
+        settings: `Settings`.
+        log: `runlog.RunLog` opener, called with the step to resume from.
+        progress: `progress.Progress` opener, called with the step to resume from.
+        validate: what `validator` returns, or None.
+        strategy: `tf.distribute.Strategy` or None.
+    """
+
+    def __init__(self, model, plan, images, settings, log, progress, validate=None, strategy=None):
+        self.model = model
+        self.plan = plan
+        self.images = images
+        self.settings = settings
+        self.validate = validate
+        self.strategy = strategy
+        self.folder = pathlib.Path(settings.workdir) / "checkpoints"
+        self.step = checkpoint.restore(self.folder, self.variables, facts()) or 0
+        self.saved_step = self.step
+        self.log = log(self.step)
+        self.progress = progress(self.step)
+        self.pending = []
+        self.stop_asked = False
+        self.last_save = time.monotonic()
+        self.first_step = self.step
+        self.advice = None
+        self._carried = (), ()
+
+    @property
+    def variables(self):
+        """Everything that a resumed run needs, in a fixed order."""
+        return [*self.model.variables, *self.model.optimizer.variables]
+
+    def fit(self):
+        """Trains to the last step.
+
+        Raises:
+            Diverged: a term or weight is not finite; the last good checkpoint stands.
+            Stopped: SIGTERM; the state is saved.
+            UserError: an image cannot be read any more, or the disk is full.
+        """
+        try:
+            with self._sigterm():
+                for first, last, size, frozen in phases(self.settings):
+                    if self.step < last:
+                        self._phase(max(first, self.step), last, size, frozen)
+            self.flush()
+            if self.saved_step != self.step:
+                self.save()
+        finally:
+            self.progress.close()
+
+    def _phase(self, first, last, size, frozen):
+        self.model.train_size = size
+        self.model.backbone_frozen = frozen
+        if self.strategy is None:
+            self._jax_phase(first, last)
+            return
+        step_function = compiled_step(self.model, self.strategy)
+        batches = feed.dataset(self.plan, self.images, first, last)
+        if self.strategy.num_replicas_in_sync > 1:
+            batches = self.strategy.experimental_distribute_dataset(batches)
+        for batch in self._readable(batches):
+            self.after(step_function(batch))
+
+    def _readable(self, batches):
+        """Batches; where the next one's images cannot be read, the state is saved first."""
+        import tensorflow as tf
+
+        try:
+            yield from batches
+        except tf.errors.OpError:
+            if self.saved_step != self.step:
+                self.save()
+            self.images.read(self.plan.batch(self.step)["indices"])  # names the file
+            raise
+
+    def _jax_phase(self, first, last):
+        import jax
+
+        model = self.model
+        parts = [model.trainable_variables, model.non_trainable_variables]
+        parts += [model.optimizer.variables, model.metrics_variables]
+        state = [[variable.value for variable in part] for part in parts]
+        # A function of this phase alone: a traced one keeps its image size.
+        step_function = jax.jit(lambda *arguments: model.train_step(*arguments))
+        for batch in feed.arrays(self.plan, self.images, first, last):
+            terms, state = step_function(state, batch)
+            self._carried = parts, state
+            self.after(terms)
+        self._settle()
+
+    def _settle(self):
+        """Gives the variables the values that a pure step function carries beside them."""
+        (parts, state), self._carried = self._carried, ((), ())
+        for part, values in zip(parts, state, strict=True):
+            for variable, value in zip(part, values, strict=True):
+                variable.assign(value)
+
+    def after(self, terms):
+        """What follows an optimiser step: log, show, validate, save, stop."""
+        self.step += 1
+        self.pending.append((self.step, time.time(), terms))
+        if len(self.pending) >= 10 or self.step == self.settings.steps:
+            self.flush()
+        if self.validation_due(self.step):
+            self.flush()
+            values, ones, picture = self.validate(self.model)
+            with self._disk("the log"):
+                self.log.validation(self.step, values)
+                self.log.histogram(self.step, "bit_means", ones)
+                self.log.image(self.step, "example_retrievals", picture)
+            self.progress.message(
+                f"step {self.step}: " + ", ".join(f"{k} {v:.4f}" for k, v in values.items())
+            )
+        if self.due(self.step):
+            self.save()
+        if self.stop_asked:
+            if self.saved_step != self.step:
+                self.save()
+            raise Stopped
+
+    def validation_due(self, step):
+        every = self.settings.validate_steps
+        return bool(self.validate and every and (step % every == 0 or step == self.settings.steps))
+
+    def due(self, step):
+        every = self.settings.checkpoint_steps
+        if every:
+            return step % every == 0
+        return time.monotonic() - self.last_save > 60 * self.settings.checkpoint_minutes
+
+    @contextlib.contextmanager
+    def _disk(self, what):
+        """Turns a full or broken disk into one line."""
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"cannot write {what} to {self.settings.workdir} ({error.strerror or error}); "
+                f"{self._last_good()}; free space and run the same command"
+            ) from error
+
+    def flush(self):
+        """Logs the steps done since the last call; stops the run at the first NaN."""
+        with self._disk("the log"):
+            self._flush()
+
+    def _flush(self):
+        self._settle()
+        pending, self.pending = self.pending, []
+        rate = self.model.optimizer.learning_rate
+        for step, when, terms in pending:
+            values = {name: float(terms[name]) for name in TERMS}
+            bad = [name for name, value in values.items() if not np.isfinite(value)]
+            if bad:
+                shown = ", ".join(f"{name} became {values[name]}" for name in bad)
+                raise Diverged(f"{shown} at step {step}; {self._what_now()}")
+            self.log.scalars(step, values, time=when)
+            shown = values
+        if pending:
+            self.progress.update(self.step, shown)
+            self.log.tensorboard(
+                self.step,
+                {
+                    "learning_rate": float(rate),
+                    "images_per_second": self.progress.images_per_second,
+                },
+            )
+        if pending and self.first_step is not None and self.step - self.first_step >= 20:
+            self.first_step = None
+            self._say_how_long()
+
+    def _say_how_long(self):
+        seconds = self.progress.eta_seconds
+        shown = f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
+        shown = f"about {shown}" if seconds >= 60 else "less than a minute"
+        self.progress.message(f"{shown} to go at {self.progress.images_per_second:.0f} images/s")
+        if self.advice and seconds > 7200:
+            self.progress.message(self.advice)
+
+    def _last_good(self):
+        return f"the last good checkpoint is step {self.saved_step} in {self.folder}"
+
+    def _what_now(self):
+        return (
+            f"{self._last_good()}; train anew with a lower --learning_rate or a higher --warmup in "
+            "another --workdir"
+        )
+
+    def save(self):
+        """Makes the log durable, then writes a checkpoint."""
+        self.flush()
+        try:
+            with self._disk("a checkpoint"):
+                self.log.flush(fsync=True)
+                checkpoint.save(self.folder, self.step, self.variables, facts())
+        except checkpoint.NotFinite as error:
+            raise Diverged(
+                f"{error} is not finite at step {self.step}; {self._what_now()}"
+            ) from error
+        self.saved_step = self.step
+        self.last_save = time.monotonic()
+
+    @contextlib.contextmanager
+    def _sigterm(self):
+        def handler(*_):
+            self.stop_asked = True
+
+        old = signal.signal(signal.SIGTERM, handler)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, old)
+
+
+def phases(settings):
+    """Stretches of steps with one image size and one state of the backbone.
+
+    Returns:
+        List of `(first step, end step, image size, frozen)`.
+    """
+    cuts = {0, settings.steps, *(first for _, first in settings.sizes)}
+    cuts.add(min(settings.frozen_steps, settings.steps))
+    cuts = sorted(cut for cut in cuts if cut <= settings.steps)
+    parts = []
+    for first, last in itertools.pairwise(cuts):
+        size = [size for size, start in settings.sizes if start <= first][-1]
+        parts.append((first, last, size, first < settings.frozen_steps))
+    return parts
+
+
+def compiled_step(model, strategy):
+    """`model.train_step` on every replica, compiled; terms are means over the replicas."""
+    import tensorflow as tf
+
+    if strategy.num_replicas_in_sync == 1:
+        return tf.function(model.train_step)
+
+    @tf.function
+    def step(batch):
+        terms = strategy.run(model.train_step, args=(batch,))
+        return {k: strategy.reduce("MEAN", v, axis=None) for k, v in terms.items()}
+
+    return step
+
+
+def validator(images, labels, queries, database, sheet, mirror=False):
+    """A function of the model: MAP of validation images against training images.
+
+    Args:
+        images: image source.
+        labels: labels of all of its images.
+        queries: indices of validation images.
+        database: indices of training images.
+        sheet: function of query images, neighbour images and relevance, returns a picture.
+        mirror: bool, of `HashModel.outputs`.
+
+    Returns:
+        Function; it returns a dict of scalars, each bit's mean, and a picture of retrievals.
+    """
+    from dah_tf import codes
+
+    query_images, database_images = images.read(queries), images.read(database)
+
+    def validate(model):
+        # At the size that the network is trained on at this point of the run.
+        size = model.train_size or images.size
+        ours, theirs = (
+            model.outputs(image_sources.resize_array(part, size), mirror=mirror)
+            for part in (query_images, database_images)
+        )
+        packed = [codes.pack(codes.binarize(part["logits"])) for part in (ours, theirs)]
+        score = metrics.mean_average_precision(
+            *metrics.histograms(packed[0], labels[queries], packed[1], labels[database], model.bits)
+        )
+        shown = np.linspace(0, len(queries) - 1, min(8, len(queries))).astype(int)
+        distances = codes.hamming(packed[0][shown], packed[1])
+        order = np.argsort(distances, axis=1, kind="stable")[:, :10]
+        relevant = metrics.relevant(labels[queries][shown], labels[database])
+        picture = sheet(
+            query_images[shown],
+            database_images[order],
+            np.take_along_axis(relevant, order, axis=1),
+        )
+        ones = codes.binarize(theirs["logits"]).mean(axis=0)
+        return {"validation_map": float(score.expected)}, ones, picture
+
+    return validate

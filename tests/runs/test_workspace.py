@@ -1,0 +1,71 @@
+"""A run's folder: what it was begun with, what is written into it and read from it."""
+
+import json
+import types
+
+import pytest
+
+from dah_tf import export
+from dah_tf.errors import UserError
+from dah_tf.runs import workspace
+from dah_tf.training import session
+
+FACTS = {"class_names": ["ant", "bee", "cat"]}
+
+
+def test_a_run_keeps_what_it_was_begun_with(tmp_path):
+    made = {"steps": 9, "images_per_step": 14, "precision": "mixed_float16"}
+    workspace.record_flags(tmp_path, {"bits": 12, "note": ""}, FACTS, **made)
+    later = {"steps": 9, "images_per_step": 14, "precision": "float32"}
+    workspace.record_flags(tmp_path, {"bits": 12, "note": "JPEG"}, FACTS, **later)
+    content = json.loads((tmp_path / "flags.json").read_text())
+    assert content["flags"] == {"bits": 12, "note": "JPEG"}, "a note may come later"
+    assert workspace.read_precision(tmp_path) == "mixed_float16"
+    with pytest.raises(UserError, match="bits was 12, now 24; the data itself; use the same"):
+        workspace.record_flags(tmp_path, {"bits": 24, "note": ""}, {"class_names": []}, **made)
+    assert json.loads((tmp_path / "flags.json").read_text()) == content
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"flags": 3}'])
+def test_damaged_flags(tmp_path, text):
+    (tmp_path / "flags.json").write_text(text)
+    with pytest.raises(UserError, match=r"flags.json is damaged \(.*\); restore it or train anew"):
+        workspace.read_flags(tmp_path)
+
+
+def test_no_run_has_no_precision(tmp_path):
+    assert workspace.read_precision(tmp_path) is None
+    with pytest.raises(UserError, match="is no work folder"):
+        workspace.read_flags(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "names, message",
+    [
+        (["ant", "bee"], "mine lacks class cat, unlike"),
+        (["ant", "bee", "cow"], "mine lacks class cat and has class cow, unlike"),
+        (["bee", "ant", "cat"], "mine has its classes in another order, unlike the 3 classes"),
+    ],
+)
+def test_other_classes_are_named(names, message):
+    with pytest.raises(UserError, match=message):
+        workspace.check_classes(types.SimpleNamespace(name="mine", class_names=names), FACTS)
+
+
+def test_skipped_files_of_any_name_are_listed(tmp_path, capsys):
+    skipped = [("photos/\udcff.png", "not a readable image"), ("ä", "no such file")]
+    session.report_skipped(tmp_path, types.SimpleNamespace(skipped=skipped))
+    expected = b"photos/\xff.png\tnot a readable image\n" + "ä\tno such file\n".encode()
+    assert (tmp_path / "skipped.txt").read_bytes() == expected
+    assert "2 unreadable files" in capsys.readouterr().out
+
+
+def test_an_export_has_the_figures_of_its_own_weights_only(tmp_path):
+    workspace.record_flags(tmp_path, {"epochs": 1.0}, FACTS, steps=2)
+    assert export.scores(tmp_path, None) == {}
+    lines = [json.dumps({"step": step, "time": 0.0, "seconds": 1.0}) + "\n" for step in (1, 2)]
+    (tmp_path / "metrics.jsonl").write_text("".join(lines))
+    result = {"map": 0.5, "run": {"step": 1}}
+    (tmp_path / "evaluation.json").write_text(json.dumps(result))
+    assert export.scores(tmp_path, 1) == result
+    assert export.scores(tmp_path, 2) == export.scores(tmp_path, None) == {}

@@ -1,0 +1,35 @@
+"""What flags stand for: networks that fit their images, weights that are there, averages."""
+
+import types
+
+import pytest
+import tensorflow as tf
+
+from dah_tf.errors import UserError
+from dah_tf.model import backbones
+from dah_tf.training import build
+
+
+@pytest.mark.parametrize("size, fits", [(9, True), (8, False)])
+def test_images_that_would_shrink_to_nothing(size, fits):
+    backbone = backbones.compact(channels=1, widths=(8, 8, 8))
+    if fits:
+        build.check_size(backbone, size)
+        backbone(tf.zeros((1, size, size, 1)))
+        return
+    with pytest.raises(UserError, match="compact cannot take images of 8 pixels"):
+        build.check_size(backbone, size)
+    with pytest.raises((ValueError, tf.errors.OpError)):
+        backbone(tf.zeros((1, size, size, 1)))
+
+
+def test_weights_that_cannot_be_downloaded(monkeypatch):
+    def offline(*_, **__):
+        raise Exception("URL fetch failure on https://there")  # noqa: TRY002 - as Keras does
+
+    monkeypatch.setattr(backbones, "get", offline)
+    options = types.SimpleNamespace(
+        backbone="resnet50", backbone_weights="imagenet", attention=False, widths=None
+    )
+    with pytest.raises(UserError, match="--backbone_weights=imagenet: URL fetch failure"):
+        build.build_model(options, num_classes=3, channels=3, image_size=32)
