@@ -186,7 +186,7 @@ def test_verify_goes_on_while_another_writes(tmp_path, monkeypatch):
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(writing.files, "is_whole", broken)
+        patch.setattr(writing.disk, "is_whole", broken)
         problems = index.verify()
     assert len(problems) == len(files_there)
     assert all(each.endswith("it cannot be read (Input/output error)") for each in problems)

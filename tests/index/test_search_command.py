@@ -101,11 +101,12 @@ def test_damage_is_exit_code_1(folder):
 # Runs commands in one process, many times faster; prints what each says or raises.
 DRIVER = """
 import contextlib, io, json, sys
-from dah_tf import options, search
+from dah_tf import search
+from dah_tf.terminal import cli
 search.define_flags()
 answers = []
 for line in json.load(sys.stdin):
-    for name in options.own_flags():
+    for name in cli.own_flags():
         search.FLAGS[name].unparse()
     output = io.StringIO()
     try:

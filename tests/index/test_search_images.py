@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_search import commands
+from test_search_command import commands
 from tiny_model import BITS, export_model, write_folder
 
 from dah_tf import codes as packed

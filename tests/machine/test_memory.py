@@ -12,7 +12,7 @@ from dah_tf.terminal import cli
 PROGRAM = """
 import resource, sys, threading
 import numpy as np
-from dah_tf import memory
+from dah_tf.machine import memory
 
 if sys.argv[1] == "kept" and not memory.keep_freed():
     print("none")

@@ -222,7 +222,7 @@ def test_kill_at_random_moments(tmp_path):
     # A trainer in small: logs steps, every 7 makes the log durable, then saves the step.
     trainer = """
 import os, pathlib, sys
-from dah_tf import runlog
+from dah_tf.runs import runlog
 folder = pathlib.Path(sys.argv[1])
 saved = folder / "saved"
 step = int(saved.read_text()) if saved.exists() else 0
@@ -260,7 +260,7 @@ def test_full_disk_loses_nothing(tmp_path, limit):
     # A file size limit stands for the full disk: the write that crosses it is cut short, as there.
     writer = """
 import resource, sys
-from dah_tf import runlog
+from dah_tf.runs import runlog
 log = runlog.RunLog(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
 step = 0
@@ -311,7 +311,7 @@ def test_without_tensorboard(tmp_path, monkeypatch):
 def test_one_process_a_folder(tmp_path):
     holder = """
 import sys, time
-from dah_tf import runlog
+from dah_tf.runs import runlog
 log = runlog.RunLog(sys.argv[1])
 log.scalars(1, {"loss": 1})
 print("ready", flush=True)

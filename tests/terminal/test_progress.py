@@ -95,7 +95,7 @@ def test_bar_on_a_terminal():
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
     code = """
 import time
-from dah_tf.progress import Progress
+from dah_tf.terminal.progress import Progress
 shown = Progress(40, 20)
 for step in range(1, 41):
     time.sleep(0.01)

@@ -24,17 +24,18 @@ devices, policy, output = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
-from dah_tf import backbones, data, training
-from dah_tf.data import feed, sources
-from dah_tf.model import HashModel
+from dah_tf import data
+from dah_tf.data import feed, image_sources
+from dah_tf.model import HashModel, backbones
+from dah_tf.training import loop
 
 keras.utils.set_random_seed(0)
 keras.config.set_dtype_policy(policy)
-strategy = training.strategy("mirrored" if devices == 2 else "one")
+strategy = loop.strategy("mirrored" if devices == 2 else "one")
 assert strategy.num_replicas_in_sync == devices
 rng = np.random.default_rng(0)
 labels = np.repeat(np.arange(3), 20).astype("int32")
-images = sources.ArrayImages(
+images = image_sources.ArrayImages(
     (rng.integers(0, 100, (60, 16, 16, 1)) + 60 * labels[:, None, None, None]).astype("uint8")
 )
 # No cutout: inside a box of one grey every maximum is a tie, which rounding decides.
@@ -49,7 +50,7 @@ with strategy.scope():
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=64.0)
     model.compile(optimizer=optimizer)
     model.optimizer.build(model.trainable_variables)
-step = training.compiled_step(model, strategy)
+step = loop.compiled_step(model, strategy)
 batches = feed.dataset(plan, images, 0, 6)
 if devices == 2:
     batches = strategy.experimental_distribute_dataset(batches)
@@ -99,8 +100,10 @@ RUN = """
 import sys, types
 import keras
 import numpy as np
-from dah_tf import backbones, checkpoint, data, model, optimizers, training
-from dah_tf.data import sources
+from dah_tf import data
+from dah_tf.data import image_sources
+from dah_tf.model import backbones, hash_model as model
+from dah_tf.training import checkpoint, loop, optimizers
 
 start, output, workdir = sys.argv[1:]
 rng = np.random.default_rng(0)
@@ -123,10 +126,10 @@ log = types.SimpleNamespace(
 progress = types.SimpleNamespace(
     update=lambda *_: None, close=lambda: None, message=print, images_per_second=1, eta_seconds=1
 )
-settings = training.Settings(workdir, 9, [(12, 0), (16, 5)], frozen_steps=2, checkpoint_steps=4)
-run = training.Run(
-    ours, plan, sources.ArrayImages(pixels.astype("uint8")), settings, log=lambda _: log,
-    progress=lambda _: progress, strategy=training.strategy("one"),
+settings = loop.Settings(workdir, 9, [(12, 0), (16, 5)], frozen_steps=2, checkpoint_steps=4)
+run = loop.Run(
+    ours, plan, image_sources.ArrayImages(pixels.astype("uint8")), settings, log=lambda _: log,
+    progress=lambda _: progress, strategy=loop.strategy("one"),
 )
 frozen = [np.array(v) for v in ours.backbone.trainable_variables]
 save = run.save
