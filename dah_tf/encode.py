@@ -50,53 +50,28 @@ def define_flags():
 
 
 def main():
-    from dah_tf.encoding import job
+    from dah_tf.encoding import encode_folder
 
     for name, example in (("model", "models/dah"), ("input", "photos"), ("output", "codes")):
         if not FLAGS[name].value:
-            raise UserError(f"name the {name}: --{name}={example}")
-    if FLAGS["runtime"].present and FLAGS.runner == "ray":
-        raise UserError("--runtime is for --runner=local; Ray's workers use the SavedModel")
-    if FLAGS["workers"].present and FLAGS.runner != "ray":
-        raise UserError("--workers is for --runner=ray")
-    content = job.run(
+            raise UserError(f"name the {name}: {name}={example}")
+    codes = encode_folder(
         FLAGS.model,
         FLAGS.input,
         FLAGS.output,
         labels=FLAGS.labels,
         skip=FLAGS.skip,
         shard_items=FLAGS.shard_items,
+        batch_size=FLAGS.batch_size,
         data_dir=FLAGS.data_dir,
-        runtime=None if FLAGS.runtime == "auto" else FLAGS.runtime,
-        work={"local": locally, "ray": on_cluster}[FLAGS.runner],
+        runtime=FLAGS.runtime,
+        runner=FLAGS.runner,
+        workers=FLAGS.workers,
     )
-    print(f"{content['items']:,} codes of {content['bits']} bits in {FLAGS.output}")
-    if content["broken"]:
+    print(f"{len(codes):,} codes of {codes.bits} bits in {FLAGS.output}")
+    if broken := codes.manifest["broken"]:
         where = os.path.join(FLAGS.output, "broken.tsv")
-        print(f"{content['broken']:,} images could not be read: {where}")
-
-
-def locally(job):
-    """Encodes what is missing in this process."""
-    from dah_tf.encoding import Encoder, choice
-
-    if FLAGS.runtime == "auto":
-        encoder = choice.fastest(job.model, FLAGS.batch_size)
-    else:
-        encoder = Encoder(job.model, FLAGS.runtime)
-    job.encode_missing(encoder, FLAGS.batch_size)
-
-
-def on_cluster(job):
-    """Encodes what is missing on Ray's workers."""
-    from dah_tf.encoding import cluster
-
-    shards = job.missing()
-    with job.progress(shards) as shown:
-        done, broken = job.source.items - job.items_of(shards), 0
-        for shard, lost in cluster.encode(job, shards, FLAGS.batch_size, FLAGS.workers):
-            done, broken = done + job.items_of([shard]), broken + lost
-            shown.update(done, {"broken": broken})
+        print(f"{broken:,} images could not be read: {where}")
 
 
 if __name__ == "__main__":

@@ -12,23 +12,21 @@ bits differ, and for bfloat16 and int8 (whose ranges come from training images) 
 
 import json
 import pathlib
-import types
 
 from absl import flags
 
 from dah_tf import pretrained, runtimes
 from dah_tf.errors import UserError
-from dah_tf.terminal import cli
+from dah_tf.terminal import cli, settings
 
 FLAGS = flags.FLAGS
 
 
 def define_flags():
     """Every flag of the command."""
-    cli.workdir_flag()
+    settings.define(only=("workdir", "data_dir"))
     flags.DEFINE_string("output", None, "The version's folder, such as models/dah/1.")
     flags.DEFINE_list("format", ["savedmodel"], f"Any of {', '.join(runtimes.FORMATS)}.")
-    flags.DEFINE_string("data_dir", None, "Where TensorFlow Datasets keeps its data.")
     flags.DEFINE_boolean("mirror", None, "Codes from each image and its mirror image together.")
 
 
@@ -37,32 +35,32 @@ def main():
     from dah_tf.runs import workspace
     from dah_tf.training import build
 
-    formats = list(dict.fromkeys(FLAGS.format))
-    for name in formats:
-        runtimes.get(name)
+    formats = list(dict.fromkeys(runtimes.name_of(each) for each in FLAGS.format))
     if not formats:
-        raise UserError(f"name a format: --format={runtimes.SAVEDMODEL}")
+        raise UserError(f"name a format: format={runtimes.SAVEDMODEL}")
     workdir = pretrained.folder(FLAGS.workdir)
-    run = workspace.read_flags(workdir)
+    recipe = workspace.read_recipe(workdir)
     if not FLAGS.output:
-        raise UserError("name the SavedModel's folder: --output=models/dah/1")
+        raise UserError("name the SavedModel's folder: output=models/dah/1")
     export.check(FLAGS.output, formats)
-    model, step = build.load_model(workdir)
+    model, step = build.load_run(workdir)
     facts = workspace.read_data_facts(workdir)
+    mirror = recipe.mirror if FLAGS.mirror is None else FLAGS.mirror
     samples = None
     if formats != [runtimes.SAVEDMODEL]:
-        run.data_dir = FLAGS.data_dir or run.data_dir
-        data = vars(run) | {"image_size": facts["image_size"], "channels": str(facts["channels"])}
-        dataset, protocol = build.open_data(types.SimpleNamespace(**data))
+        known = {"image_size": facts["image_size"], "channels": facts["channels"]}
+        if FLAGS.data_dir:
+            known["data_dir"] = FLAGS.data_dir
+        dataset, protocol = build.open_data(recipe.replace(**known))
         workspace.check_classes(dataset, facts)
         samples = parity.choose(dataset, protocol)
     description = export.save(
         model,
         FLAGS.output,
-        flags=vars(run),
-        metrics=scores(workdir, step),
+        flags=recipe.as_dict(),
+        metrics=scores(workdir, step, mirror),
         class_names=facts["class_names"],
-        mirror=run.mirror if FLAGS.mirror is None else FLAGS.mirror,
+        mirror=mirror,
         formats=formats,
         samples=samples,
     )
@@ -72,14 +70,21 @@ def main():
         print(f"  {name:<12} {', '.join(written['files'])}{_agreement(written)}")
 
 
-def scores(workdir, step):
-    """What a run's evaluation measured, if of the weights of this step (None: its last); or {}."""
+def scores(workdir, step, mirror):
+    """What a run's evaluation measured, or {} where that is of other codes than are exported.
+
+    Args:
+        workdir: path of the run's folder.
+        step: int, the step of the exported weights; None is the run's last.
+        mirror: bool; the exported codes come from images and their mirror images.
+    """
     from dah_tf.runs import workspace
 
     path = pathlib.Path(workdir) / "evaluation.json"
     result = json.loads(path.read_text()) if path.exists() else {}
     of = result.get("run", {}).get("step")
-    return result if of == workspace.run_facts(workdir, step)["step"] else {}
+    same = of == workspace.run_facts(workdir, step)["step"]
+    return result if same and result.get("mirror", mirror) == mirror else {}
 
 
 def _agreement(facts):

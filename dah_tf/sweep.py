@@ -5,7 +5,9 @@ runs are skipped and begun ones resumed, so the same command goes on after any i
 --cells=0::2 on one machine and --cells=1::2 on another two share the work. Example:
 
   python -m dah_tf.sweep --flagfile=configs/cifar10_compact.cfg --output=runs/table2 \\
-      --grid=bits=12,24,36,48 --grid=attention=true,false --grid=seed=0,1,2
+      --grid=bits=12,24,36,48 --grid=backbone=compact:attention,compact --grid=seed=0,1,2
+
+Values that hold a comma are separated by semicolons: --grid='method=dah:t=1,phi1=2;dpsh'.
 """
 
 import pathlib
@@ -14,49 +16,43 @@ import sys
 from absl import flags
 
 from dah_tf.errors import UserError
-from dah_tf.terminal import cli
+from dah_tf.runs import recipe
+from dah_tf.runs.recipe import SETTINGS
+from dah_tf.terminal import cli, settings
 
 FLAGS = flags.FLAGS
-OWN = ("output", "grid", "cells", "dry_run")
 
 
 def define_flags():
     """Every flag of the command: those of training, and its own."""
-    cli.data_flags()
-    cli.model_flags()
-    cli.training_flags()
-    flags.DEFINE_string("output", None, "The sweep's folder; each run is a folder in it.")
-    flags.DEFINE_multi_string("grid", [], "FLAG=VALUE,VALUE,...; may be given several times.")
-    flags.DEFINE_string("cells", ":", "Which runs: START:STOP:STEP as in Python, or I,J,...")
-    flags.DEFINE_boolean("dry_run", False, "Only list the runs and their state.")
+    settings.define()
+    flags.DEFINE_string("output", None, "output: the sweep's folder; each run is a folder in it.")
+    flags.DEFINE_multi_string(
+        "grid", [], "grid: FLAG=VALUE,VALUE,... or FLAG=VALUE;VALUE;... It may be given often."
+    )
+    flags.DEFINE_string("cells", ":", "cells: which runs, START:STOP:STEP as in Python, or I,J,...")
+    flags.DEFINE_boolean("dry_run", False, "dry_run: only lists the runs and their state.")
 
 
 def main():
     from dah_tf.runs import grid, workspace
 
     if not FLAGS.output:
-        raise UserError("name the sweep's folder: --output=DIR")
+        raise UserError("name the sweep's folder: output=DIR")
     if FLAGS["workdir"].present:
-        raise UserError("a sweep names its runs' folders itself: give --output, not --workdir")
+        raise UserError("a sweep names its runs' folders itself: give output, not workdir")
     axes = grid.axes(FLAGS.grid)
-    parsed = {name: {value: parse(name, value) for value in axes[name]} for name in axes}
     everything = grid.cells(axes, FLAGS.output)
     chosen = [everything[i] for i in grid.part(FLAGS.cells, len(everything))]
-    others = {name: FLAGS[name] for name in sorted(cli.own_flags() - {*OWN, *axes})}
-    defaults = {name: flag.default for name, flag in others.items()}
+    arguments = [each for each in settings.given() if flag_of(each) not in axes]
+    for name, values in axes.items():
+        for value in values:
+            check(name, value, arguments)
     for cell in chosen:
-        own = {name: parsed[name][value] for name, value in cell.settings.items()}
-        changed = workspace.changed_flags(
-            cell.folder, {**{name: flag.value for name, flag in others.items()}, **own}, defaults
-        )
-        if changed:
-            raise UserError(
-                f"{cell.folder} holds a run with other flags: {'; '.join(changed)}; use another "
-                "--output"
-            )
+        workspace.resumed(cell.folder, settings.parse([*arguments, *cell.arguments]))
     failed = []
     if not FLAGS.dry_run:
-        failed = run(chosen, [flag.serialize() for flag in others.values() if flag.present])
+        failed = run(chosen, arguments)
     rows = grid.summary(everything)
     print(grid.table(rows))
     for cell in failed:
@@ -69,24 +65,28 @@ def main():
         if not FLAGS.dry_run:
             workspace.write_json(path, rows)
     except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror}; choose another --output"
-        ) from error
+        raise UserError(f"cannot write {path}: {error.strerror}; choose another output") from error
     return 1 if failed else 0
 
 
-def parse(name, value):
-    """A grid's value as its flag reads it.
+def flag_of(argument):
+    """The name of the flag in `--name=value`, `--name` or `--noname`."""
+    name = argument.removeprefix("--").partition("=")[0]
+    return name if name in FLAGS else name.removeprefix("no")
+
+
+def check(name, value, arguments):
+    """Refuses a grid's value before anything is trained.
 
     Raises:
         UserError: no such flag of training, or not one of its values.
     """
-    if name in (*OWN, "workdir", "flagfile") or name not in cli.own_flags():
-        raise UserError(f"--grid={name}: training has no such flag; see dah_tf.train --help")
+    if name not in {*SETTINGS, *recipe.moved()} - {"workdir"}:
+        raise UserError(f"grid={name}: training has no such flag; see dah_tf.train --help")
     try:
-        return FLAGS[name].parser.parse(value)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"--grid={name}: {error}") from error
+        settings.parse([*arguments, f"--{name}={value}"])
+    except UserError as error:
+        raise UserError(f"grid={name}: {error}") from error
 
 
 def run(chosen, arguments):

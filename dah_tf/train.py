@@ -1,36 +1,40 @@
 """Trains a deep hash model: `python -m dah_tf.train --bits=36`.
 
-Images with labels in; a model, its retrieval quality and a SavedModel out, all in --workdir.
-The same command resumes a run that was stopped. Examples:
+Images with labels go in; a model, its retrieval quality and a SavedModel come out, all in
+--workdir. The same command resumes a run that was stopped. Examples:
 
   python -m dah_tf.train --flagfile=configs/digits.cfg
   python -m dah_tf.train --flagfile=configs/cifar10_compact.cfg --bits=24
-  python -m dah_tf.train --dataset=folder:photos --protocol=own --backbone=resnet50
+  python -m dah_tf.train --dataset=folder:photos --backbone=compact --minutes=15
+
+A part is a name with options: --backbone=compact:depth=3 --method=dah:t=12.5,balance_weight=30.
 """
 
 from absl import flags
 
-from dah_tf.terminal import cli
+from dah_tf.errors import UserError
+from dah_tf.terminal import cli, settings
 
 FLAGS = flags.FLAGS
 
 
 def define_flags():
     """Every flag of the command."""
-    cli.data_flags()
-    cli.model_flags()
-    cli.training_flags()
-    flags.DEFINE_boolean("describe", False, "Print the network instead of training it.")
-    flags.DEFINE_boolean("json", False, "With --describe: print JSON.")
+    settings.define()
+    flags.DEFINE_boolean("describe", False, "Prints the network instead of training it.")
+    flags.DEFINE_boolean("json", False, "With --describe: prints JSON.")
 
 
 def main():
     from dah_tf.training import session
 
+    recipe = settings.recipe()
+    if FLAGS.json and not FLAGS.describe:
+        raise UserError("json is for describe; leave it out")
     if FLAGS.describe:
-        print(session.describe(cli.namespace(), as_json=FLAGS.json))
-        return 0
-    return session.train(cli.namespace())
+        print(session.describe(recipe, as_json=FLAGS.json))
+        return
+    session.train(recipe, stop_on_sigterm=True, say=lambda text: print(text, flush=True))
 
 
 if __name__ == "__main__":

@@ -122,8 +122,7 @@ def profile(precision, images, labels, plan):
 
     from dah_tf.data import feed
     from dah_tf.machine import devices
-    from dah_tf.training import session
-    from dah_tf.training import optimizers
+    from dah_tf.training import optimizers, session
 
     if devices.accelerators():
         raise SystemExit(

@@ -18,6 +18,7 @@ Shards follow the order of the input; a shard is made aside and appears whole.
 """
 
 from dah_tf.codes.archive import Codes
+from dah_tf.encoding.bulk import encode_folder
 from dah_tf.encoding.encoder import Encoded, Encoder, find_model
 
-__all__ = ["Codes", "Encoded", "Encoder", "find_model"]
+__all__ = ["Codes", "Encoded", "Encoder", "encode_folder", "find_model"]

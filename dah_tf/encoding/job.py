@@ -166,7 +166,7 @@ def run(
     shard_items=8192,
     data_dir=None,
     runtime=None,
-    work=None,
+    work,
 ):
     """Encodes images into a folder of codes, or goes on with it.
 

@@ -32,6 +32,11 @@ class Cell(NamedTuple):
     folder: pathlib.Path
 
     @property
+    def arguments(self):
+        """The settings as arguments of `dah_tf.train`."""
+        return [f"--{name}={value}" for name, value in self.settings.items()]
+
+    @property
     def title(self):
         return " ".join(f"{name}={value}" for name, value in self.settings.items()) or "one run"
 
@@ -144,8 +149,7 @@ def run(cell, arguments):
     Raises:
         Stopped: this process was asked to stop.
     """
-    settings = [f"--{name}={value}" for name, value in cell.settings.items()]
-    command = [sys.executable, "-m", "dah_tf.train", *arguments, *settings]
+    command = [sys.executable, "-m", "dah_tf.train", *arguments, *cell.arguments]
     cell.folder.mkdir(parents=True, exist_ok=True)
     asked = []
     with open(cell.folder / "train.log", "a") as log:

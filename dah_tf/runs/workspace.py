@@ -7,28 +7,13 @@ checkpoints/  model.keras  evaluation.json  examples.npz  export/1/
 import datetime
 import json
 import pathlib
-import types
 
 from dah_tf.errors import UserError
 from dah_tf.files import durable
+from dah_tf.runs import recipe as recipes
+from dah_tf.runs.recipe import SETTINGS, Recipe
 
-# What may change between the parts of one run.
-FREE_FLAGS = {
-    "workdir",
-    "data_dir",
-    "checkpoint_steps",
-    "checkpoint_minutes",
-    "cache_gib",
-    "export",
-    "note",
-    "describe",
-    "json",
-    "strategy",
-}
-
-
-# Where things lie on one machine, and how a command answers: no part of a result.
-LOCAL_FLAGS = {"workdir", "data_dir", "describe", "json"}
+RECORD = "flags.json"
 
 
 def portable(flags):
@@ -45,18 +30,28 @@ def write_json(path, content):
         file.write((json.dumps(content, indent=1) + "\n").encode())
 
 
-def read_flags(workdir):
-    """The flags of a run, as a namespace.
+def is_begun(workdir) -> bool:
+    """Whether a run was begun in a folder."""
+    return (pathlib.Path(workdir) / RECORD).exists()
+
+
+def read_recipe(workdir) -> Recipe:
+    """The recipe of a run, of any version.
 
     Raises:
         UserError: `workdir` is None or not a run's folder.
     """
     if not workdir:
-        raise UserError("name the run's folder: --workdir=DIR")
+        raise UserError("name the run's folder: workdir=DIR")
     try:
-        return types.SimpleNamespace(**_recorded(workdir)["flags"])
-    except (KeyError, TypeError) as error:
+        return recipes.from_record(_recorded(workdir)["flags"])
+    except (KeyError, TypeError, UserError) as error:
         raise _damaged(workdir, error) from error
+
+
+def read_started_from(workdir) -> list[dict]:
+    """The runs that a run's backbone came from, as `training.lineage.of` lists them."""
+    return _recorded(workdir).get("started_from", [])
 
 
 def read_data_facts(workdir):
@@ -66,12 +61,11 @@ def read_data_facts(workdir):
 
 def read_precision(workdir):
     """The name of the Keras policy that a run was begun with; None where none was begun."""
-    begun = (pathlib.Path(workdir) / "flags.json").exists()
-    return _recorded(workdir).get("precision") if begun else None
+    return _recorded(workdir).get("precision") if is_begun(workdir) else None
 
 
 def _recorded(workdir):
-    path = pathlib.Path(workdir) / "flags.json"
+    path = pathlib.Path(workdir) / RECORD
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
@@ -83,7 +77,7 @@ def _recorded(workdir):
 
 
 def _damaged(workdir, error):
-    path = pathlib.Path(workdir) / "flags.json"
+    path = pathlib.Path(workdir) / RECORD
     return UserError(f"{path} is damaged ({error}); restore it or train anew")
 
 
@@ -116,68 +110,68 @@ def check_classes(dataset, facts):
     )
 
 
-def record_flags(workdir, flags, data, **made):
-    """Stores a run's flags, or holds them against those the folder was begun with.
+def record(workdir, recipe: Recipe, data, **made):
+    """Stores a run's recipe, or brings what may change in a run that was begun up to date.
 
     Args:
         workdir: path; made if missing.
-        flags: JSON-able dict.
+        recipe: `Recipe`, everything in it decided.
         data: JSON-able dict, what `build_model` must know of the data, and its fingerprint.
-        **made: what came of the flags, kept as it was at first: `steps` of the whole run,
-            `images_per_step`, `precision`, the name of a Keras policy, `hardware`, a line, and
-            `versions` by package.
+        **made: what came of the recipe, kept as it was at first: `steps` of the whole run,
+            `images_per_step`, `precision`, the name of a Keras policy, `hardware`, a line,
+            `versions` by package, and `started_from`.
 
     Raises:
-        UserError: flags that matter differ; nothing was written.
+        UserError: the data is another than the run was begun with; nothing was written.
     """
     folder = pathlib.Path(workdir)
-    path = folder / "flags.json"
+    path = folder / RECORD
+    content = {"flags": recipe.as_dict(), "data": data, **made}
     if path.exists():
-        changed = changed_flags(folder, flags)
-        content = _recorded(folder)
-        if content["data"] != data:
-            changed.append("the data itself")
-        if changed:
+        begun = _recorded(folder)
+        theirs = begun["data"]
+        if any(theirs.get(name, value) != value for name, value in data.items()):
             raise UserError(
-                f"{folder} holds a run with other flags: {'; '.join(changed)}; use the same "
-                "flags to resume it, or another --workdir"
+                f"{folder} holds a run on other data; name the same data to resume it, or another "
+                "workdir"
             )
-        if content["flags"].get("note") == flags.get("note"):
+        if begun["flags"].get("note") == recipe.note:
             return
-        content["flags"]["note"] = flags.get("note")
-    else:
-        content = {"flags": flags, "data": data, **made}
+        begun["flags"]["note"] = recipe.note
+        content = begun
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(path, content)
     except OSError as error:
         raise UserError(
-            f"cannot write to {folder}: {error.strerror}; choose another --workdir"
+            f"cannot write to {folder}: {error.strerror}; choose another workdir"
         ) from error
 
 
-def changed_flags(workdir, flags, defaults=()):
-    """How flags differ from those that a run's folder was begun with.
+def resumed(workdir, recipe: Recipe) -> Recipe | None:
+    """The recipe that a run goes on by: the recorded one, with what may change taken anew.
 
     Args:
-        workdir: path of the folder.
-        flags: dict; flags that are not in it are not compared.
-        defaults: dict, the values of flags that the run did not know yet.
+        workdir: path of the run's folder.
+        recipe: `Recipe`, as it was given.
 
     Returns:
-        List of str, one a flag that must stay as it was; empty where no run was begun.
+        `Recipe`, or None where no run was begun in the folder.
 
     Raises:
-        UserError: the folder's flags.json is damaged.
+        UserError: something that must stay as it was is given otherwise, or the record is damaged.
     """
-    if not (pathlib.Path(workdir) / "flags.json").exists():
-        return []
-    old = {**dict(defaults), **vars(read_flags(workdir))}
-    return [
-        f"{name} was {old.get(name)!r}, now {value!r}"
-        for name, value in flags.items()
-        if name not in FREE_FLAGS and old.get(name) != value
-    ]
+    if not is_begun(workdir):
+        return None
+    begun = read_recipe(workdir)
+    changed = recipes.differences(recipe, begun)
+    if changed:
+        raise UserError(
+            f"{workdir} holds a run with other settings: {'; '.join(changed)}; use the same to "
+            "resume it, or another workdir"
+        )
+    free = {name: getattr(recipe, name) for name, each in SETTINGS.items() if each.free}
+    return begun.replace(**free)
 
 
 def run_facts(workdir, step=None):
@@ -202,7 +196,11 @@ def run_facts(workdir, step=None):
     return {
         "name": folder.resolve().name,
         "note": flags.get("note", ""),
-        "flags": {name: flags[name] for name in flags if name not in LOCAL_FLAGS},
+        "flags": {
+            name: value
+            for name, value in flags.items()
+            if not (name in SETTINGS and SETTINGS[name].local) and name not in ("describe", "json")
+        },
         "step": step,
         "steps": content.get("steps"),
         "epochs": flags["epochs"],

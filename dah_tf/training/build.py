@@ -1,17 +1,22 @@
-"""What a run's flags stand for: data, protocol, model and optimiser."""
+"""What a recipe stands for: data, protocol, model and optimiser."""
 
 import os
 import pathlib
 
 import numpy as np
 
-from dah_tf import pretrained
+from dah_tf import parts, pretrained
 from dah_tf.errors import UserError
 from dah_tf.runs import workspace
+from dah_tf.runs.recipe import Recipe
 
 
-def open_data(options):
-    """The data set and protocol of a run's flags.
+def open_data(recipe: Recipe, data=None):
+    """The data set and protocol of a recipe.
+
+    Args:
+        recipe: `Recipe`.
+        data: `data.Dataset` in place of the one that the recipe names.
 
     Returns:
         `data.Dataset` and `data.Protocol`.
@@ -19,125 +24,71 @@ def open_data(options):
     Raises:
         UserError: the data is missing, damaged or does not allow the protocol.
     """
-    dataset = load_data(options)
-    return dataset, make_protocol(options, dataset, options.protocol)
+    dataset = load_data(recipe) if data is None else data
+    return dataset, make_protocol(recipe, dataset, recipe.protocol)
 
 
-def load_data(options):
-    """The data set of a run's flags: `data.Dataset`. Raises `UserError` as `data.load` does."""
+def load_data(recipe: Recipe):
+    """The data set that a recipe names: `data.Dataset`. Raises `UserError` as `data.load` does."""
     from dah_tf import data
 
     return data.load(
-        options.dataset,
-        image_size=options.image_size,
-        channels=int(options.channels) if options.channels else None,
-        data_dir=options.data_dir,
-        cache_gib=options.cache_gib,
+        recipe.dataset,
+        image_size=recipe.image_size,
+        channels=recipe.channels,
+        data_dir=recipe.data_dir,
+        cache_gib=recipe.cache_gib,
+        max_unreadable=recipe.max_unreadable,
     )
 
 
-def make_protocol(options, dataset, name):
-    """A protocol by its name, with what a run's flags say of validation and seed."""
+def make_protocol(recipe: Recipe, dataset, name: str):
+    """A protocol by its name, with what a recipe says of validation and seed."""
     from dah_tf import data
 
-    return data.make_protocol(name, dataset, validation=options.validation, seed=options.seed)
+    if name == "auto":
+        name = data.choose_protocol(dataset)
+    return data.make_protocol(name, dataset, validation=recipe.validation, seed=recipe.seed)
 
 
-def trained_by(workdir, options, dataset):
-    """By which protocol a run was trained on a data set.
-
-    Args:
-        workdir: path of the run's work folder.
-        options: namespace of flags; `dataset` names the data set.
-        dataset: `data.Dataset`.
-
-    Returns:
-        `data.Protocol`; None where the data is another than the run's, by content and by name: on
-        which of its images the run was trained is not known then.
-    """
-    run, facts = workspace.read_flags(workdir), workspace.read_data_facts(workdir)
-    if dataset.fingerprint != facts["fingerprint"] and options.dataset != run.dataset:
-        return None
-    return make_protocol(run, dataset, run.protocol)
-
-
-def trained_on(protocol, training):
-    """How many of a protocol's queries are among the images that another trains on: int."""
-    known = np.concatenate([training.train, training.validation])
-    return int(np.isin(protocol.query, known).sum())
-
-
-def check_backbone(options, dataset, protocol):
-    """Refuses `--backbone_weights` of a run that was trained on the protocol's queries.
-
-    Raises:
-        UserError: it was.
-    """
-    source = options.backbone_weights
-    training = trained_by(pretrained.folder(source), options, dataset) if _is_run(source) else None
-    if training and (known := trained_on(protocol, training)):
-        raise UserError(
-            f"--backbone_weights={source} was trained on {known:,} of the {len(protocol.query):,} "
-            f"queries of --protocol={protocol.name}, by --protocol={training.name}; take that "
-            "protocol, or another start"
-        )
-
-
-def _is_run(source):
-    return pretrained.is_name(source) or os.path.isdir(source)
-
-
-def build_model(options, *, num_classes, channels, image_size, multi_label=False, weights=True):
-    """An untrained `HashModel` of a run's flags.
+def build_model(
+    recipe: Recipe, *, num_classes, channels, image_size, multi_label=False, weights=True
+):
+    """An untrained `HashModel`.
 
     Args:
-        options: namespace of flags.
+        recipe: `Recipe`, every part of it decided.
         num_classes, channels, image_size, multi_label: of the data.
-        weights: bool; False leaves `--backbone_weights` alone, for describing.
+        weights: bool; False leaves `backbone_weights` alone, as for describing.
 
     Raises:
-        UserError: unknown backbone, weights that do not fit, an image too small.
+        UserError: unknown parts, weights that do not fit, an image too small.
     """
     from dah_tf.model import HashModel, backbones
 
-    smallest = {"resnet30": 32, "compact": 16}.get(options.backbone, 32)
+    source = recipe.backbone_weights if weights and recipe.backbone_weights != "none" else None
+    trained = source is not None and is_run(source)
+    smallest = backbones.facts(recipe.backbone).smallest
     if image_size < smallest:
+        name = recipe.part("backbone").name
         raise UserError(
-            f"{options.backbone} takes images of at least {smallest} pixels, not {image_size}; "
-            f"set --image_size={smallest}"
+            f"{name} takes images of at least {smallest} pixels, not {image_size}; "
+            f"set image_size={smallest}"
         )
-    source = options.backbone_weights if weights and options.backbone_weights != "none" else None
-    trained = source is not None and _is_run(source)
-    try:
-        backbone = backbones.get(
-            options.backbone,
-            channels=channels,
-            attention=options.attention,
-            widths=widths_of(options),
-            depth=getattr(options, "depth", None),  # runs from before it have none
-            weights=None if trained else source,
-        )
-    except Exception as error:  # Keras raises its bare class where a download fails
-        raise UserError(
-            f"--backbone={options.backbone} --backbone_weights={options.backbone_weights}: {error}"
-        ) from error
+    backbone = backbones.get(
+        recipe.backbone, channels=channels, weights=None if trained else source
+    )
     if trained:
         take_backbone(backbone, source)
     return HashModel(
         backbone,
-        bits=options.bits,
+        bits=recipe.bits,
         num_classes=num_classes,
         image_size=image_size,
         multi_label=multi_label,
-        phi1=options.phi1,
-        phi2=options.phi2,
-        t=options.t,
-        similar_weight=options.similar_weight,
-        balance_weight=options.balance_weight,
-        label_smoothing=options.label_smoothing,
-        class_scale=options.class_scale,
-        cutout=options.cutout,
-        mirror=options.mirror,
+        method=recipe.method,
+        cutout=recipe.cutout,
+        mirror=recipe.mirror,
         name="hash_model",
     )
 
@@ -159,23 +110,13 @@ def check_size(backbone, size):
     except ValueError as error:
         raise UserError(
             f"{backbone.name} cannot take images of {size} pixels: its layers would shrink them to "
-            "nothing; raise --image_size or --train_sizes"
+            "nothing; raise image_size or train_sizes"
         ) from error
 
 
-def widths_of(options):
-    """`--widths` as ints; None where it is not given, as in runs from before it.
-
-    Raises:
-        UserError: not numbers.
-    """
-    texts = getattr(options, "widths", None)
-    try:
-        return None if texts is None else [int(each) for each in texts]
-    except ValueError:
-        raise UserError(
-            f"--widths={','.join(texts)} are no whole numbers, such as 64,256,256"
-        ) from None
+def is_run(source):
+    """Whether `backbone_weights` names a run's folder or a ready-made model."""
+    return pretrained.is_name(source) or os.path.isdir(source)
 
 
 def take_backbone(backbone, run):
@@ -188,43 +129,71 @@ def take_backbone(backbone, run):
     Raises:
         UserError: no run, one that has not ended, or one of another backbone.
     """
-    model, step = load_model(pretrained.folder(run))
+    model, step = load_run(pretrained.folder(run))
     if step is not None:
-        raise UserError(f"--backbone_weights={run}: its training has not ended")
+        raise UserError(f"backbone_weights={run}: its training has not ended")
     theirs = model.backbone
     if [(w.path, w.shape) for w in theirs.weights] != [(w.path, w.shape) for w in backbone.weights]:
         raise UserError(
-            f"--backbone_weights={run} holds another backbone ({theirs.name}, "
-            f"{theirs.count_params():,} parameters) than --backbone asks for ({backbone.name}, "
+            f"backbone_weights={run} holds another backbone ({theirs.name}, "
+            f"{theirs.count_params():,} parameters) than the recipe asks for ({backbone.name}, "
             f"{backbone.count_params():,})"
         )
     backbone.set_weights(theirs.get_weights())
 
 
-def compile_model(model, options, steps):
-    """Gives a model the optimiser of a run's flags, and builds its state."""
+def compile_model(model, recipe: Recipe, steps):
+    """Gives a model the optimiser of a recipe, and builds its state."""
     from dah_tf.training import optimizers
 
     rate = optimizers.WarmupDecay(
-        options.learning_rate,
+        recipe.learning_rate,
         total=steps,
-        warmup=round(options.warmup * steps),
-        decay=options.decay,
+        warmup=round(recipe.warmup * steps),
+        decay=recipe.decay,
     )
-    optimizer = optimizers.get(
-        options.optimizer,
-        rate,
-        momentum=options.momentum,
-        weight_decay=options.weight_decay,
-        adam_ratio=options.adam_ratio,
-        fixed_norm=options.fixed_norm,
-        ns_steps=options.ns_steps,
-    )
-    model.compile(optimizer=optimizer)
+    model.compile(optimizer=optimizers.get(recipe.optimizer, rate))
     model.optimizer.build(model.trainable_variables)
 
 
-def load_model(workdir):
+def written_out(recipe: Recipe) -> Recipe:
+    """A recipe with every option of its parts written out, as a run keeps it.
+
+    Raises:
+        UserError: a part that does not exist, or an option that it does not have.
+    """
+    from dah_tf.model import backbones, methods
+    from dah_tf.training import optimizers
+
+    return recipe.replace(
+        backbone=backbones.resolved(recipe.backbone),
+        method=parts.resolved("method", recipe.method, methods.METHODS),
+        optimizer=parts.resolved("optimizer", recipe.optimizer, optimizers.OPTIMIZERS),
+    )
+
+
+def load_model(run):
+    """The model of a run.
+
+    Args:
+        run: path of a run's folder, "pretrained:NAME", or what `train` returned.
+
+    Returns:
+        `HashModel`, in float32. Of a run that has not ended it is that of the last checkpoint.
+
+    Raises:
+        UserError: there is neither a model nor a checkpoint, or it cannot be read.
+
+    Example:
+        >>> model = load_model("runs/digits-compact-36")
+        >>> model.encode(images).shape
+        (1000, 5)
+    """
+    folder = getattr(run, "folder", run)
+    return load_run(pretrained.folder(folder))[0]
+
+
+def load_run(workdir):
     """The trained model of a run, or where it has not ended yet, of its last checkpoint.
 
     Returns:
@@ -235,21 +204,12 @@ def load_model(workdir):
     """
     import keras
 
-    from dah_tf.model import HashModel
     from dah_tf.training import checkpoint
 
     folder = pathlib.Path(workdir)
-    options = workspace.read_flags(folder)
+    recipe = workspace.read_recipe(folder)
     if (folder / "model.keras").exists():
-        custom = {"HashModel": HashModel}
-        try:
-            model = keras.saving.load_model(folder / "model.keras", custom, compile=False)
-        except Exception as error:  # of a damaged archive Keras raises whatever it meets
-            raise UserError(
-                f"{folder / 'model.keras'} is damaged ({error}); restore it, or delete it and "
-                "train on: the same command writes it anew"
-            ) from error
-        return model.in_float32(), None
+        return saved_model(folder / "model.keras").in_float32(), None
     shipped = folder / pretrained.WEIGHTS
     found = None if shipped.exists() else checkpoint.read(folder / "checkpoints")
     if found is None and not shipped.exists():
@@ -258,7 +218,7 @@ def load_model(workdir):
     keep = ["num_classes", "channels", "image_size", "multi_label"]
     facts = {name: facts[name] for name in keep}
     if shipped.exists():  # of a ready-made model
-        model = build_model(options, **facts, weights=False)
+        model = build_model(recipe, **facts, weights=False)
         with np.load(shipped) as stored:
             model.set_weights([stored[str(number)] for number in range(len(model.weights))])
         return model, None
@@ -266,10 +226,29 @@ def load_model(workdir):
     try:
         # The optimiser of a run in float16 has more variables.
         keras.config.set_dtype_policy(workspace.read_precision(folder) or own)
-        model = build_model(options, **facts, weights=False)
-        compile_model(model, options, steps=1)
+        model = build_model(recipe, **facts, weights=False)
+        compile_model(model, recipe, steps=1)
     finally:
         keras.config.set_dtype_policy(own)
     variables = [*model.variables, *model.optimizer.variables]
     step = checkpoint.restore(folder / "checkpoints", variables, {})
     return model.in_float32(), step
+
+
+def saved_model(path):
+    """Reads a `model.keras`.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    import keras
+
+    from dah_tf.model import HashModel
+
+    try:
+        return keras.saving.load_model(path, {"HashModel": HashModel}, compile=False)
+    except Exception as error:  # of a damaged archive Keras raises whatever it meets
+        raise UserError(
+            f"{path} is damaged ({error}); restore it, or delete it and train on: the same "
+            "command writes it anew"
+        ) from error

@@ -1,145 +1,246 @@
-"""A whole training run from its flags: data, model, loop, evaluation, export."""
+"""A whole training run: data, model, loop, evaluation, export."""
 
 import contextlib
+import dataclasses
 import importlib.metadata
 import json
 import os
 import pathlib
 import platform
-import sys
+import random
 import time
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from dah_tf import pretrained
 from dah_tf.errors import UserError
+from dah_tf.runs.recipe import Recipe
 
 
-def train(options):
-    """Trains, evaluates and exports; resumes where the work folder has a checkpoint.
+@dataclasses.dataclass(frozen=True)
+class TrainedRun:
+    """What `train` returns.
+
+    Attributes:
+        folder: `pathlib.Path` of the run's folder.
+        recipe: `Recipe`, with everything decided.
+        model: `HashModel`, in float32; None where the run was stopped before its end.
+        result: dict, as `evaluation.json` holds it; empty where nothing was evaluated.
+    """
+
+    folder: pathlib.Path
+    recipe: Recipe
+    model: object
+    result: dict
+
+    @property
+    def history(self) -> dict:
+        """Every logged value by its name: float64 arrays, one entry a step, NaN where not known."""
+        from dah_tf.runs import runlog
+
+        return runlog.history(self.folder / "metrics.jsonl")
+
+
+def train(
+    recipe: Recipe,
+    data=None,
+    *,
+    watch: Sequence[Callable] = (),
+    stop_on_sigterm: bool = False,
+    say: Callable[[str], None] = print,
+) -> TrainedRun:
+    """Trains, evaluates and exports a model; goes on where the run's folder has a checkpoint.
+
+    It works in a script, a notebook and a thread: it sets no signal handler unless asked to, and
+    leaves the global precision policy and random state as they were.
 
     Args:
-        options: namespace of the flags of `dah_tf.train`.
+        recipe: `Recipe`.
+        data: `data.Dataset`, such as `load_data` returns, in place of the one that the recipe
+            names.
+        watch: functions of a step's number and its dict of logged values, or Keras callbacks,
+            whose `on_train_begin`, `on_train_batch_end` and `on_train_end` are called.
+        stop_on_sigterm: whether SIGTERM saves the state and ends the run; main thread only.
+        say: function of a line of text, for what is about to happen and what came of it.
 
     Returns:
-        int, the process' exit code.
+        `TrainedRun`.
 
     Raises:
-        UserError: flags, data or disk; the run diverged.
+        UserError: settings, data or disk; the run diverged. The message begins with the name of
+            the setting where one is at fault.
+
+    Example:
+        >>> run = train(Recipe(dataset="digits", bits=36, backbone="compact"))
+        >>> run.result["map"]["expected"] > 0.9
+        True
     """
     from dah_tf.runs import runlog
 
-    for name, value in vars(options).items():
-        if isinstance(value, float) and not np.isfinite(value):
-            raise UserError(f"--{name}={value} is no finite number")
-    sizes_of(options.train_sizes, 1, None)
-    options.workdir = options.workdir or default_workdir(options)
-    if pretrained.is_name(options.workdir):
-        raise UserError(f"{options.workdir} is trained already; name a folder: --workdir=DIR")
-    with runlog.Lock(options.workdir) as held:
-        return _train(options, held)
+    sizes_of(recipe.train_sizes, 1, None)
+    if data is not None:
+        recipe = recipe.replace(dataset=data.name)
+    workdir = recipe.workdir or default_workdir(recipe)
+    if pretrained.is_name(workdir):
+        raise UserError(f"workdir={workdir} is trained already; name a folder")
+    recipe = recipe.replace(workdir=str(workdir))
+    with runlog.Lock(workdir) as held, _undisturbed(recipe.seed):
+        return _train(recipe, data, held, watch, stop_on_sigterm, say)
 
 
-def _train(options, held):
+@contextlib.contextmanager
+def _undisturbed(seed):
+    """Random initial weights by a seed; afterwards random state and precision are as before.
+
+    Keras draws the seeds of initial weights and of dropout from Python's generator.
+    """
     import keras
 
+    state, policy = random.getstate(), keras.config.dtype_policy()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)
+        keras.config.set_dtype_policy(policy)
+
+
+def _train(given, data, held, watch, stop_on_sigterm, say):
     from dah_tf.files import durable
+    from dah_tf.model import backbones
     from dah_tf.runs import runlog, workspace
     from dah_tf.terminal import progress
-    from dah_tf.training import build, checkpoint, loop
+    from dah_tf.training import build, checkpoint, lineage, loop, strategies
 
-    flags = dict(sorted(vars(options).items()))
-    keras.utils.set_random_seed(options.seed)
-    strategy = loop.strategy(options.strategy)
-    precision = set_precision(workspace.read_precision(options.workdir) or options.precision)
+    workdir = pathlib.Path(given.workdir)
+    recipe = workspace.resumed(workdir, given)
+    strategy = strategies.get(given.strategy)
+    precision = set_precision(workspace.read_precision(workdir) or given.precision)
+    try:
+        dataset = build.load_data(recipe or given) if data is None else data
+    except UserError as error:
+        write_skipped(workdir, getattr(error, "skipped", ()), say)
+        raise
+    protocol = build.make_protocol(given, dataset, (recipe or given).protocol)
+    if recipe is None:
+        recipe = decided(given, dataset, protocol)
+    facts = workspace.data_facts(dataset) | {"checksum": protocol.checksum}
+    write_skipped(workdir, dataset.skipped, say)
+    started_from = []
+    begun = bool(checkpoint.files(workdir / "checkpoints"))
+    if build.is_run(recipe.backbone_weights) and not begun:
+        started_from = lineage.of(recipe.backbone_weights)
+        lineage.check(
+            started_from, recipe, dataset, protocol, f"backbone_weights={recipe.backbone_weights}"
+        )
 
-    dataset, protocol = build.open_data(options)
-    facts = workspace.data_facts(dataset)
-    plan = make_plan(options, dataset, protocol)
-    steps = max(1, round(options.epochs * plan.steps_per_epoch))
+    plan = make_plan(recipe, dataset, protocol)
+    steps = max(1, round(recipe.epochs * plan.steps_per_epoch))
     replicas = strategy.num_replicas_in_sync if strategy else 1
-    if options.groups % replicas:
-        raise UserError(f"--groups={options.groups} cannot be split over {replicas} devices")
-
-    begun = bool(checkpoint.files(pathlib.Path(options.workdir) / "checkpoints"))
-    if not begun:
-        build.check_backbone(options, dataset, protocol)
+    if recipe.groups % replicas:
+        raise UserError(f"groups={recipe.groups} cannot be split over {replicas} devices")
     with scope(strategy):
         model = build.build_model(
-            options,
+            recipe,
             **{k: facts[k] for k in ["num_classes", "channels", "image_size", "multi_label"]},
             weights=not begun,
         )
-        sizes = sizes_of(options.train_sizes, steps, dataset.images.size)
+        sizes = sizes_of(recipe.train_sizes, steps, dataset.images.size)
         build.check_size(model.backbone, min(size for size, _ in sizes))
-        if options.backbone_weights == "none" and not begun:
-            prepare_stem(model, dataset, protocol.train)
-        build.compile_model(model, options, steps)
-    images_per_step = options.groups * plan.group_size
-    workspace.record_flags(
-        options.workdir,
-        flags,
+        if recipe.backbone_weights == "none" and not begun:
+            backbones.prepare(model.backbone, recipe.backbone, some_images(dataset, protocol.train))
+        build.compile_model(model, recipe, steps)
+    images_per_step = recipe.groups * plan.group_size
+    workspace.record(
+        workdir,
+        recipe,
         facts,
         steps=steps,
         images_per_step=images_per_step,
         precision=precision,
+        started_from=started_from,
         **surroundings(),
     )
-    with writing(options.workdir):
-        report_skipped(options.workdir, dataset)
-
     settings = loop.Settings(
-        workdir=options.workdir,
+        workdir=str(workdir),
         steps=steps,
         sizes=sizes,
-        frozen_steps=round(options.freeze_epochs * plan.steps_per_epoch),
-        checkpoint_steps=options.checkpoint_steps,
-        checkpoint_minutes=options.checkpoint_minutes,
-        validate_steps=round(options.validate_epochs * plan.steps_per_epoch),
+        frozen_steps=round(recipe.freeze_epochs * plan.steps_per_epoch),
+        checkpoint_steps=recipe.checkpoint_steps,
+        checkpoint_minutes=recipe.checkpoint_minutes,
+        validate_steps=round(recipe.validate_epochs * plan.steps_per_epoch),
     )
-    announce(options, dataset, protocol, model, plan, steps, precision, replicas)
-    validate = make_validator(options, dataset, protocol)
-    with writing(options.workdir):
+    announce(recipe, dataset, protocol, model, plan, steps, precision, replicas, say)
+    with writing(workdir):
         run = loop.Run(
             model,
             plan,
             dataset.images,
             settings,
-            log=lambda step: runlog.RunLog(options.workdir, resume_step=step, lock=held),
+            log=lambda step: runlog.RunLog(workdir, resume_step=step, lock=held),
             progress=lambda step: progress.Progress(
                 steps, images_per_step, start_step=step, work=work_of(settings)
             ),
-            validate=validate,
+            validate=make_validator(recipe, dataset, protocol),
             strategy=strategy,
+            watch=watch,
+            stop_on_sigterm=stop_on_sigterm,
         )
-        run.log.hparams(flags, {})
+        run.log.hparams(recipe.as_dict(), {})
     if run.step:
-        print(f"resuming at step {run.step:,} of {steps:,}")
-    run.advice = slow_advice(options)
+        say(f"resuming at step {run.step:,} of {steps:,}")
+    run.advice = slow_advice(recipe)
     start = time.time()
     try:
         run.fit()
     except loop.Stopped:
-        print(f"stopped at step {run.step:,}; the same command resumes it from {options.workdir}")
-        return 0
+        say(f"stopped at step {run.step:,}; the same command resumes it from {workdir}")
+        run.log.close()
+        return TrainedRun(workdir, recipe, None, {})
     trained = time.time() - start
     model = model.in_float32()
-    path = pathlib.Path(options.workdir) / "model.keras"
+    path = workdir / "model.keras"
     temporary = path.with_name(".model.tmp.keras")
     try:
         model.save(temporary)
         durable.sync(temporary)
         temporary.replace(path)
         durable.sync(path.parent)
-        print(f"trained to step {steps:,} ({trained / 60:.1f} min in this part); {path}")
-        finish(options, flags, model, dataset, protocol, run.log, facts)
+        say(f"trained to step {steps:,} ({trained / 60:.1f} min in this part); {path}")
+        result = finish(recipe, model, dataset, protocol, run.log, facts, say)
         run.log.close()
     except OSError as error:
         raise UserError(
-            f"cannot write to {options.workdir} ({error.strerror or error}); the run is trained to "
-            "its end and kept in its checkpoint: free space and run the same command"
+            f"cannot write to {workdir} ({error.strerror or error}); the run is trained to its end "
+            "and kept in its checkpoint: free space and run the same command"
         ) from error
-    return 0
+    return TrainedRun(workdir, recipe, model, result)
+
+
+def decided(recipe: Recipe, dataset, protocol) -> Recipe:
+    """A recipe with everything decided that it left open, and its parts written out."""
+    from dah_tf.model import backbones
+    from dah_tf.runs import presets
+    from dah_tf.training import build
+
+    about = backbones.facts(recipe.backbone)
+    facts = presets.Facts(
+        images=len(protocol.train),
+        classes=recipe.classes_per_group or min(dataset.num_classes, 100),
+        size=dataset.images.size,
+        smallest=about.smallest,
+        paper=about.paper and recipe.dataset == "cifar10",
+        trained=recipe.backbone_weights != "none",
+        mirrored=dataset.mirrored,
+    )
+    return build.written_out(presets.resolve(recipe, facts).replace(protocol=protocol.name))
+
+
+def some_images(dataset, train):
+    """Up to 5,000 training images, evenly spread: uint8 `(n, h, w, channels)`."""
+    rows = np.asarray(train)[np.linspace(0, len(train) - 1, min(len(train), 5000)).astype(int)]
+    return dataset.images.read(rows)
 
 
 def surroundings():
@@ -167,42 +268,45 @@ def writing(workdir):
         ) from error
 
 
-def finish(options, flags, model, dataset, protocol, log, facts):
+def finish(recipe, model, dataset, protocol, log, facts, say) -> dict:
     """Evaluates under the protocol, writes the result and the SavedModel, and says so."""
     import keras
 
     from dah_tf.evaluation import measure, retrieval
     from dah_tf.runs import workspace
 
-    folder = pathlib.Path(options.workdir)
+    folder = pathlib.Path(recipe.workdir)
     result = {}
-    if len(protocol.query):
-        result, pictures = measure.evaluate(model, dataset, protocol, options.mirror)
+    if recipe.evaluate and len(protocol.query):
+        result, pictures = measure.evaluate(model, dataset, protocol, recipe.mirror)
         result["run"] = workspace.run_facts(folder)
         measure.write_examples(folder / "examples.npz", pictures)
         workspace.write_json(folder / "evaluation.json", result)
-        print(retrieval.table(result))
-        log.hparams(flags, {"map": result["map"]["expected"]})
-    if options.export and keras.backend.backend() != "tensorflow":
-        print(f"export it under TensorFlow: python -m dah_tf.export --workdir={folder}")
-    elif options.export and not (folder / "export" / "1").exists():
+        say(retrieval.table(result))
+        log.hparams(recipe.as_dict(), {"map": result["map"]["expected"]})
+    if recipe.export and keras.backend.backend() != "tensorflow":
+        say(f"export it under TensorFlow: python -m dah_tf.export --workdir={folder}")
+    elif recipe.export and not (folder / "export" / "1").exists():
         from dah_tf.exporting import export
 
         export.save(
             model,
             folder / "export" / "1",
-            flags=flags,
+            flags=recipe.as_dict(),
             metrics=result,
             class_names=facts["class_names"],
-            mirror=options.mirror,
+            mirror=recipe.mirror,
         )
-        print(f"SavedModel: {folder / 'export' / '1'} (image bytes to packed codes)")
+        say(f"SavedModel: {folder / 'export' / '1'} (image bytes to packed codes)")
+    return result
 
 
-def default_workdir(options):
-    """`runs/DATASET-BACKBONE-BITS`."""
-    name = options.dataset.replace(":", "-").replace("/", "-").strip("-.")
-    return f"runs/{name}-{options.backbone}-{options.bits}"
+def default_workdir(recipe: Recipe) -> str:
+    """`runs/DATASET-BACKBONE-BITS`, with the method's name where it is not dah."""
+    name = recipe.dataset.replace(":", "-").replace("/", "-").strip("-.")
+    method = recipe.part("method").name if recipe.method else "dah"
+    words = [name, recipe.part("backbone").name, str(recipe.bits)]
+    return "runs/" + "-".join(words if method == "dah" else [*words, method])
 
 
 def set_precision(name):
@@ -226,34 +330,34 @@ def scope(strategy):
     return strategy.scope() if strategy else contextlib.nullcontext()
 
 
-def make_plan(options, dataset, protocol):
-    """The plan of groups and augmentation of a run's flags."""
+def make_plan(recipe, dataset, protocol):
+    """The plan of groups and augmentation of a recipe."""
     from dah_tf import data
 
     size = dataset.images.size
-    if options.cutout >= size:
+    if recipe.cutout >= size:
         raise UserError(
-            f"--cutout={options.cutout} would cover images of {size} pixels; lower it, such as to "
+            f"cutout={recipe.cutout} would cover images of {size} pixels; lower it, such as to "
             f"{size // 4}"
         )
-    classes = options.classes_per_group or min(dataset.num_classes, 100)
+    classes = recipe.classes_per_group or min(dataset.num_classes, 100)
     return data.GroupPlan(
         dataset.labels[protocol.train],
         indices=protocol.train,
-        seed=options.seed,
-        groups=options.groups,
+        seed=recipe.seed,
+        groups=recipe.groups,
         classes_per_group=classes,
-        images_per_class=options.images_per_class,
-        flip=options.flip,
-        shift=options.shift,
-        cutout=options.cutout,
-        cutout_epochs=options.cutout_epochs,
+        images_per_class=recipe.images_per_class,
+        flip=recipe.flip,
+        shift=recipe.shift,
+        cutout=recipe.cutout,
+        cutout_epochs=recipe.cutout_epochs,
         image_size=size,
     )
 
 
 def sizes_of(text, steps, size):
-    """`--train_sizes` as a list of `(image size, first step)`.
+    """`train_sizes` as a list of `(image size, first step)`.
 
     Raises:
         UserError: not SIZE:SHARE,... with shares that sum to 1.
@@ -269,7 +373,7 @@ def sizes_of(text, steps, size):
     whole = abs(sum(shares) - 1.0) <= 1e-6 and all(0.0 <= share <= 1.0 for share in shares)
     if not whole or min(parts)[0] < 8:
         raise UserError(
-            f"--train_sizes={text}: give SIZE:SHARE,... with shares that sum to 1, "
+            f"train_sizes={text}: give SIZE:SHARE,... with shares that sum to 1, "
             "such as 16:0.5,32:0.5"
         )
     starts = np.cumsum([0.0] + [share for _, share in parts[:-1]])
@@ -288,113 +392,75 @@ def work_of(settings):
     return work
 
 
-def prepare_stem(model, dataset, train):
-    """Sets the frozen stem of `compact` from up to 5,000 training images."""
-    from dah_tf.model import backbones
-
-    rows = np.asarray(train)[np.linspace(0, len(train) - 1, min(len(train), 5000)).astype(int)]
-    backbones.whiten(model.backbone, dataset.images.read(rows))
-
-
-def report_skipped(workdir, dataset):
-    """Writes the unreadable files and says how many there are."""
-    if dataset.skipped:
+def write_skipped(workdir, skipped, say):
+    """Writes the files that could not be read to `skipped.txt`, and says how many there are."""
+    if skipped:
         path = pathlib.Path(workdir) / "skipped.txt"
-        lines = [f"{name}\t{reason}\n" for name, reason in dataset.skipped]
-        path.write_bytes(os.fsencode("".join(lines)))
-        count = len(dataset.skipped)
-        print(f"{count} unreadable {'file' if count == 1 else 'files'} skipped, listed in {path}")
+        lines = [f"{name}\t{reason}\n" for name, reason in skipped]
+        with writing(workdir):
+            path.write_bytes(os.fsencode("".join(lines)))
+        count = len(skipped)
+        say(f"{count} unreadable {'file' if count == 1 else 'files'} skipped, listed in {path}")
 
 
-def make_validator(options, dataset, protocol):
+def make_validator(recipe, dataset, protocol):
     """MAP of the validation images against up to 10,000 training images; None without any."""
     from dah_tf.runs import runlog
     from dah_tf.training import loop
 
-    if not len(protocol.validation) or not options.validate_epochs:
+    if not len(protocol.validation) or not recipe.validate_epochs:
         return None
     train = np.asarray(protocol.train)
-    rows = np.random.default_rng([options.seed, 7]).permutation(len(train))[:10_000]
+    rows = np.random.default_rng([recipe.seed, 7]).permutation(len(train))[:10_000]
     return loop.validator(
         dataset.images,
         dataset.labels,
         protocol.validation,
         np.sort(train[rows]),
         runlog.example_sheet,
-        options.mirror,
+        recipe.mirror,
     )
 
 
-def announce(options, dataset, protocol, model, plan, steps, precision, replicas):
-    """Prints what is about to happen."""
+def announce(recipe, dataset, protocol, model, plan, steps, precision, replicas, say):
+    """Says what is about to happen."""
     import keras
 
     from dah_tf.machine import devices
 
     size, channels = dataset.images.size, dataset.images.channels
     count = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
+    data = f"{dataset.num_classes} classes, {size}x{size}x{channels} ({dataset.fingerprint})"
+    parts = f"{len(protocol.train):,} training, {len(protocol.validation):,} validation"
+    parts += f", {len(protocol.query):,} query, {len(protocol.database):,} database images"
+    shown = f"{steps:,} steps of {recipe.groups} groups x {plan.group_size} images"
     rows = [
-        (
-            "data",
-            (
-                f"{dataset.name}: {dataset.num_classes} classes, {size}x{size}x{channels} "
-                f"({dataset.fingerprint})"
-            ),
-        ),
-        (
-            "protocol",
-            (
-                f"{protocol.name} ({protocol.checksum}): {len(protocol.train):,} training, "
-                f"{len(protocol.validation):,} validation, {len(protocol.query):,} query, "
-                f"{len(protocol.database):,} database images"
-            ),
-        ),
-        (
-            "network",
-            (
-                f"{options.backbone}{' + CBAM' if has_attention(model) else ''}, "
-                f"{options.bits} bits, {count:,} trainable parameters"
-            ),
-        ),
-        (
-            "training",
-            (
-                f"{steps:,} steps of {options.groups} groups x {plan.group_size} images "
-                f"({options.epochs:g} epochs), {options.optimizer} at {options.learning_rate:g}"
-            ),
-        ),
+        ("data", f"{dataset.name}: {data}"),
+        ("protocol", f"{protocol.name} ({protocol.checksum}): {parts}"),
+        ("network", f"{recipe.backbone}, {recipe.bits} bits, {count:,} trainable parameters"),
+        ("method", recipe.method),
+        ("recipe", f"{recipe.recipe}: {shown} ({recipe.epochs:g} epochs)"),
+        ("", f"{recipe.optimizer} at {recipe.learning_rate:g}"),
         ("device", f"{devices.name()} x {replicas}, {precision}, {keras.backend.backend()}"),
-        ("folder", options.workdir),
+        ("folder", recipe.workdir),
     ]
     for name, value in rows:
-        print(f"{name:<10}{value}")
-    sys.stdout.flush()
+        say(f"{name:<10}{value}")
 
 
-def has_attention(model):
-    """Whether the backbone holds a CBAM."""
-    from dah_tf.layers import CBAM
-
-    return any(isinstance(layer, CBAM) for layer in model.backbone.layers)
-
-
-def slow_advice(options):
+def slow_advice(recipe):
     """What to say where a run turns out to take hours on a CPU, or None."""
     from dah_tf.machine import devices
+    from dah_tf.model import backbones
 
-    if options.backbone == "compact" or devices.accelerators():
-        return None
-    return (
-        "that is long for a CPU: --flagfile=configs/cifar10_compact.cfg trains a network made "
-        "for one"
-    )
+    return None if devices.accelerators() else backbones.facts(recipe.backbone).advice
 
 
 KNOWN = {"cifar10": (10, 3, 32), "digits": (10, 1, 16)}
 
 
-def describe(options, as_json):
-    """`train --describe`: of a data set's classes, channels and size, without its images.
+def describe(recipe: Recipe, as_json: bool = False) -> str:
+    """The network of a recipe: of a data set's classes, channels and size, without its images.
 
     Returns:
         str, the table or JSON.
@@ -403,22 +469,18 @@ def describe(options, as_json):
     from dah_tf.runs import workspace
     from dah_tf.training import build
 
-    classes, channels, size = KNOWN.get(options.dataset, (None, None, None))
+    classes, channels, size = KNOWN.get(recipe.dataset, (None, None, None))
     if classes is None:
-        dataset, _ = build.open_data(options)
+        dataset, _ = build.open_data(recipe)
         facts = workspace.data_facts(dataset)
         classes, channels, size = (facts[k] for k in ("num_classes", "channels", "image_size"))
-    if options.channels:
-        channels = int(options.channels)
-    try:
-        model = build.build_model(
-            options,
-            num_classes=classes,
-            channels=channels,
-            image_size=options.image_size or size,
-            weights=False,
-        )
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    open_settings = {"method": recipe.method or "dah", "cutout": 0, "mirror": False}
+    model = build.build_model(
+        recipe.replace(**open_settings),
+        num_classes=classes,
+        channels=recipe.channels or channels,
+        image_size=recipe.image_size or size,
+        weights=False,
+    )
     result = description.describe(model)
     return json.dumps(result, indent=1) if as_json else description.table(result)

@@ -1,0 +1,119 @@
+"""What decides the settings that a recipe leaves open. Standard library only."""
+
+import dataclasses
+
+from dah_tf.runs.recipe import Recipe
+
+# What the paper prints; epochs and augmentation, which it does not, are ours.
+PAPER = {
+    "method": "dah",
+    "mirror": False,
+    "epochs": 200.0,
+    "groups": 1,
+    "images_per_class": 2,
+    "flip": "random",
+    "shift": 4,
+    "cutout": 0,
+    "train_sizes": "",
+    "optimizer": "adam",
+    "learning_rate": 1e-3,
+    "warmup": 0.0,
+    "decay": "constant",
+    "freeze_epochs": 0.0,
+    "validate_epochs": 5.0,
+}
+
+FAST = PAPER | {
+    "method": "dah:phi1=0.5,phi2=0.5,similar_weight=0.3,class_scale=8",
+    "mirror": True,
+    "flip": "alternate",
+    "shift": 2,
+    "optimizer": "muon:momentum=0.6,fixed_norm=true,ns_steps=3,adam_ratio=0.05",
+    "learning_rate": 0.15,
+    "warmup": 0.04,
+    "decay": "linear",
+}
+
+# A backbone that has learned already: its head learns first, then all of it by small steps.
+TUNED = FAST | {
+    "optimizer": "adam",
+    "learning_rate": 3e-4,
+    "warmup": 0.1,
+    "freeze_epochs": 1.0,
+}
+
+STEP_IMAGES = 500  # of the fast recipe
+STEPS_PER_EPOCH = 12  # at least, of a small data set
+FAST_IMAGES = 1_200_000  # shown in all: half an hour on two CPU cores with AMX
+FAST_EPOCHS = (12, 60)
+TUNED_EPOCHS = (4, 12)
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What a preset needs to know.
+
+    Attributes:
+        images: int, training images.
+        classes: int, classes in a group.
+        size: int, the images' side in pixels.
+        smallest: int, the least side that the backbone takes.
+        paper: bool; the backbone is the paper's and the data is the paper's.
+        trained: bool; the backbone starts from weights.
+        mirrored: bool; a mirror image shows the same thing (it does not for digits or text).
+    """
+
+    images: int
+    classes: int
+    size: int
+    smallest: int
+    paper: bool
+    trained: bool
+    mirrored: bool = True
+
+
+def name_of(recipe: Recipe, facts: Facts) -> str:
+    """The preset that a recipe means: "paper", "fast" or "tuned"."""
+    if recipe.recipe != "auto":
+        return recipe.recipe
+    if facts.trained:
+        return "tuned"
+    return "paper" if facts.paper else "fast"
+
+
+def resolve(recipe: Recipe, facts: Facts) -> Recipe:
+    """A recipe with everything decided that it left open, other than parts' own options.
+
+    Args:
+        recipe: `Recipe`.
+        facts: `Facts`.
+
+    Returns:
+        `Recipe`; its `recipe` names the preset. What was given stays. A part that was given has its
+        own defaults, not the preset's options.
+    """
+    name = name_of(recipe, facts)
+    chosen = dict({"paper": PAPER, "fast": FAST, "tuned": TUNED}[name])
+    if name != "paper":
+        chosen |= _sized(recipe, facts, TUNED_EPOCHS if name == "tuned" else FAST_EPOCHS)
+    open_settings = {key: value for key, value in chosen.items() if getattr(recipe, key) is None}
+    return recipe.replace(recipe=name, **open_settings)
+
+
+def _sized(recipe, facts, epochs):
+    """Settings that depend on how many images there are, and of what size."""
+    per_class = recipe.images_per_class or PAPER["images_per_class"]
+    group = max(facts.classes * per_class, 1)
+    wanted = min(STEP_IMAGES, max(facts.images // STEPS_PER_EPOCH, 1))
+    groups = recipe.groups or max(1, round(wanted / group))
+    least, most = epochs
+    count = min(most, max(least, round(FAST_IMAGES / max(facts.images, 1))))
+    found = {"groups": groups, "epochs": float(count), "validate_epochs": float(-(-count // 3))}
+    smaller = round(facts.size * 0.75)
+    if facts.size >= 24 and smaller >= facts.smallest:
+        found["train_sizes"] = f"{smaller}:0.3,{facts.size}:0.7"
+    if not facts.mirrored:
+        found |= {"flip": "none", "mirror": False}
+    if facts.size < 24:
+        found["shift"] = 1
+    return found
