@@ -7,7 +7,7 @@ from dah_tf.layers.attention import CBAM, ChannelAttention, SpatialAttention
 from dah_tf.layers.bottleneck import SeparableBottleneck
 from dah_tf.layers.cpu.convolution import Conv3x3
 from dah_tf.layers.cpu.fusion import Activation
-from dah_tf.layers.hashing import HashHead, ShrinkSigmoid
+from dah_tf.layers.hashing import HashHead, ShiftedTanh, ShrinkSigmoid
 from dah_tf.layers.initializers import PartialIdentity
 from dah_tf.layers.normalization import BatchNorm
 from dah_tf.layers.package import PACKAGE
@@ -24,6 +24,7 @@ __all__ = [
     "PartialIdentity",
     "PixelTransform",
     "SeparableBottleneck",
+    "ShiftedTanh",
     "ShrinkSigmoid",
     "SpatialAttention",
 ]

@@ -1,4 +1,4 @@
-"""DAH's hash layer."""
+"""The hash layer: features to logits, and to values between 0 and 1."""
 
 import keras
 from keras import ops
@@ -8,7 +8,7 @@ from dah_tf.layers.package import PACKAGE
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class ShrinkSigmoid(keras.layers.Layer):
-    """`1/4 + 1/(2(1 + exp(-x)))`, from the reals to [1/4, 3/4], in float32.
+    """`1/4 + 1/(2(1 + exp(-x)))`, from the reals to [1/4, 3/4], in float32: DAH's activation.
 
     Call arguments:
         inputs: float tensor of any shape.
@@ -19,6 +19,8 @@ class ShrinkSigmoid(keras.layers.Layer):
     References:
         DAH (IEEE Access 2020), eq. 1.
     """
+
+    span = (0.25, 0.75)
 
     def __init__(self, **kwargs):
         kwargs.setdefault("dtype", "float32")
@@ -32,29 +34,76 @@ class ShrinkSigmoid(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class HashHead(keras.layers.Layer):
-    """Features to hash values: `Dense(bits)` and the shrink-sigmoid, in float32.
+class ShiftedTanh(keras.layers.Layer):
+    """`(1 + tanh(x)) / 2`, from the reals to [0, 1], in float32.
 
-    A bit is 1 where its logit is above 0, which is where its value is above 1/2.
+    Methods whose codes are in {-1, 1} take tanh; this is the same on the scale of bits.
+
+    Call arguments:
+        inputs: float tensor of any shape.
+
+    Returns:
+        float32 tensor of the inputs' shape.
+    """
+
+    span = (0.0, 1.0)
+
+    def __init__(self, **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+
+    def call(self, inputs):
+        return 0.5 * (1.0 + ops.tanh(inputs))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
+ACTIVATIONS = {"shrink_sigmoid": ShrinkSigmoid, "tanh": ShiftedTanh}
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class HashHead(keras.layers.Layer):
+    """Features to hash values: `Dense(bits)` and an activation, in float32.
+
+    A bit is 1 where its logit is above 0. The values increase with the logits and are 1/2 at 0.
 
     Args:
         bits: int, code length k.
+        activation: name of `ACTIVATIONS`: "shrink_sigmoid", DAH's, or "tanh".
+
+    Attributes:
+        activation: the layer that turns logits into values.
+        span: pair of floats, the lowest and the highest value.
 
     Call arguments:
         inputs: float tensor of shape `(n, features)`.
 
     Returns:
-        Pair of float32 tensors of shape `(n, bits)`: logits, and values in [1/4, 3/4].
+        Pair of float32 tensors of shape `(n, bits)`: logits, and values within `span`.
+
+    Raises:
+        ValueError: no bits, or an activation that does not exist.
     """
 
-    def __init__(self, bits, **kwargs):
+    def __init__(self, bits, activation="shrink_sigmoid", **kwargs):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         if bits < 1:
             raise ValueError(f"`bits` must be at least 1. Received: bits={bits}")
+        if activation not in ACTIVATIONS:
+            raise ValueError(
+                f"`activation` must be one of {', '.join(ACTIVATIONS)}. "
+                f"Received: activation={activation!r}"
+            )
         self.bits = bits
         self.dense = keras.layers.Dense(bits, dtype=self.dtype_policy, name="dense")
-        self.activation = ShrinkSigmoid(name="shrink_sigmoid")
+        self.activation = ACTIVATIONS[activation](name=activation)
+        self._activation_name = activation
+
+    @property
+    def span(self):
+        return self.activation.span
 
     def build(self, input_shape):
         self.dense.build(input_shape)
@@ -68,4 +117,4 @@ class HashHead(keras.layers.Layer):
         return shape, shape
 
     def get_config(self):
-        return {**super().get_config(), "bits": self.bits}
+        return {**super().get_config(), "bits": self.bits, "activation": self._activation_name}

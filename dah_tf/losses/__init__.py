@@ -1,5 +1,15 @@
 """Losses: small pure functions of tensors."""
 
+from dah_tf.losses.classification import accuracy, cross_entropy
 from dah_tf.losses.dah import PairwiseTerms, pairwise, similarity
+from dah_tf.losses.pairs import pair_likelihood, quantisation
 
-__all__ = ["PairwiseTerms", "pairwise", "similarity"]
+__all__ = [
+    "PairwiseTerms",
+    "accuracy",
+    "cross_entropy",
+    "pair_likelihood",
+    "pairwise",
+    "quantisation",
+    "similarity",
+]

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 from keras import ops
 
+from dah_tf.losses.floats import in_floats
+
 
 class PairwiseTerms(NamedTuple):
     """Scalars of one batch, float32.
@@ -23,14 +25,14 @@ class PairwiseTerms(NamedTuple):
     balance: object
 
 
-def similarity(labels, multi_label=False):
+def similarity(labels, multi_label=None):
     """Which pairs of a group count as similar.
 
     Args:
         labels: ints of shape `(groups, m)`, or with `multi_label` 0/1 of shape
             `(groups, m, classes)`.
-        multi_label: bool. Similar means the same class, or with `multi_label` at least one
-            class in common.
+        multi_label: bool; None goes by the labels' shape. Similar means the same class, or with
+            `multi_label` at least one class in common.
 
     Returns:
         float32 tensor of shape `(groups, m, m)`, 1 where similar. The diagonal is not special.
@@ -38,7 +40,7 @@ def similarity(labels, multi_label=False):
     References:
         DAH, eq. 3.
     """
-    if multi_label:
+    if len(labels.shape) == 3 if multi_label is None else multi_label:
         labels = ops.cast(labels, "float32")
         common = ops.matmul(labels, ops.swapaxes(labels, 1, 2))
         return ops.cast(common > 0.5, "float32")
@@ -61,7 +63,8 @@ def pairwise(
     dissimilar one; `W2 = (sum over both images and all bits of (x - 1/2))^2`.
 
     Args:
-        values: float tensor of shape `(groups, m, bits)`, in [1/4, 3/4]; computed in float32.
+        values: float tensor of shape `(groups, m, bits)`, in [1/4, 3/4]; computed in float32, or
+            in float64 where the values are.
         similar: float tensor of shape `(groups, m, m)` from `similarity`.
         phi1: float, weight of W1.
         phi2: float, weight of W2.
@@ -81,12 +84,12 @@ def pairwise(
     References:
         DAH, eqs. 2, 4 and 6.
     """
-    x = ops.cast(values, "float32")
-    similar = ops.cast(similar, "float32")
+    x = in_floats(values)
+    similar = ops.cast(similar, x.dtype)
     groups, m, bits = x.shape
     t = bits / 4.8 if t is None else t
 
-    off_diagonal = 1.0 - ops.eye(m, dtype="float32")
+    off_diagonal = 1.0 - ops.eye(m, dtype=x.dtype)
     same = similar * off_diagonal
     other = (1.0 - similar) * off_diagonal
     difference = ops.expand_dims(x, 2) - ops.expand_dims(x, 1)

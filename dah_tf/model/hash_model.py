@@ -1,4 +1,4 @@
-"""`HashModel`: backbone, hash head, classifier and loss, with its training step."""
+"""`HashModel`: backbone, hash head, classifier and a method's loss, with its training step."""
 
 import hashlib
 
@@ -7,39 +7,65 @@ import numpy as np
 from keras import ops
 
 from dah_tf import codes, losses
-from dah_tf.layers import PACKAGE, HashHead
+from dah_tf.errors import UserError
+from dah_tf.layers import PACKAGE
+from dah_tf.model import methods
 
-TERMS = ("loss", "class_loss", "w1_similar", "w1_dissimilar", "w2", "balance", "accuracy")
+# Options of DAH that stand by themselves in the configurations of models before `method`.
+BEFORE_METHODS = ("phi1", "phi2", "t", "similar_weight", "balance_weight", "label_smoothing")
+BEFORE_METHODS += ("class_scale",)
+
+
+class _Extra:
+    """What belongs to training and not to the model: Keras looks for variables in no such object.
+
+    Attributes:
+        facts: `methods.Facts` of the run, None before one.
+        state: dict of name to Keras variable, the method's.
+        network: the backbone with its feature map as a second output, where the method needs it.
+    """
+
+    def __init__(self):
+        self.facts = None
+        self.state = {}
+        self.network = None
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class HashModel(keras.Model):
-    """A backbone with DAH's hash layer and classifier on top.
+    """A backbone with a hash head and a classifier on top, and the method that trains them.
 
     Args:
         backbone: `keras.Model`, pixels `(n, h, w, channels)` to features `(n, d)`.
         bits: int, code length k.
         num_classes: int.
         image_size: int, side of the images the model is trained for, pixels.
-        multi_label: bool; sigmoid and binary cross-entropy instead of softmax.
-        phi1, phi2, t, similar_weight, balance_weight: of `losses.pairwise`.
-        label_smoothing: float in [0, 1), of the classification loss.
-        class_scale: float, factor on the centred hash values before the class layer, which
-            amounts to a larger class layer with a larger learning rate. 1 is the paper's.
+        multi_label: bool; an image may have several classes: `classes` are logits of a sigmoid
+            each, not of a softmax, and labels are rows of 0 and 1.
+        method: `methods.Method`, or a text for `methods.get` such as "dah:phi1=0.5".
         cutout: int, side of the planned cutout box in pixels, 0 for none.
         mirror: bool; `encode` and `outputs` take an image and its mirror image together, unless
             told otherwise. `call` does not.
 
+    Attributes:
+        span: pair of floats, the lowest and the highest hash value.
+        state: dict of name to Keras variable: what the method keeps beside the weights. Empty
+            before `begin`.
+
     Call arguments:
         inputs: uint8 or float tensor of shape `(n, h, w, channels)`, 0..255; or in training a
             dict of `images`, `(groups, m, h, w, channels)`, and `augment`, int32
-            `(groups, m, 5)`: flip, dy, dx, top and left of the cutout box.
+            `(groups, m, 5)`: flip, dy, dx, top and left of the cutout box; and where the method
+            needs them, `second`, the like for a second view, and `rows`, int32 `(groups, m)`.
         training: bool.
 
     Returns:
         Dict of float32 tensors: `features` of shape `(n, d)`, `logits` and `hash` of shape
         `(n, bits)`, `classes` (logits) of shape `(n, num_classes)`; n becomes `groups, m` for a
-        dict.
+        dict, which may add what `methods.Needs` describes.
+
+    Raises:
+        UserError: there is no such method, or it needs a feature map that the backbone lacks.
 
     References:
         DAH (IEEE Access 2020), Fig. 1.
@@ -52,39 +78,31 @@ class HashModel(keras.Model):
         num_classes,
         image_size=32,
         multi_label=False,
-        phi1=1.0,
-        phi2=1.0,
-        t=None,
-        similar_weight=None,
-        balance_weight=0.0,
-        label_smoothing=0.0,
-        class_scale=1.0,
+        method="dah",
         cutout=0,
         mirror=False,
         **kwargs,
     ):
         super().__init__(**kwargs)
+        self._extra = _Extra()
         self.backbone = backbone
         self.bits = bits
         self.num_classes = num_classes
         self.image_size = image_size
         self.multi_label = multi_label
-        self.phi1 = phi1
-        self.phi2 = phi2
-        self.t = t
-        self.similar_weight = similar_weight
-        self.balance_weight = balance_weight
-        self.label_smoothing = label_smoothing
-        self.class_scale = class_scale
+        self.method = method if isinstance(method, methods.Method) else methods.get(method)
         self.cutout = cutout
         self.mirror = mirror
         # Set by the training loop between compilations.
         self.backbone_frozen = False
         self.train_size = None
-        self.hash_head = HashHead(bits, name="hash_head")
-        self.classifier = keras.layers.Dense(num_classes, dtype="float32", name="classifier")
+        self.hash_head = self.method.head(bits)
+        self.classifier = self.method.classifier(num_classes)
         self.hash_head.build((None, backbone.output_shape[-1]))
-        self.classifier.build((None, bits))
+        none = ops.zeros((1, bits))
+        self.classifier.build((None, self.method.seen(none, none).shape[-1]))
+        if self.method.needs.feature_map:
+            self._extra.network = _with_feature_map(backbone, self.method)
         self.built = True
 
     @property
@@ -94,79 +112,124 @@ class HashModel(keras.Model):
     def build(self, input_shape=None):
         self.built = True
 
+    @property
+    def span(self):
+        return self.hash_head.span
+
+    @property
+    def state(self):
+        return self._extra.state
+
+    @property
+    def facts(self):
+        """`methods.Facts` of the run; None before `begin`."""
+        return self._extra.facts
+
+    def begin(self, facts):
+        """Makes the method's state for a run.
+
+        The state is no part of `weights`, of the fingerprint, of `.keras` files and of exports.
+
+        Args:
+            facts: `methods.Facts`.
+        """
+        with keras.name_scope(methods.STATE):
+            self._extra.state = {
+                name: keras.Variable(value, name=name, trainable=False, autocast=False)
+                for name, value in self.method.variables(facts).items()
+            }
+        self._extra.facts = facts
+
     def call(self, inputs, training=False):
         if not isinstance(inputs, dict):
             return self._outputs(inputs, training)
         images = inputs["images"]
         groups, m, *image = images.shape
-        pixels = ops.reshape(images, (groups * m, *image))
-        plan = ops.reshape(inputs["augment"], (groups * m, 5))
-        pixels = augment(pixels, plan, self.cutout)
+        images = ops.reshape(images, (groups * m, *image))
+        plans = [inputs[name] for name in ("augment", "second") if name in inputs]
+        views = [self._view(images, ops.reshape(plan, (groups * m, 5))) for plan in plans]
+        pixels = views[0] if len(views) == 1 else ops.concatenate(views)
+        found = self._outputs(pixels, training, with_map=True)
+
+        def grouped(view):
+            return {
+                name: ops.reshape(
+                    value if len(views) == 1 else value[view * groups * m :][: groups * m],
+                    (groups, m, *value.shape[1:]),
+                )
+                for name, value in found.items()
+            }
+
+        outputs = grouped(0)
+        if len(views) == 2:
+            outputs["second"] = grouped(1)
+        if "rows" in inputs:
+            outputs["rows"] = inputs["rows"]
+        return outputs
+
+    def _view(self, images, plan):
+        """Augmented pixels of the size that the network is trained on at this point of the run."""
+        pixels = augment(images, plan, self.cutout)
         if self.train_size not in (None, pixels.shape[1]):
             pixels = ops.image.resize(
                 ops.cast(pixels, "float32"), (self.train_size, self.train_size), antialias=True
             )
-        outputs = self._outputs(pixels, training)
-        return {k: ops.reshape(v, (groups, m, v.shape[-1])) for k, v in outputs.items()}
+        return pixels
 
-    def _outputs(self, pixels, training):
-        features = self.backbone(pixels, training=training and not self.backbone_frozen)
+    def _outputs(self, pixels, training, with_map=False):
+        training, found = training and not self.backbone_frozen, None
+        if with_map and self._extra.network is not None:
+            features, found = self._extra.network(pixels, training=training)
+        else:
+            features = self.backbone(pixels, training=training)
         if self.backbone_frozen:
             features = ops.stop_gradient(features)
         logits, values = self.hash_head(features)
-        inputs = values if self.class_scale == 1.0 else (values - 0.5) * self.class_scale
-        return {
+        outputs = {
             "features": ops.cast(features, "float32"),
             "logits": logits,
             "hash": values,
-            "classes": self.classifier(inputs),
+            "classes": self.classifier(self.method.seen(logits, values)),
         }
+        if found is not None:
+            found = ops.cast(found, "float32")
+            outputs["map"] = ops.stop_gradient(found) if self.backbone_frozen else found
+        return outputs
 
-    def terms(self, labels, outputs):
+    def terms(self, labels, outputs, step=0):
         """Every term of the loss on a batch of groups.
 
         Args:
             labels: int32 `(groups, m)`, or 0/1 `(groups, m, classes)` for multi-label data.
             outputs: dict from `call` on a batch of groups.
+            step: int tensor, optimiser steps done.
 
         Returns:
-            Dict of float32 scalars named by `TERMS`; `loss` is what is minimised, W (eq. 6) plus
-            the classification loss. Means over this replica's groups.
+            Dict of float32 scalars, means over this replica's groups: what the method's `terms`
+            returns. Where the class layer is a probe it ends with `probe_loss`, which is minimised
+            along with `loss`, and the probe's `accuracy`.
         """
-        pairs = losses.pairwise(
-            outputs["hash"],
-            losses.similarity(labels, self.multi_label),
-            phi1=self.phi1,
-            phi2=self.phi2,
-            t=self.t,
-            similar_weight=self.similar_weight,
-            balance_weight=self.balance_weight,
-        )
-        logits, smoothing = outputs["classes"], self.label_smoothing
-        if self.multi_label:
-            truth = ops.cast(labels, "float32")
-            entropy = keras.losses.binary_crossentropy(
-                truth, logits, from_logits=True, label_smoothing=smoothing
-            )
-            right = ops.all((logits > 0) == (truth > 0.5), axis=-1)
-        else:
-            entropy = keras.losses.categorical_crossentropy(
-                ops.one_hot(labels, self.num_classes),
-                logits,
-                from_logits=True,
-                label_smoothing=smoothing,
-            )
-            right = ops.argmax(logits, axis=-1) == ops.cast(labels, "int32")
-        class_loss = ops.mean(entropy)
-        return {
-            "loss": class_loss + pairs.total,
-            "class_loss": class_loss,
-            "w1_similar": pairs.similar,
-            "w1_dissimilar": pairs.dissimilar,
-            "w2": pairs.w2,
-            "balance": pairs.balance,
-            "accuracy": ops.mean(ops.cast(right, "float32")),
-        }
+        terms = self.method.terms(labels, outputs, self.state, step)
+        if not self.method.has_classifier:
+            terms["probe_loss"] = losses.cross_entropy(labels, outputs["classes"])
+            terms["accuracy"] = losses.accuracy(labels, outputs["classes"])
+        return terms
+
+    def _minimised(self, terms):
+        """What the optimiser minimises; the probe's loss has no gradient but the probe's."""
+        return terms["loss"] if self.method.has_classifier else terms["loss"] + terms["probe_loss"]
+
+    @property
+    def parts(self):
+        """The variables that a pure `train_step` takes the values of: a tuple of lists.
+
+        They are the trainable, the other, the optimiser's, the metrics', and where the method
+        has any, its state.
+        """
+        parts = [self.trainable_variables, self.non_trainable_variables]
+        parts += [self.optimizer.variables, self.metrics_variables]
+        parts += [self.state.values()] if self.state else []
+        return tuple([*part] for part in parts)
 
     if keras.backend.backend() == "tensorflow":
 
@@ -177,16 +240,17 @@ class HashModel(keras.Model):
                 data: pair of the dict that `call` takes and the labels.
 
             Returns:
-                Dict of this replica's float32 `TERMS`.
+                Dict of this replica's terms, float32.
             """
             import tensorflow as tf
 
             x, labels = data
             with tf.GradientTape() as tape:
                 outputs = self(x, training=True)
-                terms = self.terms(labels, outputs)
+                terms = self.terms(labels, outputs, self.optimizer.iterations)
                 # The optimiser sums the replicas' gradients.
-                loss = terms["loss"] / tf.distribute.get_strategy().num_replicas_in_sync
+                replicas = tf.distribute.get_strategy().num_replicas_in_sync
+                loss = self._minimised(terms) / replicas
                 loss = self.optimizer.scale_loss(loss)
             weights = self.trainable_weights
             if self.backbone_frozen:
@@ -201,30 +265,32 @@ class HashModel(keras.Model):
             """One optimiser step; a pure function.
 
             Args:
-                state: values of the trainable, the other, the optimiser's and the metrics'
-                    variables, four lists.
+                state: values of `parts`, a tuple of lists.
                 data: pair of the dict that `call` takes and the labels.
 
             Returns:
-                Dict of the float32 `TERMS`, and the new state.
+                Dict of the float32 terms, and the new state, again a tuple of lists.
             """
             import jax
 
-            values, others, optimizer_values, metric_values = state
+            values, others, optimizer_values, metric_values, *extra = state
             x, labels = data
             optimizer = [*zip(self.optimizer.variables, optimizer_values, strict=True)]
+            # What is not trained: of the network, and of the method.
+            kept = [*self.non_trainable_variables, *self.state.values()]
 
-            def loss_of(values, others):
+            def loss_of(values, held):
                 mapping = [*zip(self.trainable_variables, values, strict=True), *optimizer]
-                mapping += zip(self.non_trainable_variables, others, strict=True)
+                mapping += zip(kept, held, strict=True)
                 with keras.StatelessScope(state_mapping=mapping) as scope:
-                    terms = self.terms(labels, self(x, training=True))
-                    loss = self.optimizer.scale_loss(terms["loss"])
-                others = [scope.get_current_value(v) for v in self.non_trainable_variables]
-                return loss, (terms, others)
+                    step = scope.get_current_value(self.optimizer.iterations)
+                    terms = self.terms(labels, self(x, training=True), step)
+                    loss = self.optimizer.scale_loss(self._minimised(terms))
+                held = [scope.get_current_value(v) for v in kept]
+                return loss, (terms, held)
 
             gradient = jax.grad(loss_of, has_aux=True)
-            gradients, (terms, others) = gradient(values, others)
+            gradients, (terms, held) = gradient(values, [*others, *(extra[0] if extra else [])])
             new, optimizer_values = self.optimizer.stateless_apply(
                 optimizer_values, gradients, values
             )
@@ -232,7 +298,8 @@ class HashModel(keras.Model):
                 frozen = {id(v) for v in self.backbone.trainable_variables}
                 parts = zip(self.trainable_variables, values, new, strict=True)
                 new = [old if id(v) in frozen else after for v, old, after in parts]
-            return terms, (new, others, optimizer_values, metric_values)
+            others, extra = held[: len(others)], [held[len(others) :]] if extra else []
+            return terms, ([*new], others, [*optimizer_values], metric_values, *extra)
 
     def encode(self, images, batch_size=256, mirror=None):
         """Packed codes of images.
@@ -306,11 +373,9 @@ class HashModel(keras.Model):
         return digest.hexdigest()
 
     def get_config(self):
-        names = (
-            "bits num_classes image_size multi_label phi1 phi2 t similar_weight balance_weight "
-            "label_smoothing class_scale cutout mirror"
-        )
+        names = "bits num_classes image_size multi_label cutout mirror"
         config = {name: getattr(self, name) for name in names.split()}
+        config["method"] = str(self.method)
         config["backbone"] = keras.saving.serialize_keras_object(self.backbone)
         return {**super().get_config(), **config}
 
@@ -318,7 +383,26 @@ class HashModel(keras.Model):
     def from_config(cls, config):
         config = dict(config)
         config["backbone"] = keras.saving.deserialize_keras_object(config["backbone"])
+        before = {name: config.pop(name) for name in BEFORE_METHODS if name in config}
+        if before:
+            config["method"] = str(methods.with_options("dah", before))
         return cls(**config)
+
+
+def _with_feature_map(backbone, method):
+    """A backbone that also returns its last output with a height and a width.
+
+    Raises:
+        UserError: there is none.
+    """
+    layers = [x for x in backbone.layers if not isinstance(x, keras.layers.InputLayer)]
+    maps = [layer.output for layer in layers if len(layer.output.shape) == 4]
+    if not maps:
+        raise UserError(
+            f"method {method.name} needs a feature map, and no layer of {backbone.name} has a "
+            "height and a width; take another backbone"
+        )
+    return keras.Model(backbone.inputs, [backbone.output, maps[-1]])
 
 
 def _in_float32(config):

@@ -1,0 +1,46 @@
+"""Hash methods by name: `dah:phi1=0.5,balance_weight=3`.
+
+`base` describes what a method is and how to add one.
+"""
+
+from dah_tf import parts
+from dah_tf.errors import UserError
+from dah_tf.model.methods.base import Facts, Method, Needs
+
+__all__ = ["METHODS", "STATE", "Facts", "Method", "Needs", "get", "with_options"]
+
+STATE = "method"  # begins the paths of a method's variables in checkpoints
+
+METHODS = {
+    "dah": "dah_tf.model.methods.dah:DAH",
+    "ce": "dah_tf.model.methods.ce:CrossEntropy",
+    "dpsh": "dah_tf.model.methods.dpsh:DPSH",
+}
+
+
+def get(text: str) -> Method:
+    """The method that a text names.
+
+    Args:
+        text: str, `name` or `name:option=value,...`.
+
+    Raises:
+        UserError: there is no such method or option, or a value is out of its range.
+
+    Example:
+        >>> str(get("dpsh:eta=0.1"))
+        'dpsh:eta=0.1'
+    """
+    try:
+        return parts.build("method", text, METHODS)
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"method {text}: {error}") from error
+
+
+def with_options(text: str, options: dict) -> parts.Spec:
+    """A method's text with more options, which those that stand in the text replace."""
+    spec = parts.parse(text)
+    given = {name: parts.write(value) for name, value in options.items()}
+    return parts.Spec(spec.name, given).merged(spec)

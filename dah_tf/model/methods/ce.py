@@ -1,0 +1,49 @@
+"""Plain classification: the reference that every hash loss has to beat."""
+
+from dah_tf import losses
+from dah_tf.model.methods.base import Method
+
+
+class CrossEntropy(Method):
+    """A class layer on tanh values, trained by cross-entropy; the codes are the values' signs.
+
+    No term speaks of pairs or of codes.
+
+    Args:
+        label_smoothing: in [0, 1).
+        class_scale: factor on the values in [-1, 1] before the class layer, which amounts to a
+            larger class layer with a larger learning rate.
+
+    Raises:
+        ValueError: a value is out of its range.
+
+    References:
+        Lin, Yang, Hsiao and Chen, "Deep learning of binary hash codes for fast image retrieval",
+        CVPR workshops 2015, which has a sigmoid in place of tanh.
+    """
+
+    name = "ce"
+    title = "Cross-entropy and sign"
+    source = "reading"
+    has_classifier = True
+
+    def __init__(self, *, label_smoothing: float = 0.0, class_scale: float = 1.0):
+        if not 0 <= label_smoothing <= 0.99:
+            raise ValueError(
+                f"label_smoothing must lie from 0 to 0.99. Received: {label_smoothing}"
+            )
+        if not class_scale >= 0:
+            raise ValueError(f"class_scale must be at least 0. Received: {class_scale}")
+        self.label_smoothing = label_smoothing
+        self.class_scale = class_scale
+
+    def seen(self, logits, values):
+        return (2.0 * values - 1.0) * self.class_scale
+
+    def terms(self, labels, outputs, state, step):
+        """The cross-entropy, and the share of images that are classified rightly."""
+        classes = outputs["classes"]
+        return {
+            "loss": losses.cross_entropy(labels, classes, self.label_smoothing),
+            "accuracy": losses.accuracy(labels, classes),
+        }

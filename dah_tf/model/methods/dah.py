@@ -1,0 +1,95 @@
+"""DAH, the method that this package was written for."""
+
+from dah_tf import losses
+from dah_tf.model.methods.base import Method
+
+
+class DAH(Method):
+    """Deep attention hashing: pairwise logarithmic loss, code balance and classification.
+
+    Args:
+        phi1: weight of W1, the distances of pairs (eq. 6).
+        phi2: weight of W2, the number of ones in a pair's codes (eq. 6).
+        t: the distance that dissimilar pairs are held at (eq. 2); None is `bits / 4.8`.
+        similar_weight: the share of similar pairs in W1, from 0 to 1; None is the plain mean over
+            pairs (eq. 6).
+        balance_weight: weight of each bit's balance over a group. It is not in the paper.
+        label_smoothing: in [0, 1), of the classification loss.
+        class_scale: factor on the centred hash values before the class layer, which amounts to a
+            larger class layer with a larger learning rate. The paper's is 1.
+
+    Raises:
+        ValueError: a value is out of its range.
+
+    References:
+        DAH (IEEE Access 2020), Fig. 1 and eqs. 1 to 6.
+    """
+
+    name = "dah"
+    title = "DAH (2020)"
+    source = "paper"
+    activation = "shrink_sigmoid"
+    has_classifier = True
+
+    def __init__(
+        self,
+        *,
+        phi1: float = 1.0,
+        phi2: float = 1.0,
+        t: float | None = None,
+        similar_weight: float | None = None,
+        balance_weight: float = 0.0,
+        label_smoothing: float = 0.0,
+        class_scale: float = 1.0,
+    ):
+        at_least_zero = {
+            "phi1": phi1,
+            "phi2": phi2,
+            "t": t,
+            "balance_weight": balance_weight,
+            "class_scale": class_scale,
+        }
+        for name, value in at_least_zero.items():
+            if value is not None and not value >= 0:
+                raise ValueError(f"{name} must be at least 0. Received: {name}={value}")
+        if similar_weight is not None and not 0 <= similar_weight <= 1:
+            raise ValueError(
+                f"similar_weight must lie from 0 to 1. Received: similar_weight={similar_weight}"
+            )
+        if not 0 <= label_smoothing <= 0.99:
+            raise ValueError(
+                f"label_smoothing must lie from 0 to 0.99. Received: {label_smoothing}"
+            )
+        self.phi1 = phi1
+        self.phi2 = phi2
+        self.t = t
+        self.similar_weight = similar_weight
+        self.balance_weight = balance_weight
+        self.label_smoothing = label_smoothing
+        self.class_scale = class_scale
+
+    def seen(self, logits, values):
+        return values if self.class_scale == 1.0 else (values - 0.5) * self.class_scale
+
+    def terms(self, labels, outputs, state, step):
+        """W (eq. 6) plus the classification loss, and its parts; see `losses.PairwiseTerms`."""
+        classes = outputs["classes"]
+        pairs = losses.pairwise(
+            outputs["hash"],
+            losses.similarity(labels),
+            phi1=self.phi1,
+            phi2=self.phi2,
+            t=self.t,
+            similar_weight=self.similar_weight,
+            balance_weight=self.balance_weight,
+        )
+        class_loss = losses.cross_entropy(labels, classes, self.label_smoothing)
+        return {
+            "loss": class_loss + pairs.total,
+            "class_loss": class_loss,
+            "w1_similar": pairs.similar,
+            "w1_dissimilar": pairs.dissimilar,
+            "w2": pairs.w2,
+            "balance": pairs.balance,
+            "accuracy": losses.accuracy(labels, classes),
+        }

@@ -1,0 +1,46 @@
+"""DPSH: the likelihood of pairs."""
+
+from dah_tf import losses
+from dah_tf.model.methods.base import Method
+
+
+class DPSH(Method):
+    """Deep pairwise-supervised hashing: likelihood of pairs, and quantisation.
+
+    The loss is `losses.pair_likelihood + eta * losses.quantisation` on the logits.
+
+    The authors' PyTorch port (`jiangqy/DPSH-pytorch`) pairs a batch with a bank of the latest
+    outputs of all n = 5,000 training images, and divides both sums by batch times n. Its weight
+    of 50 beside the sum over a batch's images is therefore 50 / 5,000 = 0.01 beside their mean.
+    The pairs of a group in place of the bank are ours, and so is `(1 + tanh u) / 2` for the hash
+    values: the method itself has none.
+
+    Args:
+        eta: weight of the quantisation.
+
+    Raises:
+        ValueError: eta is negative.
+
+    References:
+        Li, Wang and Kang, "Feature learning based deep supervised hashing with pairwise labels",
+        IJCAI 2016.
+    """
+
+    name = "dpsh"
+    title = "DPSH (2016)"
+    source = "code"
+
+    def __init__(self, *, eta: float = 0.01):
+        if not eta >= 0:
+            raise ValueError(f"eta must be at least 0. Received: eta={eta}")
+        self.eta = eta
+
+    def terms(self, labels, outputs, state, step):
+        """The loss and its two parts."""
+        pairs = losses.pair_likelihood(outputs["logits"], losses.similarity(labels))
+        quantisation = losses.quantisation(outputs["logits"])
+        return {
+            "loss": pairs + self.eta * quantisation,
+            "pairs": pairs,
+            "quantisation": quantisation,
+        }
