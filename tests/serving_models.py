@@ -26,7 +26,7 @@ def model_folder():
     atexit.register(shutil.rmtree, scratch)
     folder = Path(scratch, "models", "dah")
     keras.utils.set_random_seed(1)
-    model = HashModel(backbones.compact(3, widths=(8, 16, 16)), BITS, CLASSES, SIZE)
+    model = HashModel(backbones.get("compact:widths=8/16/16", channels=3), BITS, CLASSES, SIZE)
     # Thresholds in the middle of what the bits see, or every image had the same code.
     logits = model.outputs(np.stack(list(crops())))["logits"]
     model.hash_head.dense.bias.assign(-np.median(logits, axis=0))

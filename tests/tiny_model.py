@@ -17,7 +17,7 @@ def export_model(folder, seed=1, bits=BITS, mirror=False, **options):
     from dah_tf.model import HashModel, backbones
 
     keras.utils.set_random_seed(seed)
-    backbone = backbones.compact(3, widths=(8, 16, 16))
+    backbone = backbones.get("compact:widths=8/16/16", channels=3)
     model = HashModel(backbone, bits, len(CLASSES), SIZE)
     logits = model.outputs(pictures(60))["logits"]
     # What each bit sees is spread around its threshold, as a trained model's is.

@@ -53,9 +53,7 @@ def make(network, size, images, precision="float32"):
     """A model of random weights; each bit's threshold is in the middle of what it sees."""
     keras.utils.set_random_seed(0)
     with policy(precision):
-        model = HashModel(
-            backbones.get(network, attention=network == "resnet30"), BITS, CLASSES, size
-        )
+        model = HashModel(backbones.get(network), BITS, CLASSES, size)
     model.hash_head.dense.bias.assign(-np.median(model.outputs(images)["logits"], axis=0))
     return model
 

@@ -60,12 +60,8 @@ def main(_):
 
 def network():
     from dah_tf.model import backbones
-    from dah_tf.training import build
 
-    widths = build.widths_of(FLAGS)
-    return backbones.get(
-        FLAGS.backbone, attention=FLAGS.attention, widths=widths, depth=FLAGS.depth
-    )
+    return backbones.get(FLAGS.backbone)
 
 
 def loops(precision, images, labels, plan):
@@ -86,7 +82,7 @@ def loops(precision, images, labels, plan):
 
     def made():
         model = HashModel(network(), 36, 10)
-        model.compile(optimizer=optimizers.get(FLAGS.optimizer, 1e-3, fixed_norm=True))
+        model.compile(optimizer=optimizers.get(FLAGS.optimizer, 1e-3))
         step = loop.compiled_step(model, strategy)
         step(next(batches))  # traces, with or without
         return step
@@ -130,7 +126,7 @@ def profile(precision, images, labels, plan):
         )
     backbone = network()
     model = step_profile.named_model(backbone, 36, 10, FLAGS.image_size)
-    model.compile(optimizer=optimizers.get(FLAGS.optimizer, 1e-3, fixed_norm=True))
+    model.compile(optimizer=optimizers.get(FLAGS.optimizer, 1e-3))
     batches = iter(feed.dataset(plan, images, 0, 10**9))
     dtype, size = keras.config.dtype_policy().compute_dtype, 1024
     before = step_profile.peak(dtype, size)

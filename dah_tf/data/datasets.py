@@ -17,7 +17,7 @@ import numpy as np
 from dah_tf.data import folders, image_sources
 from dah_tf.errors import UserError
 
-MAX_SKIPPED = 0.01
+MAX_UNREADABLE = 0.01
 """Share of unreadable files above which loading stops."""
 
 KINDS = "cifar10, tfds:NAME, folder:PATH, csv:FILE, npz:FILE, digits"
@@ -37,6 +37,7 @@ class Dataset:
         ids: list of str, or None.
         skipped: list of `(file, reason)`, the unreadable ones.
         fingerprint: 12 hex digits over pixels, or contents of image files, and labels.
+        mirrored: bool; an image's mirror image shows the same thing, which it does not of digits.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Dataset:
     ids: list = None
     skipped: list = dataclasses.field(default_factory=list)
     fingerprint: str = ""
+    mirrored: bool = True
 
     def __post_init__(self):
         if len(self.class_names) < 2:
@@ -74,39 +76,101 @@ def _fingerprint(labels, contents, train):
     return digest.hexdigest()[:12]
 
 
-def load(spec, *, image_size=None, channels=None, data_dir=None, cache_gib=4.0):
-    """Loads labelled images.
+def load(
+    spec: str | None = None,
+    *,
+    images: np.ndarray | None = None,
+    labels=None,
+    test_images: np.ndarray | None = None,
+    test_labels=None,
+    class_names: list[str] | None = None,
+    image_size: int | None = None,
+    channels: int | None = None,
+    data_dir: str | None = None,
+    cache_gib: float = 4.0,
+    max_unreadable: float = MAX_UNREADABLE,
+) -> Dataset:
+    """Loads labelled images, by a short name or from arrays.
 
     Args:
         spec: `cifar10`; `tfds:NAME`; `folder:PATH`, a folder a class, in optional `train` and
             `test`; `csv:FILE`, rows `path,label[;label...][,train|test]`; `npz:FILE` with
             `x_train`, `y_train` and optional `x_test`, `y_test`, `names`; `digits`, scikit-learn's
-            1,797 images of 8x8 pixels, a fixed fifth of each class for testing.
+            1,797 images of 8x8 pixels, a fixed fifth of each class for testing. None where
+            `images` are given.
+        images: uint8 array of shape `(n, h, w)` or `(n, h, w, 1 or 3)`.
+        labels: their classes: n whole numbers from 0, n names, or a 0/1 array of shape
+            `(n, classes)` where an image can have several labels.
+        test_images, test_labels: likewise, of a test part.
+        class_names: names of the classes; None are the names in `labels`, or the numbers.
         image_size: int, side the images are resized to (`pixels.resize`); None keeps the data's
             own (16 for digits, 32 for folders and lists of files).
         channels: 1, 3 or None for the data's own (3 for files).
         data_dir: where TensorFlow Datasets keeps its data.
         cache_gib: float; decoded files are kept in memory up to this many GiB, beyond it they are
             decoded each time (TFDS data is refused).
+        max_unreadable: float, the share of image files that may be unreadable.
 
     Returns:
         `Dataset`.
 
     Raises:
         UserError: nothing there, not readable, or not of the kind's form.
+
+    Example:
+        >>> data = load(images=np.zeros((4, 32, 32, 3), np.uint8), labels=["cat", "owl"] * 2)
+        >>> data.class_names, data.images.size
+        (['cat', 'owl'], 32)
     """
+    if images is not None:
+        if spec is not None:
+            raise UserError("name a data set or give images, not both")
+        given = {"x_train": images, "y_train": labels, "x_test": test_images}
+        given |= {"y_test": test_labels, "names": class_names}
+        return _given(given, image_size, channels)
+    if spec is None:
+        raise UserError("name a data set, such as folder:PATH, or give images and labels")
     kind, _, value = spec.partition(":")
     if spec == "digits":
         return _digits(spec, image_size, channels)
     if spec == "cifar10" or (kind == "tfds" and value):
-        return _tfds(spec, value or spec, data_dir, image_size, channels, cache_gib)
+        return _tfds(spec, value or spec, data_dir, image_size, channels, cache_gib, max_unreadable)
     if kind == "npz" and value:
-        return _npz(spec, value, image_size, channels)
-    if kind == "folder" and value:
-        return _files(spec, folders.from_folder(value), value, image_size, channels, cache_gib)
-    if kind == "csv" and value:
-        return _files(spec, folders.from_csv(value), value, image_size, channels, cache_gib)
-    raise UserError(f"unknown --dataset={spec}; known: {KINDS}")
+        return _parts(spec, value, _read_npz(value), image_size, channels)
+    if kind in ("folder", "csv") and value:
+        rows = (folders.from_folder if kind == "folder" else folders.from_csv)(value)
+        return _files(spec, rows, value, image_size, channels, cache_gib, max_unreadable)
+    raise UserError(f"unknown dataset={spec}; known: {KINDS}")
+
+
+# What the parts of an .npz file are called where they are arguments.
+ARGUMENTS = {
+    "x_train": "images",
+    "y_train": "labels",
+    "x_test": "test_images",
+    "y_test": "test_labels",
+    "names": "class_names",
+}
+
+
+def _given(arrays, image_size, channels):
+    """A data set of arrays in memory."""
+    arrays = {name: np.asarray(each) for name, each in arrays.items() if each is not None}
+    for part in ("train", "test"):
+        images, labels = ARGUMENTS[f"x_{part}"], ARGUMENTS[f"y_{part}"]
+        if (f"x_{part}" in arrays) != (f"y_{part}" in arrays):
+            raise UserError(f"{images} and {labels} go together: give both")
+    kinds = [arrays[name].dtype.kind for name in ("y_train", "y_test") if name in arrays]
+    if set(kinds) <= {"U", "O", "S"}:
+        texts = {name: arrays[name].astype(str) for name in ("y_train", "y_test") if name in arrays}
+        known = list(arrays.get("names", np.unique(np.concatenate([*texts.values()]))))
+        number = {str(name): index for index, name in enumerate(known)}
+        for name, labels in texts.items():
+            if unknown := sorted(set(labels.ravel().tolist()) - number.keys()):
+                raise UserError(f"class_names lack {unknown[0]!r}, which {ARGUMENTS[name]} have")
+            arrays[name] = np.array([number[each] for each in labels.ravel().tolist()])
+        arrays["names"] = np.array(known)
+    return _parts("arrays", None, arrays, image_size, channels)
 
 
 def _arrays(spec, x, y, class_names, train, test, image_size, channels, **more):
@@ -133,20 +197,20 @@ def _digits(spec, image_size, channels):
     test = np.sort(np.concatenate([rows[: len(rows) // 5] for rows in by_class]))
     train = np.setdiff1d(np.arange(len(y)), test)
     names = [str(i) for i in range(10)]
-    return _arrays(spec, x, y, names, train, test, image_size or 16, channels)
+    return _arrays(spec, x, y, names, train, test, image_size or 16, channels, mirrored=False)
 
 
-def _npz(spec, path, image_size, channels):
-    arrays = _read_npz(path)
+def _parts(spec, path, arrays, image_size, channels):
+    """A data set of arrays by part; `path` is of the file that they come from, or None."""
     parts = [part for part in ("train", "test") if f"x_{part}" in arrays]
     if "train" not in parts or any(f"y_{part}" not in arrays for part in parts):
         raise UserError(
             f"{path} must hold x_train and y_train (and x_test with y_test, if any); it holds "
             f"{', '.join(sorted(arrays)) or 'nothing'}"
         )
-    checked = [_npz_part(path, part, arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in parts]
+    checked = [_part(path, part, arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in parts]
     if len({(x.shape[1:], y.shape[1:]) for x, y in checked}) > 1:
-        raise UserError(f"{path}: the test part has another shape than the training part")
+        raise UserError(f"{_called(path)}the test part has another shape than the training part")
     x, y = (np.concatenate(each) for each in zip(*checked, strict=True))
     if y.ndim == 2 and (y.sum(axis=1) == 1).all():
         classes, y = y.shape[1], y.argmax(axis=1)
@@ -154,16 +218,23 @@ def _npz(spec, path, image_size, channels):
         classes = y.shape[1] if y.ndim == 2 else int(y.max()) + 1
         if y.ndim == 1 and classes > max(len(x), np.size(arrays.get("names", ()))):
             raise UserError(
-                f"{path}: labels go up to {classes - 1} in {len(x)} images; number the classes "
+                f"{_called(path)}labels go up to {classes - 1} in {len(x)} images; number the classes "
                 "from 0"
             )
     names = [str(name) for name in np.ravel(arrays.get("names", np.arange(classes)))]
     if len(names) < classes or (y.ndim == 2 and len(names) != classes):
-        raise UserError(f"{path}: {len(names)} names for {classes} classes")
+        raise UserError(f"{_called(path)}{len(names)} names for {classes} classes")
     y = y.astype(np.int32 if y.ndim == 1 else np.uint8)
     count = len(checked[0][0])
     train, test = np.arange(count), np.arange(count, len(x))
     return _arrays(spec, x, y, names, train, test, image_size, channels)
+
+
+def _called(path, name=None):
+    """How a message about a part begins: with the file's name, or the argument's."""
+    if path is None:
+        return f"{ARGUMENTS[name]}" if name else ""
+    return f"{path}: {name or ''}"
 
 
 def _read_npz(path):
@@ -179,25 +250,29 @@ def _read_npz(path):
         raise UserError(f"{path} cannot be read as a .npz file: {reason}") from None
 
 
-def _npz_part(path, part, x, y):
+def _part(path, part, x, y):
     """Images and labels of a part, shapes `(n, h, w, channels)` and `(n,)` or `(n, classes)`."""
     x = x[..., None] if x.ndim == 3 else x
     if x.ndim != 4 or x.dtype != np.uint8 or x.shape[3] not in (1, 3) or not x.size:
         raise UserError(
-            f"{path}: x_{part} must be uint8 of shape (n, h, w, 1 or 3), it is {x.dtype} of shape "
+            f"{_called(path, f'x_{part}')} must be uint8 of shape (n, h, w, 1 or 3), it is {x.dtype} of shape "
             f"{x.shape}"
         )
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
     if y.dtype.kind not in "iub" or y.ndim not in (1, 2) or len(y) != len(x):
         raise UserError(
-            f"{path}: y_{part} must be integers of shape ({len(x)},), or 0/1 of shape "
+            f"{_called(path, f'y_{part}')} must be integers of shape ({len(x)},), or 0/1 of shape "
             f"({len(x)}, classes), it is {y.dtype} of shape {y.shape}"
         )
     if y.min() < 0 or (y.ndim == 2 and y.max() > 1):
-        raise UserError(f"{path}: y_{part} must count from 0, or be 0/1 for several labels")
+        raise UserError(
+            f"{_called(path, f'y_{part}')} must count from 0, or be 0/1 for several labels"
+        )
     if y.ndim == 2 and not y.any(axis=1).all():
         row = int(np.flatnonzero(~y.any(axis=1))[0])
-        raise UserError(f"{path}: row {row} of y_{part} has no label; remove such images")
+        raise UserError(
+            f"row {row} of {_called(path, f'y_{part}')} has no label; remove such images"
+        )
     return x, y
 
 
@@ -211,7 +286,7 @@ def _tensorflow(spec):
     return tf
 
 
-def _tfds(spec, name, data_dir, image_size, channels, cache_gib):
+def _tfds(spec, name, data_dir, image_size, channels, cache_gib, max_unreadable):
     tf = _tensorflow(spec)
     import tensorflow_datasets as tfds
 
@@ -246,7 +321,7 @@ def _tfds(spec, name, data_dir, image_size, channels, cache_gib):
         labels.append(own)
         lost = np.setdiff1d(np.arange(count), tags.reshape(-1, 2)[:, 0])
         skipped += [(f"{part}/{i}", "not a readable image") for i in lost]
-    _check_skipped(spec, skipped, sum(counts))
+    _check_skipped(spec, skipped, sum(counts), max_unreadable)
     train = np.arange(len(pixels[0]))
     test = np.arange(len(pixels[0]), sum(len(each) for each in pixels))
     x, y = np.concatenate(pixels), np.concatenate(labels)
@@ -311,7 +386,7 @@ def _decoder(size, channels):
     return lambda contents: pixels.resize(pixels.decode(contents, channels), size)
 
 
-def _files(spec, rows, where, image_size, channels, cache_gib):
+def _files(spec, rows, where, image_size, channels, cache_gib, max_unreadable):
     """A data set of image files: `rows` of `(path, labels, part)`."""
     tf = _tensorflow(spec)
     size, channels = image_size or 32, channels or 3
@@ -334,7 +409,7 @@ def _files(spec, rows, where, image_size, channels, cache_gib):
     kept, hashes = tags.reshape(-1, 2).T
     lost = [rows[i][0] for i in np.setdiff1d(np.arange(len(rows)), kept)]
     skipped = [(p, "not a readable image" if os.path.exists(p) else "no such file") for p in lost]
-    _check_skipped(where, skipped, len(rows))
+    _check_skipped(where, skipped, len(rows), max_unreadable)
     all_names = sorted({label for row in rows for label in row[1]})
     rows = [rows[i] for i in kept]
     gone = set(all_names) - {label for row in rows for label in row[1]}
@@ -373,10 +448,29 @@ def _encode_labels(labels, names):
     return encoded
 
 
-def _check_skipped(where, skipped, count):
-    if len(skipped) > MAX_SKIPPED * count:
+class Unreadable(UserError):
+    """Too many images cannot be read.
+
+    Attributes:
+        skipped: list of `(file, reason)`.
+    """
+
+    def __init__(self, message, skipped):
+        super().__init__(message)
+        self.skipped = skipped
+
+
+def _check_skipped(where, skipped, count, most):
+    """Refuses data of which too many images cannot be read.
+
+    Raises:
+        Unreadable: more than a share `most`; one image is always let pass.
+    """
+    if len(skipped) > max(most * count, 1 if most else 0):
         names = ", ".join(f"{name} ({reason})" for name, reason in skipped[:3])
-        raise UserError(
+        raise Unreadable(
             f"{len(skipped)} of {count} images of {where} cannot be read, more than "
-            f"{MAX_SKIPPED:.0%}: {names}{', ...' if len(skipped) > 3 else ''}; mend or remove them"
+            f"{most:.0%}: {names}{', ...' if len(skipped) > 3 else ''}; mend or remove them, or "
+            "raise max_unreadable",
+            skipped,
         )

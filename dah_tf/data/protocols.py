@@ -54,6 +54,11 @@ class Protocol:
         }
 
 
+def choose(dataset) -> str:
+    """The protocol of data of one's own: "full" where it has test images, else "own"."""
+    return "full" if len(dataset.test) else "own"
+
+
 def make(name, dataset, *, validation=0, seed=0):
     """Builds a protocol on a data set.
 

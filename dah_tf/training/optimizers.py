@@ -4,9 +4,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from dah_tf import parts
+from dah_tf.errors import UserError
 from dah_tf.layers import PACKAGE
-
-NAMES = ("adam", "sgd", "muon")
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -93,57 +93,86 @@ class Muon(keras.optimizers.Muon):
         return {**super().get_config(), "fixed_norm": self.fixed_norm}
 
 
-def get(
-    name,
-    learning_rate,
-    *,
-    momentum=0.9,
-    weight_decay=0.0,
-    adam_ratio=1.0,
-    fixed_norm=False,
-    ns_steps=5,
-):
-    """An optimiser by name.
-
-    Args:
-        name: "adam" (beta 0.9 / 0.999 as in the paper; AdamW where `weight_decay` is not 0),
-            "sgd" (Nesterov) or "muon".
-        learning_rate: float or schedule.
-        momentum: float, of sgd and muon.
-        weight_decay: float, decoupled; not applied to biases and normalisation's weights.
-        adam_ratio: float; with muon, the rate of what is not a convolution kernel, as a ratio to
-            `learning_rate`.
-        fixed_norm: bool, of muon.
-        ns_steps: int, of muon: Newton-Schulz steps of the orthogonalisation. Their products are a
-            fixed cost of each update; 3 to 5 are usual.
-
-    Returns:
-        `keras.optimizers.Optimizer`.
-
-    Raises:
-        ValueError: unknown name.
-    """
+def adam(learning_rate, *, weight_decay: float = 0.0):
+    """Adam with beta 0.9 and 0.999, as in the paper; AdamW where `weight_decay` is not 0."""
     options = {"weight_decay": weight_decay or None}
     # Keras numbers names that it gives itself; a checkpoint is found by its variables' names.
-    options["name"] = "adamw" if name == "adam" and weight_decay else name
-    if name == "adam":
-        optimizer = keras.optimizers.AdamW if weight_decay else keras.optimizers.Adam
-        optimizer = optimizer(learning_rate, **options)
-    elif name == "sgd":
-        optimizer = keras.optimizers.SGD(learning_rate, momentum=momentum, nesterov=True, **options)
-    elif name == "muon":
-        optimizer = Muon(
-            learning_rate,
-            momentum=momentum,
-            adam_weight_decay=weight_decay or None,
-            adam_beta_2=0.98,
-            ns_steps=ns_steps,
-            adam_lr_ratio=adam_ratio,
-            fixed_norm=fixed_norm,
-            **options,
-        )
-    else:
-        raise ValueError(f"Unknown optimiser. Received: {name!r}. Known: {', '.join(NAMES)}")
     if weight_decay:
+        return keras.optimizers.AdamW(learning_rate, name="adamw", **options)
+    return keras.optimizers.Adam(learning_rate, name="adam", **options)
+
+
+def sgd(learning_rate, *, momentum: float = 0.9, weight_decay: float = 0.0):
+    """Stochastic gradient descent with Nesterov's momentum."""
+    return keras.optimizers.SGD(
+        learning_rate,
+        momentum=momentum,
+        nesterov=True,
+        weight_decay=weight_decay or None,
+        name="sgd",
+    )
+
+
+def muon(
+    learning_rate,
+    *,
+    momentum: float = 0.9,
+    weight_decay: float = 0.0,
+    adam_ratio: float = 1.0,
+    fixed_norm: bool = False,
+    ns_steps: int = 5,
+):
+    """Muon for convolution kernels, AdamW for all else.
+
+    Args:
+        learning_rate: float or schedule.
+        momentum: float.
+        weight_decay: float, decoupled.
+        adam_ratio: float, the rate of what is not a convolution kernel, as a ratio to
+            `learning_rate`.
+        fixed_norm: bool; each kernel keeps its norm. BatchNorm must follow every convolution.
+        ns_steps: int, Newton-Schulz steps of the orthogonalisation. Their products are a fixed
+            cost of each update; 3 to 5 are usual.
+    """
+    if ns_steps < 1:
+        raise ValueError(f"ns_steps must be at least 1. Received: ns_steps={ns_steps}")
+    return Muon(
+        learning_rate,
+        momentum=momentum,
+        weight_decay=weight_decay or None,
+        adam_weight_decay=weight_decay or None,
+        adam_beta_2=0.98,
+        ns_steps=ns_steps,
+        adam_lr_ratio=adam_ratio,
+        fixed_norm=fixed_norm,
+        name="muon",
+    )
+
+
+OPTIMIZERS = {"adam": adam, "sgd": sgd, "muon": muon}
+
+
+def get(text: str, learning_rate) -> keras.optimizers.Optimizer:
+    """An optimiser by its text, such as "muon:ns_steps=3,fixed_norm".
+
+    Weight decay is decoupled, and not applied to biases and normalisation's weights.
+
+    Args:
+        text: str, a name of `OPTIMIZERS` and its options.
+        learning_rate: float or schedule.
+
+    Raises:
+        UserError: an unknown name or option, or a value out of its range.
+    """
+    spec = parts.parse(text)
+    given = parts.arguments("optimizer", spec, parts.factory("optimizer", spec.name, OPTIMIZERS))
+    for name, value in given.items():
+        if value < 0:
+            raise UserError(f"optimizer {spec.name}: {name}={value} must be at least 0")
+    try:
+        optimizer = OPTIMIZERS[spec.name](learning_rate, **given)
+    except ValueError as error:
+        raise UserError(f"optimizer={text}: {error}") from error
+    if given.get("weight_decay"):
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer

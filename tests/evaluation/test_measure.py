@@ -14,7 +14,7 @@ from dah_tf.model import HashModel, backbones
 def setting():
     dataset = data.load("digits")
     protocol = data.make_protocol("full", dataset, validation=0, seed=0)
-    model = HashModel(backbones.compact(channels=1, widths=(8, 16, 16)), 12, 10, image_size=16)
+    model = HashModel(backbones.get("compact:widths=8/16/16", channels=1), 12, 10, image_size=16)
     return model, dataset, protocol
 
 

@@ -61,7 +61,7 @@ def make_model(images, channels=3, bits=BITS, multi_label=False, mirror=False, p
     keras.utils.set_random_seed(1)
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
-    backbone = backbones.compact(channels, widths=(8, 16, 16))
+    backbone = backbones.get("compact:widths=8/16/16", channels=channels)
     model = HashModel(backbone, bits, CLASSES, SIZE, multi_label=multi_label)
     keras.config.set_dtype_policy(before)
     logits = np.sort(model.outputs(images, mirror=mirror)["logits"], axis=0)

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from dah_tf import layers
+from dah_tf.errors import UserError
 from dah_tf.model import HashModel, backbones, describe
+from dah_tf.model.backbones import compact
 
 
 def trainable(model):
@@ -27,12 +29,12 @@ def test_attention_is_three_cbams():
     # Stage outputs of 256, 512, 1,024 channels; reduction 8: an MLP has 2 c^2/8 + c/8 + c
     # parameters, a spatial convolution 7 * 7 * 2 = 98.
     extra = sum(2 * c * c // 8 + c // 8 + c + 98 for c in (256, 512, 1024))
-    with_cbam, without = (backbones.get("resnet30", attention=a) for a in (True, False))
+    with_cbam, without = (backbones.get(f"resnet30:attention={a}") for a in (True, False))
     assert trainable(with_cbam) - trainable(without) == extra
 
 
 def test_thirty_weighted_layers():
-    backbone = backbones.get("resnet30", attention=False)
+    backbone = backbones.get("resnet30:attention=false")
     kernels = [w for w in backbone.trainable_weights if w.path.endswith("kernel")]
     # A separable convolution is one layer with two kernels; shortcuts are not counted.
     counted = [w for w in kernels if "shortcut" not in w.path and "depthwise" not in w.path]
@@ -52,8 +54,8 @@ def test_any_size_and_both_channel_counts(name, channels):
 def test_whitened_stem_decorrelates_patches():
     rng = np.random.default_rng(0)
     smooth = rng.integers(0, 256, (50, 9, 9, 3)).repeat(2, axis=1).repeat(2, axis=2)
-    backbone = backbones.get("compact", attention=False)
-    backbones.whiten(backbone, smooth.astype(np.uint8))
+    backbone = backbones.get("compact")
+    compact.whiten(backbone, smooth.astype(np.uint8))
     layer = backbone.get_layer("whiten")
     assert not layer.trainable
     y = np.array(layer(smooth.astype("float32") / 127.5 - 1)).reshape(-1, 24)[:, :12]
@@ -67,8 +69,8 @@ def test_the_stem_of_many_large_images_is_made_in_parts(monkeypatch):
     kernels = []
     for patches in (1 << 20, 1300, 1):
         monkeypatch.setattr(backbones, "PATCHES", patches)
-        backbone = backbones.get("compact", attention=False)
-        backbones.whiten(backbone, images)
+        backbone = backbones.get("compact")
+        compact.whiten(backbone, images)
         kernels.append(np.array(backbone.get_layer("whiten").kernel))
     np.testing.assert_allclose(kernels[1], kernels[0], rtol=1e-4)
     np.testing.assert_allclose(kernels[2], kernels[0], rtol=1e-4)
@@ -99,32 +101,62 @@ def test_any_keras_application_by_name():
 
 
 @pytest.mark.parametrize(
-    "arguments, message",
+    "text, weights, message",
     [
-        ({"name": "vgg99"}, "Unknown backbone"),
-        ({"name": "compact", "channels": 2}, "1 or 3"),
-        ({"name": "resnet30", "weights": "imagenet"}, "no ImageNet weights"),
-        ({"name": "resnet30", "widths": (1, 2, 3)}, "of compact only"),
-        ({"name": "compact", "widths": (64, 256)}, "three positive numbers"),
-        ({"name": "resnet30", "depth": 3}, "of compact only"),
-        ({"name": "compact", "depth": 0}, "positive number"),
+        ("vgg99", None, "there is no backbone 'vgg99'; there are resnet30, compact, "),
+        ("resnet30", "imagenet", "no ImageNet weights for resnet30"),
+        (
+            "resnet30:widths=1/2/3",
+            None,
+            "resnet30 has no option 'widths'; its options are attention",
+        ),
+        ("compact:widths=64/256", None, "three positive numbers"),
+        ("resnet30:depth=3", None, "resnet30 has no option 'depth'"),
+        ("compact:depth=0", None, "at least 1"),
+        ("compact:widths=a/b/c", None, "widths=a/b/c is not a whole number"),
+        ("MobileNetV2:attention", None, "MobileNetV2 has no options; leave out attention"),
+        ("compact", "nowhere.weights.h5", "nowhere.weights.h5 does not fit compact"),
     ],
 )
-def test_bad_arguments(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        backbones.get(**arguments)
+def test_bad_arguments(text, weights, message):
+    with pytest.raises(UserError) as caught:
+        backbones.get(text, weights=weights)
+    assert message in str(caught.value)
+
+
+def test_channels_are_one_or_three():
+    with pytest.raises(ValueError, match="1 or 3"):
+        backbones.get("compact", channels=2)
+
+
+def test_a_bug_in_a_backbone_is_not_a_users_error(monkeypatch):
+    def broken(channels, *, wide: bool = False):
+        raise TypeError("a bug")
+
+    monkeypatch.setitem(backbones.BACKBONES, "broken", broken)
+    with pytest.raises(TypeError, match="a bug"):
+        backbones.get("broken:wide")
+
+
+@pytest.mark.parametrize("name", backbones.names())
+def test_every_backbone_says_what_it_is(name):
+    facts = backbones.facts(name)
+    assert facts.smallest >= 8
+    spec = backbones.resolved(name)
+    assert backbones.resolved(spec) == spec
+    assert facts.paper == (name == "resnet30")
 
 
 def test_widths_are_the_stages_channels():
-    backbone = backbones.get("compact", attention=False, widths=(8, 12, 20))
+    backbone = backbones.get("compact:widths=8/12/20")
     shapes = [w.shape[2:] for w in backbone.trainable_weights if len(w.shape) == 4]
     assert shapes == [(24, 8), (8, 8), (8, 12), (12, 12), (12, 20), (20, 20)]
     assert backbone.output_shape == (None, 20)
 
 
 def test_depth_adds_convolutions_inside_a_shortcut():
-    deep = backbones.get("compact", attention=False, widths=(8, 12, 20), depth=3)
-    first = backbones.get("compact", attention=False, widths=(8, 12, 20), depth=1)
+    deep = backbones.get("compact:widths=8/12/20,depth=3")
+    first = backbones.get("compact:widths=8/12/20,depth=1")
     shapes = [w.shape[2:] for w in deep.trainable_weights if len(w.shape) == 4]
     assert shapes == [(24, 8), (8, 8), (8, 8), (8, 12), *[(12, 12)] * 2, (12, 20), *[(20, 20)] * 2]
     for layer in deep.layers:

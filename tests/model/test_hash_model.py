@@ -15,7 +15,7 @@ from dah_tf.model.hash_model import TERMS, HashModel, augment, mirrored
 def small(**options):
     keras.utils.set_random_seed(0)
     options = {"bits": 12, "num_classes": 4, "image_size": 16, **options}
-    backbone = backbones.compact(channels=1, attention=True, widths=(8, 8, 8))
+    backbone = backbones.get("compact:widths=8/8/8,attention", channels=1)
     return HashModel(backbone, **options)
 
 

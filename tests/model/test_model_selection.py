@@ -57,7 +57,7 @@ def test_queries_are_never_read_before_the_evaluation(name):
         validate_epochs=1,
         mirror=False,
     )
-    model = HashModel(backbones.compact(channels=1, widths=(8, 8, 8)), 8, 4, image_size=16)
+    model = HashModel(backbones.get("compact:widths=8/8/8", channels=1), 8, 4, image_size=16)
     model.compile(optimizer=keras.optimizers.SGD(0.1))
     session.prepare_stem(model, made, protocol.train)
     plan = session.make_plan(options, made, protocol)

@@ -102,7 +102,7 @@ def test_attention_mirrored_and_one_channel(tmp_path, name, policy, formats):
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy(policy)
     try:
-        backbone = backbones.get(name, channels=1, attention=True)
+        backbone = backbones.get(f"{name}:attention", channels=1)
         model = HashModel(backbone, 20, 4, 32, multi_label=True)
     finally:
         keras.config.set_dtype_policy("float32")

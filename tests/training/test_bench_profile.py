@@ -121,9 +121,9 @@ def tiny():
     from dah_tf.model import backbones
     from dah_tf.training import optimizers
 
-    backbone = backbones.compact(widths=(8, 16, 16))
+    backbone = backbones.get("compact:widths=8/16/16")
     model = step_profile.named_model(backbone, 12, 3, 16)
-    model.compile(optimizer=optimizers.get("muon", 1e-3, fixed_norm=True))
+    model.compile(optimizer=optimizers.get("muon:fixed_norm", 1e-3))
     images = image_sources.ArrayImages(np.zeros((60, 16, 16, 3), np.uint8))
     plan = data.GroupPlan(np.repeat(np.arange(3), 20), groups=2, shift=2, image_size=16)
     batches = iter(feed.dataset(plan, images, 0, 100))

@@ -12,7 +12,7 @@ from dah_tf.training import build
 
 @pytest.mark.parametrize("size, fits", [(9, True), (8, False)])
 def test_images_that_would_shrink_to_nothing(size, fits):
-    backbone = backbones.compact(channels=1, widths=(8, 8, 8))
+    backbone = backbones.get("compact:widths=8/8/8", channels=1)
     if fits:
         build.check_size(backbone, size)
         backbone(tf.zeros((1, size, size, 1)))

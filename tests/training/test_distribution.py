@@ -42,7 +42,7 @@ images = image_sources.ArrayImages(
 plan = data.GroupPlan(labels, groups=4, shift=2, image_size=16)
 with strategy.scope():
     model = HashModel(
-        backbones.compact(channels=1, attention=True, widths=(8, 8, 8)), 12, 3,
+        backbones.get("compact:widths=8/8/8,attention", channels=1), 12, 3,
         image_size=16, balance_weight=1.0, similar_weight=0.3, class_scale=4.0,
     )
     optimizer = keras.optimizers.SGD(0.02, momentum=0.9, nesterov=True)
@@ -111,12 +111,12 @@ labels = np.repeat(np.arange(3), 20).astype("int32")
 pixels = rng.integers(0, 100, (60, 16, 16, 1)) + 60 * labels[:, None, None, None]
 plan = data.GroupPlan(labels, groups=4, shift=2, flip="random", image_size=16)
 ours = model.HashModel(
-    backbones.compact(channels=1, attention=True, widths=(8, 8, 8)), 12, 3, image_size=16,
+    backbones.get("compact:widths=8/8/8,attention", channels=1), 12, 3, image_size=16,
     balance_weight=1.0, similar_weight=0.3, class_scale=4.0,
 )
 given = np.load(start)
 ours.set_weights([given[name] for name in given.files])
-ours.compile(optimizer=optimizers.get("sgd", 0.02, momentum=0.5, weight_decay=0.1))
+ours.compile(optimizer=optimizers.get("sgd:momentum=0.5,weight_decay=0.1", 0.02))
 ours.optimizer.build(ours.trainable_variables)
 rows = []
 log = types.SimpleNamespace(
@@ -160,7 +160,7 @@ def test_jax_and_tensorflow_train_alike(tmp_path):
     """Frozen steps, two image sizes, weight decay, checkpoints on the way."""
     pytest.importorskip("jax", reason="JAX is not installed")
     keras.utils.set_random_seed(0)
-    backbone = backbones.compact(channels=1, attention=True, widths=(8, 8, 8))
+    backbone = backbones.get("compact:widths=8/8/8,attention", channels=1)
     start = HashModel(backbone, 12, 3, image_size=16).get_weights()
     np.savez(tmp_path / "start.npz", *start)
     results = []

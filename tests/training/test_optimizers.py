@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from dah_tf.errors import UserError
 from dah_tf.training import optimizers
 
 
@@ -22,7 +23,7 @@ def gradients(*shapes):
 def test_muon_orthogonalises_convolution_kernels():
     (kernel,), (gradient,) = variables((3, 3, 4, 8)), gradients((3, 3, 4, 8))
     before = kernel.numpy().copy()
-    optimizer = optimizers.get("muon", 0.5, momentum=0.0, fixed_norm=True)
+    optimizer = optimizers.get("muon:momentum=0,fixed_norm", 0.5)
     optimizer.build([kernel])
     optimizer.apply([gradient])
     held = before * np.sqrt(8) / np.linalg.norm(before)
@@ -41,7 +42,7 @@ def test_fixed_norm_forgets_the_kernels_own_norm():
     for scale in (1.0, 100.0):
         (kernel,) = variables((3, 3, 4, 8))
         kernel.assign(kernel * scale)
-        optimizer = optimizers.get("muon", 0.1, fixed_norm=True)
+        optimizer = optimizers.get("muon:fixed_norm", 0.1)
         optimizer.build([kernel])
         optimizer.apply(gradients((3, 3, 4, 8)))
         ends.append(kernel.numpy())
@@ -52,7 +53,7 @@ def test_fixed_norm_forgets_the_kernels_own_norm():
 def test_other_variables_take_adams_step(shape):
     (variable,), (gradient,) = variables(shape), gradients(shape)
     before = variable.numpy().copy()
-    optimizer = optimizers.get("muon", 0.1, adam_ratio=0.5, fixed_norm=True)
+    optimizer = optimizers.get("muon:adam_ratio=0.5,fixed_norm", 0.1)
     optimizer.build([variable])
     optimizer.apply([gradient])
     # Adam's first step is rate * sign(gradient): 0.1 * 0.5.
@@ -60,9 +61,9 @@ def test_other_variables_take_adams_step(shape):
     np.testing.assert_allclose(variable.numpy(), expected, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", optimizers.NAMES)
+@pytest.mark.parametrize("name", list(optimizers.OPTIMIZERS))
 def test_every_optimizer_comes_back_from_its_config(name):
-    optimizer = optimizers.get(name, 0.1, weight_decay=0.01)
+    optimizer = optimizers.get(f"{name}:weight_decay=0.01", 0.1)
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer))
     assert again.get_config() == optimizer.get_config()
 
@@ -72,8 +73,23 @@ def test_muons_config_holds_its_argument():
 
 
 def test_unknown_optimizer():
-    with pytest.raises(ValueError, match=r"Received: 'adagrad'\. Known: adam, sgd, muon"):
+    with pytest.raises(UserError, match="no optimizer 'adagrad'; there are adam, sgd, muon"):
         optimizers.get("adagrad", 0.1)
+
+
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        ("adam:momentum=0.9", "adam has no option 'momentum'; its options are weight_decay"),
+        ("sgd:ns_steps=3", "sgd has no option 'ns_steps'"),
+        ("muon:ns_steps=0", "ns_steps must be at least 1"),
+        ("sgd:momentum=-1", "momentum=-1.0 must be at least 0"),
+    ],
+)
+def test_options_are_the_optimizers_own(text, reason):
+    with pytest.raises(UserError) as caught:
+        optimizers.get(text, 0.1)
+    assert reason in str(caught.value)
 
 
 def test_warmup_and_decay_by_hand():
@@ -95,8 +111,8 @@ def test_schedule_config_matches_its_signature():
         optimizers.WarmupDecay(1.0, total=5, decay="steps")
 
 
-@pytest.mark.parametrize("name", optimizers.NAMES)
+@pytest.mark.parametrize("name", list(optimizers.OPTIMIZERS))
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 def test_variables_have_the_same_names_in_any_process(name, weight_decay):
-    made = [optimizers.get(name, 1e-3, weight_decay=weight_decay) for _ in range(2)]
+    made = [optimizers.get(f"{name}:weight_decay={weight_decay}", 1e-3) for _ in range(2)]
     assert made[0].name == made[1].name

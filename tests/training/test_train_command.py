@@ -281,13 +281,13 @@ def test_only_the_same_backbone_of_an_ended_run_is_taken(finished, data, tmp_pat
     from dah_tf.training import build
 
     with pytest.raises(UserError, match=r"holds another backbone \(compact, [\d,]+ parameters"):
-        build.take_backbone(backbones.compact(channels=3), finished[0])
+        build.take_backbone(backbones.get("compact", channels=3), finished[0])
     process = command("train", *flags(data, tmp_path / "begun", "--epochs=2000"))
     while process.poll() is None and not checkpoint.files(tmp_path / "begun" / "checkpoints"):
         time.sleep(0.05)
     process.kill()
     process.communicate()
-    same = backbones.compact(channels=1, attention=True)
+    same = backbones.get("compact:attention", channels=1)
     with pytest.raises(UserError, match="its training has not ended"):
         build.take_backbone(same, tmp_path / "begun")
     with pytest.raises(UserError, match="no ready-made model 'nothing'"):

@@ -1,0 +1,48 @@
+"""Networks of Keras Applications."""
+
+import importlib
+
+import keras
+from keras import layers
+
+from dah_tf.layers import PixelTransform
+from dah_tf.model.backbones.facts import Facts
+
+FACTS = Facts(
+    smallest=32,
+    imagenet=True,
+    advice="that is long for a CPU: backbone=compact is a network made for one",
+)
+
+
+def names() -> list[str]:
+    """The constructors of `keras.applications`, sorted."""
+    return sorted(
+        name
+        for name, value in vars(keras.applications).items()
+        if callable(value) and name[:1].isupper()
+    )
+
+
+def application(name: str, channels: int = 3, weights: str | None = None) -> keras.Model:
+    """A Keras Applications network with average pooling and its own pixel preprocessing.
+
+    Args:
+        name: str, a constructor of `keras.applications`, such as "ResNet50".
+        channels: int; one channel is repeated three times.
+        weights: None, "imagenet" or the path of a weights file.
+
+    Returns:
+        `keras.Model`.
+    """
+    constructor = getattr(keras.applications, name)
+    network = constructor(
+        include_top=False, weights=weights, input_shape=(None, None, 3), pooling="avg"
+    )
+    preprocess = importlib.import_module(constructor.__module__).preprocess_input
+
+    # === Functional Model ===
+    inputs = keras.Input((None, None, channels), name="pixels")
+    x = layers.Concatenate(name="grey_to_rgb")([inputs] * 3) if channels == 1 else inputs
+    x = PixelTransform.like(preprocess, name="preprocess")(x)
+    return keras.Model(inputs, network(x), name=name.lower())
