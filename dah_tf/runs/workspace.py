@@ -27,6 +27,9 @@ FREE_FLAGS = {
 }
 
 
+# What runs from before a flag were made with.
+BEFORE_FLAGS = {"method": "dah"}
+
 # Where things lie on one machine, and how a command answers: no part of a result.
 LOCAL_FLAGS = {"workdir", "data_dir", "describe", "json"}
 
@@ -172,7 +175,7 @@ def changed_flags(workdir, flags, defaults=()):
     """
     if not (pathlib.Path(workdir) / "flags.json").exists():
         return []
-    old = {**dict(defaults), **vars(read_flags(workdir))}
+    old = {**BEFORE_FLAGS, **dict(defaults), **vars(read_flags(workdir))}
     return [
         f"{name} was {old.get(name)!r}, now {value!r}"
         for name, value in flags.items()

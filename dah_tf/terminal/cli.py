@@ -50,6 +50,9 @@ def model_flags():
         "What the backbone starts from: none, imagenet, a .weights.h5 file, the folder of a run, "
         "or pretrained:NAME.",
     )
+    flags.DEFINE_string(
+        "method", "dah", "The hash method, NAME or NAME:OPTION=VALUE,...: dah, ce or dpsh."
+    )
     flags.DEFINE_float("phi1", 1.0, "Weight of W1, the pairwise distances (eq. 6).", 0.0)
     flags.DEFINE_float("phi2", 1.0, "Weight of W2, the ones in a pair's codes (eq. 6).", 0.0)
     flags.DEFINE_float("t", None, "Distance of dissimilar pairs (eq. 2); None: bits / 4.8.", 0.0)

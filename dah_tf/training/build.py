@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 
-from dah_tf import pretrained
+from dah_tf import parts, pretrained
 from dah_tf.errors import UserError
 from dah_tf.runs import workspace
 
@@ -129,17 +129,54 @@ def build_model(options, *, num_classes, channels, image_size, multi_label=False
         num_classes=num_classes,
         image_size=image_size,
         multi_label=multi_label,
-        phi1=options.phi1,
-        phi2=options.phi2,
-        t=options.t,
-        similar_weight=options.similar_weight,
-        balance_weight=options.balance_weight,
-        label_smoothing=options.label_smoothing,
-        class_scale=options.class_scale,
+        method=method_of(options),
         cutout=options.cutout,
         mirror=options.mirror,
         name="hash_model",
     )
+
+
+def method_of(options):
+    """The method of a run's flags: `methods.Method`.
+
+    Flags named as DAH's options are DAH's; `--method=dah:phi1=0.5` goes before `--phi1`.
+
+    Raises:
+        UserError: there is no such method or option.
+    """
+    from dah_tf.model import hash_model, methods
+
+    text = getattr(options, "method", "dah")  # runs from before it have none
+    if parts.parse(text).name == "dah":
+        names = hash_model.BEFORE_METHODS
+        given = {name: getattr(options, name) for name in names if hasattr(options, name)}
+        text = str(methods.with_options(text, given))
+    return methods.get(text)
+
+
+def check_needs(model, plan, replicas):
+    """Refuses a run that has not what its method needs.
+
+    Args:
+        model: `HashModel`.
+        plan: `data.GroupPlan`.
+        replicas: int, devices that the groups of a step are split over.
+
+    Raises:
+        UserError: its groups are too small, or it cannot be split.
+    """
+    method = model.method
+    if plan.group_size < method.needs.smallest_group:
+        raise UserError(
+            f"--method={method.name} needs groups of at least {method.needs.smallest_group} "
+            f"images, and these have {plan.group_size}; raise --images_per_class or "
+            "--classes_per_group"
+        )
+    if replicas > 1 and not method.needs.splits:
+        raise UserError(
+            f"--method={method.name} would not train the same weights on {replicas} devices as on "
+            "one; set --strategy=one"
+        )
 
 
 def check_size(backbone, size):
@@ -235,7 +272,7 @@ def load_model(workdir):
     """
     import keras
 
-    from dah_tf.model import HashModel
+    from dah_tf.model import HashModel, methods
     from dah_tf.training import checkpoint
 
     folder = pathlib.Path(workdir)
@@ -271,5 +308,5 @@ def load_model(workdir):
     finally:
         keras.config.set_dtype_policy(own)
     variables = [*model.variables, *model.optimizer.variables]
-    step = checkpoint.restore(folder / "checkpoints", variables, {})
+    step = checkpoint.restore(folder / "checkpoints", variables, {}, without=methods.STATE)
     return model.in_float32(), step

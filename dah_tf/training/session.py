@@ -72,6 +72,7 @@ def _train(options, held):
         )
         sizes = sizes_of(options.train_sizes, steps, dataset.images.size)
         build.check_size(model.backbone, min(size for size, _ in sizes))
+        build.check_needs(model, plan, replicas)
         if options.backbone_weights == "none" and not begun:
             prepare_stem(model, dataset, protocol.train)
         build.compile_model(model, options, steps)
@@ -100,7 +101,7 @@ def _train(options, held):
     announce(options, dataset, protocol, model, plan, steps, precision, replicas)
     validate = make_validator(options, dataset, protocol)
     with writing(options.workdir):
-        run = loop.Run(
+        run = loop.of(model.method)(
             model,
             plan,
             dataset.images,
@@ -363,6 +364,7 @@ def announce(options, dataset, protocol, model, plan, steps, precision, replicas
                 f"({options.epochs:g} epochs), {options.optimizer} at {options.learning_rate:g}"
             ),
         ),
+        ("method", f"{model.method.title}: {model.method}"),
         ("device", f"{devices.name()} x {replicas}, {precision}, {keras.backend.backend()}"),
         ("folder", options.workdir),
     ]
