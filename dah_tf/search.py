@@ -188,12 +188,14 @@ def nearest(index, codes, values, about):
         return list(zip(*found, strict=True))
     from dah_tf.index.reranking import rerank
 
-    scores, distances, ids = rerank(index, values, found, FLAGS.k)
+    hashes, span = values
+    scores, distances, ids = rerank(index, hashes, found, FLAGS.k, span)
     return list(zip(distances, ids, scores, strict=True))
 
 
 def read_queries(words, index):
-    """What is asked: of each query a dict, codes and maybe hash values, model, and what is broken.
+    """What is asked: of each query a dict, codes, and maybe their hash values with the span of
+    these; the model; and what is broken.
 
     Raises:
         UserError: neither or both of images and codes, or an image by a model that is not the
@@ -219,7 +221,7 @@ def read_queries(words, index):
     if not found.keys and not found.broken:
         raise UserError(f"{words[0]} holds no files")
     queries = [named(*pair) for pair in zip(found.keys, found.labels, strict=True)]
-    return queries, found.codes, found.hash, encoder.fingerprint, found.broken
+    return queries, found.codes, (found.hash, encoder.span), encoder.fingerprint, found.broken
 
 
 def named(key, label, root="."):

@@ -4,35 +4,37 @@ import collections
 import concurrent.futures
 
 
-def dataset(plan, images, first, last):
+def dataset(plan, images, first, last, rows=False, views=1):
     """The steps `[first, last)` of a plan as a `tf.data.Dataset`.
 
     Args:
         plan: `GroupPlan`.
-        images: image source of `sources`.
+        images: image source of `image_sources`.
         first, last: ints, steps of the run.
+        rows: bool; adds the images' places in the plan.
+        views: 1, or 2 to add a second augmentation of the same images.
 
     Returns:
         `tf.data.Dataset` of pairs: a dict of `images`, uint8 `(G, m, size, size, channels)`, and
-        `augment`, int32 `(G, m, 5)`; and the labels. Order and contents are the plan's.
+        `augment`, int32 `(G, m, 5)`, with `rows`, int32 `(G, m)`, and `second`, the like of
+        `augment`, where they are asked for; and the labels. Order and contents are the plan's.
     """
     import tensorflow as tf
 
     def plans():
         for step in range(first, last):
-            batch = plan.batch(step)
-            yield batch["indices"], batch["augment"], batch["labels"]
+            batch = plan.batch(step, views)
+            yield batch["indices"], _beside(batch, rows), batch["labels"]
 
-    shape = (plan.groups, plan.group_size)
-    labels = plan.batch(0)["labels"]
+    example = plan.batch(0, views)
     signature = (
-        tf.TensorSpec(shape, tf.int64),
-        tf.TensorSpec((*shape, 5), tf.int32),
-        tf.TensorSpec(labels.shape, labels.dtype),
+        tf.TensorSpec(example["indices"].shape, tf.int64),
+        {k: tf.TensorSpec(v.shape, v.dtype) for k, v in _beside(example, rows).items()},
+        tf.TensorSpec(example["labels"].shape, example["labels"].dtype),
     )
 
-    def load(indices, augment, labels):
-        return {"images": images.tensors(indices), "augment": augment}, labels
+    def load(indices, beside, labels):
+        return {"images": images.tensors(indices), **beside}, labels
 
     batches = tf.data.Dataset.from_generator(plans, output_signature=signature)
     batches = batches.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -43,7 +45,7 @@ def dataset(plan, images, first, last):
     return batches.with_options(options)
 
 
-def arrays(plan, images, first, last, ahead=2):
+def arrays(plan, images, first, last, rows=False, views=1, ahead=2):
     """The steps `[first, last)` of a plan as NumPy arrays. Arguments: `dataset`.
 
     Args:
@@ -54,9 +56,8 @@ def arrays(plan, images, first, last, ahead=2):
     """
 
     def load(step):
-        batch = plan.batch(step)
-        pixels = images.read(batch["indices"])
-        return {"images": pixels, "augment": batch["augment"]}, batch["labels"]
+        batch = plan.batch(step, views)
+        return {"images": images.read(batch["indices"]), **_beside(batch, rows)}, batch["labels"]
 
     pending = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(1) as reader:
@@ -65,3 +66,9 @@ def arrays(plan, images, first, last, ahead=2):
                 pending.append(reader.submit(load, step))
             if step >= first + ahead:
                 yield pending.popleft().result()
+
+
+def _beside(batch, rows):
+    """What a step of the plan gives the network beside the images: a dict of arrays."""
+    names = ["augment", "second", *(["rows"] if rows else [])]
+    return {name: batch[name] for name in names if name in batch}

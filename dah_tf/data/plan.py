@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 # Names of the independent random streams of one seed.
-CLASSES, IMAGES, MIRROR, AUGMENT = range(4)
+CLASSES, IMAGES, MIRROR, AUGMENT, SECOND = range(5)
 
 
 class GroupPlan:
@@ -95,16 +95,19 @@ class GroupPlan:
         showings = int(self.sizes.max()) * len(self.sizes)
         return max(1, showings // (self.groups * self.group_size))
 
-    def batch(self, step):
+    def batch(self, step, views=1):
         """The plan of one step.
 
         Args:
             step: int, counted from 0 over the whole run.
+            views: 1, or 2 for a second augmentation of the same images.
 
         Returns:
-            Dict of `indices`, int64 `(G, m)`; `labels`, int32 `(G, m)` or uint8
+            Dict of `indices`, int64 `(G, m)`, rows of the data set; `rows`, int32 `(G, m)`,
+            places in `labels` as the plan was given them; `labels`, int32 `(G, m)` or uint8
             `(G, m, classes)`; `augment`, int32 `(G, m, 5)`: flip, dy, dx, top and left of the
-            cutout box.
+            cutout box; and with two views `second`, the like, of random numbers of its own; where
+            the flip is to alternate, the second view has the other one.
         """
         n, k = len(self.members), self.images_per_class
         count = self.groups * self.classes_per_group
@@ -118,11 +121,15 @@ class GroupPlan:
         shape = (self.groups, self.group_size)
         rows, cycles = rows.reshape(shape), (positions.ravel() // sizes).reshape(shape)
         labels = self.labels[rows]
-        return {
+        batch = {
             "indices": self.indices[rows].astype(np.int64),
+            "rows": rows.astype(np.int32),
             "labels": labels.astype(np.int32 if labels.ndim == 2 else np.uint8),
-            "augment": self._augment(step, rows, cycles),
+            "augment": self._augment(AUGMENT, step, rows, cycles),
         }
+        if views == 2:
+            batch["second"] = self._augment(SECOND, step, rows, cycles + 1)
+        return batch
 
     def _take(self, stream, numbers, positions, sizes, window):
         """What stands at `positions` of the streams `numbers`, permutations of `sizes` items."""
@@ -162,8 +169,8 @@ class GroupPlan:
         items = np.concatenate(parts)
         return items if stream == CLASSES else self.members[number][items]
 
-    def _augment(self, step, rows, cycles):
-        rng = np.random.default_rng([self.seed, AUGMENT, step])
+    def _augment(self, stream, step, rows, cycles):
+        rng = np.random.default_rng([self.seed, stream, step])
         size, box = self.image_size, self.cutout
         coin = rng.integers(0, 2, rows.shape)
         shifts = rng.integers(-self.shift, self.shift + 1, (2, *rows.shape))

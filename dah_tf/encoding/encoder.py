@@ -20,7 +20,7 @@ class Encoded(typing.NamedTuple):
         keys: list of n str, the images' paths.
         labels: list of n str, "" where not known.
         codes: uint8 array of shape `(n, ceil(bits / 8))`, packed as in `dah_tf.codes`.
-        hash: float32 array of shape `(n, bits)`, the hash layer's values in [1/4, 3/4].
+        hash: float32 array of shape `(n, bits)`, the hash layer's values, within `Encoder.span`.
         broken: list of pairs of str, key and reason of each image that could not be read.
     """
 
@@ -47,6 +47,7 @@ class Encoder:
         fingerprint: str, names the weights.
         classes: list of str, the classes that the model was trained on.
         image_size, channels: ints.
+        span: pair of floats, the lowest and the highest value that the hash layer gives.
 
     Raises:
         UserError: no such model, or its runtime is not installed.
@@ -66,6 +67,8 @@ class Encoder:
         self.classes = self.description["class_names"]
         self.image_size = self.description["image_size"]
         self.channels = self.description["channels"]
+        # Models from before it was written have DAH's.
+        self.span = tuple(self.description.get("span", (0.25, 0.75)))
         self.runtime = runtime or next(iter(runtimes.present(self.path)), runtimes.SAVEDMODEL)
         self._run = runtimes.load(self.runtime, self.path)
         # Traced once, not again by each data set.

@@ -25,8 +25,8 @@ def evaluate(model, dataset, protocol, mirror=False, trained=None):
 
     Returns:
         `(result, pictures)`: the dict from `evaluation.evaluate` with `accuracy` of the
-        classifier on the queries, `margin`, `references`, `mirror`, `model` and `data`; and the
-        arrays of example retrievals, see `examples`.
+        classifier on the queries, `margin`, `references`, `mirror`, `model`, `method` and `data`;
+        and the arrays of example retrievals, see `examples`.
     """
     features = len(protocol.database) * model.backbone.output_shape[-1] <= reference_points.FLOATS
     query, _ = outputs(model, dataset, protocol.query, mirror, features)
@@ -53,6 +53,7 @@ def evaluate(model, dataset, protocol, mirror=False, trained=None):
     )
     result["mirror"] = mirror
     result["model"] = {"fingerprint": model.fingerprint()}
+    result["method"] = model.method.facts
     result["data"] = {"name": dataset.name, "fingerprint": dataset.fingerprint}
     return result, examples(dataset, protocol, query["codes"], database["codes"])
 
@@ -69,10 +70,12 @@ def outputs(model, dataset, indices, mirror, features=False):
 
     Returns:
         `(answers, margin)`: a dict of `codes`, packed, `classes`, logits, and `features` or None;
-        and how far the hash values lie from 1/2: a dict of `edges` (0 to 1/4), `share` between
-        them, and the `mean`.
+        and how far the hash values lie from 1/2: a dict of `edges` (from 0 to the largest that the
+        hash head allows), `share` between them, and the `mean`.
     """
-    edges = np.linspace(0.0, 0.25, 26)
+    lowest, highest = model.span
+    largest = (highest - lowest) / 2
+    edges = np.linspace(0.0, largest, 26)
     counts, total = np.zeros(25), 0.0
     parts = {"codes": [], "classes": [], "features": []}
     for first in range(0, len(indices), PART):
@@ -82,7 +85,7 @@ def outputs(model, dataset, indices, mirror, features=False):
         parts["classes"].append(answer["classes"])
         if features:
             parts["features"].append(answer["features"])
-        away = np.minimum(np.abs(answer["hash"] - 0.5), 0.25)
+        away = np.minimum(np.abs(answer["hash"] - 0.5), largest)
         counts += np.histogram(away, edges)[0]
         total += float(away.sum(dtype=np.float64))
     size = max(counts.sum(), 1.0)

@@ -9,7 +9,7 @@ Two signatures, each for n >= 0 images:
 
 `codes` is uint8 `(n, ceil(bits / 8))` in the bit order of `dah_tf.codes`; `probabilities` float32
 `(n, classes)`, softmax, or sigmoid for multi-label models; `hash` float32 `(n, bits)`, the hash
-layer's values in [1/4, 3/4]; `valid` bool `(n,)`. An image that cannot be decoded spoils only
+layer's values, between the two numbers that `dah.json` has as `span`; `valid` bool `(n,)`. An image that cannot be decoded spoils only
 itself: its `valid` is false, its codes and probabilities are 0.
 
 Beside them, `assets.extra/tf_serving_warmup_requests` holds requests that TensorFlow Serving runs
@@ -72,8 +72,9 @@ def save(
 
     Returns:
         Dict, the contents of `dah.json`: `bits`, `bytes_per_code`, `bit_order`, `classes`,
-        `class_names`, `multi_label`, `image_size`, `channels`, `mirror`, `fingerprint` (of what
-        makes the codes: the weights, and `mirror`), `flags`, `metrics`, `versions`, `formats` (see
+        `class_names`, `multi_label`, `image_size`, `channels`, `mirror`, `span` (the
+        lowest and the highest hash value), `fingerprint` (of what makes the codes: the weights,
+        and `mirror`), `flags`, `metrics`, `versions`, `formats` (see
         `parity.Reference`) and what `extra` adds.
 
     Raises:
@@ -180,6 +181,7 @@ def _describe(model, class_names, mirror, flags, metrics, extra):
         "image_size": model.image_size,
         "channels": model.channels,
         "mirror": mirror,
+        "span": list(model.span),
         "fingerprint": _fingerprint(model, mirror),
         "flags": flags or {},
         "metrics": metrics or {},

@@ -12,7 +12,7 @@ from dah_tf.errors import UserError
 BLOCK = 1 << 16
 
 
-def rerank(index, values, found, k):
+def rerank(index, values, found, k, span=(0.25, 0.75)):
     """The k items of least asymmetric distance among those found.
 
     The distance of values v, scaled to [0, 1], and bits b is the sum of (v - b)**2; it is the
@@ -20,9 +20,11 @@ def rerank(index, values, found, k):
 
     Args:
         index: `Index`.
-        values: float array of shape `(q, bits)`, the hash layer's values in [1/4, 3/4].
+        values: float array of shape `(q, bits)`, the hash layer's values.
         found: `Neighbours` of the queries.
         k: int.
+        span: pair of floats, the lowest and the highest value that the hash layer gives, such as
+            `Encoder.span`; by default DAH's.
 
     Returns:
         float32 asymmetric distances, int32 Hamming distances and int64 ids, each of shape
@@ -41,7 +43,8 @@ def rerank(index, values, found, k):
             f"{len(found.ids)} queries of {index.bits} bits need as many hash values. "
             f"Received: {values.shape}"
         )
-    scaled = np.clip(2 * values - 0.5, 0, 1)
+    lowest, highest = span
+    scaled = np.clip((values - np.float32(lowest)) / np.float32(highest - lowest), 0, 1)
     there = found.ids >= 0
     codes = index.codes(found.ids[there])
     scores = np.full(found.ids.shape, np.inf, np.float32)

@@ -49,7 +49,8 @@ def describe(model):
 
     Returns:
         JSON-able dict: `layers` (name, kind, output shape, parameters), `trainable_parameters`,
-        `parameters`, `gmacs` of one image's forward pass, `bits`, `bytes_per_code`.
+        `parameters`, `gmacs` of one image's forward pass, `bits`, `bytes_per_code`, and
+        `method`, see `Method.facts`.
     """
     size, channels = model.image_size, model.channels
     shape = (1, size, size, channels)
@@ -71,6 +72,7 @@ def describe(model):
         "bits": model.bits,
         "bytes_per_code": -(-model.bits // 8),
         "classes": model.num_classes,
+        "method": model.method.facts,
         "trainable_parameters": sum(int(np.prod(w.shape)) for w in model.trainable_weights),
         "parameters": sum(int(np.prod(w.shape)) for w in model.weights),
         "gmacs": (multiply_adds(model.backbone, size) + heads_cost) / 1e9,
@@ -96,5 +98,6 @@ def table(description):
             f"code: {description['bits']} bits, {description['bytes_per_code']} bytes; "
             f"{description['classes']} classes"
         ),
+        "method: {title} (source: {source}), {spec}".format(**description["method"]),
     ]
     return "\n".join(lines)

@@ -278,6 +278,7 @@ class HashModel(keras.Model):
             optimizer = [*zip(self.optimizer.variables, optimizer_values, strict=True)]
             # What is not trained: of the network, and of the method.
             kept = [*self.non_trainable_variables, *self.state.values()]
+            names = []
 
             def loss_of(values, held):
                 mapping = [*zip(self.trainable_variables, values, strict=True), *optimizer]
@@ -286,6 +287,7 @@ class HashModel(keras.Model):
                     step = scope.get_current_value(self.optimizer.iterations)
                     terms = self.terms(labels, self(x, training=True), step)
                     loss = self.optimizer.scale_loss(self._minimised(terms))
+                names[:] = terms  # JAX returns a dict sorted
                 held = [scope.get_current_value(v) for v in kept]
                 return loss, (terms, held)
 
@@ -299,6 +301,7 @@ class HashModel(keras.Model):
                 parts = zip(self.trainable_variables, values, new, strict=True)
                 new = [old if id(v) in frozen else after for v, old, after in parts]
             others, extra = held[: len(others)], [held[len(others) :]] if extra else []
+            terms = {name: terms[name] for name in names}
             return terms, ([*new], others, [*optimizer_values], metric_values, *extra)
 
     def encode(self, images, batch_size=256, mirror=None):

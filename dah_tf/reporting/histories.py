@@ -12,7 +12,7 @@ from dah_tf.reporting import collection
 
 POINTS = 400
 SMOOTH_SHARE = 1 / 50
-TERMS = ("loss", "class_loss", "w1_similar", "w1_dissimilar", "w2", "balance")
+NOT_TERMS = {"step", "time", "seconds", "accuracy"}  # of a record of metrics.jsonl
 SHAPES = {"query_images": 4, "neighbour_images": 5, "relevant": 2, "distances": 2}
 
 
@@ -29,18 +29,19 @@ class History:
     values: dict
 
 
-def read(path, names):
+def read(path, names=None):
     """Reads a file of one JSON object a line.
 
     Args:
         path: pathlib.Path.
-        names: list of str, what to keep beside `step`.
+        names: list of str, what to keep beside `step`; None keeps every name that stands in a
+            record, in the order in which they come.
 
     Returns:
         `History`, or None where the file is missing or has no line with a step. Lines that are
         damaged, such as half a last one, are left out.
     """
-    rows = []
+    rows, known = [], dict.fromkeys(names or ())
     try:
         with path.open("rb") as file:
             for line in file:
@@ -50,15 +51,25 @@ def read(path, names):
                     record = None
                 step = collection.number(record, "step")
                 if step is not None:
-                    found = (collection.number(record, name) for name in names)
-                    rows.append((step, *(math.nan if v is None else v for v in found)))
+                    if names is None:
+                        known.update(dict.fromkeys(record))
+                    found = {name: collection.number(record, name) for name in known}
+                    rows.append((step, {k: v for k, v in found.items() if v is not None}))
     except OSError:
         return None
     if not rows:
         return None
-    table = np.array(rows)
-    table = table[np.unique(table[:, 0], return_index=True)[1]]
-    return History(table[:, 0], dict(zip(names, table[:, 1:].T, strict=True)))
+    known.pop("step", None)
+    steps, chosen = np.unique([step for step, _ in rows], return_index=True)
+    values = {
+        name: np.array([rows[row][1].get(name, math.nan) for row in chosen]) for name in known
+    }
+    return History(steps, values)
+
+
+def terms(history):
+    """Names of the terms of the loss in a history of `metrics.jsonl`: what else was logged."""
+    return [name for name in history.values if name not in NOT_TERMS]
 
 
 def smooth(values, window):

@@ -12,15 +12,14 @@ NUMBERED_CLASSES = 12
 @canvas.drawing
 def training(run):
     """The loss' terms, accuracy and validation MAP, against images seen and time."""
-    names = ["seconds", *histories.TERMS, "accuracy"]
-    log = histories.read(run.folder / "metrics.jsonl", names) if run.folder else None
+    log = histories.read(run.folder / "metrics.jsonl") if run.folder else None
     if log is None:
         return None
     checks = histories.read(run.folder / "validation.jsonl", ["validation_map"])
     short = histories.smoothed(log)
-    terms, accuracy = _terms(short), short.values["accuracy"]
+    terms, accuracy = _terms(short), short.values.get("accuracy")
     rows = [("Term of the loss", short.step, terms)] if terms else []
-    if not np.isnan(accuracy).all():
+    if accuracy is not None and not np.isnan(accuracy).all():
         rows.append(("Training accuracy, %", short.step, {"accuracy": 100 * accuracy}))
     if checks:
         values = 100 * checks.values["validation_map"]
@@ -31,7 +30,7 @@ def training(run):
     figure, axes = canvas.panels(
         len(rows) * len(columns), len(columns), panel=(5.2, 3.0), sharex="col", sharey="row"
     )
-    looks = {name: style.line for name, style in canvas.styles(histories.TERMS).items()}
+    looks = {name: style.line for name, style in canvas.styles(histories.terms(short)).items()}
     looks["accuracy"] = {"color": canvas.BLUE}
     looks["validation"] = {"color": canvas.BLUE, "marker": "o"}
     for index, axis in enumerate(axes):
@@ -67,7 +66,7 @@ def _clocks(run, log):
 def _terms(history):
     """Terms that are anywhere above 0: the axis is logarithmic."""
     found = {}
-    for name in histories.TERMS:
+    for name in histories.terms(history):
         values = np.where(history.values[name] > 0, history.values[name], np.nan)
         if not np.isnan(values).all():
             found[name] = values

@@ -207,6 +207,8 @@ def distances(section, styles):
 @canvas.drawing
 def margins(section, styles):
     """How far the hash values are from the threshold 1/2."""
+    largest = [collection.numbers(run.result, "margin", "edges") for run in section.runs]
+    largest = max([each[-1] for each in largest if each is not None and len(each)], default=0.25)
 
     def draw(axis, runs, style):
         found = curves(runs, ("margin", "share"))
@@ -221,7 +223,7 @@ def margins(section, styles):
     figure, axes = _by_length(section, styles, draw)
     for axis in axes:
         axis.set(xlabel="Margin |x − 1/2| of a hash value", ylabel="Share of values, %")
-        axis.set_xlim(0, 0.25)
+        axis.set_xlim(0, largest)
         axis.set_ylim(bottom=0)
     return canvas.png(figure) if figure else None
 

@@ -266,7 +266,8 @@ def code_health(section):
             rows.append([run.label, count(run.bits), *cells])
     caption = (
         "Code health over the database. Shared: codes that images of more than one class have. "
-        "Entropies in bits. Margin: mean |x − 1/2| of the hash values, 0 to 0.25."
+        "Entropies in bits. Margin: mean |x − 1/2| of the hash values, 0 to 0.25, or with a tanh "
+        "head 0 to 0.5."
     )
     header = ["Run", "Bits", *(name for name, _, _ in columns)]
     return Table(caption, header, rows) if rows else None

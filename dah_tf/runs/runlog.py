@@ -229,6 +229,26 @@ def last_record(path, step=None):
         return {}
 
 
+def history(path):
+    """Every value of a `metrics.jsonl` by its name.
+
+    Returns:
+        Dict of float64 arrays, one entry a step, in order; NaN where a step has no such value.
+    """
+    records = []
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        records = [json.loads(line) for line, kept in _kept(file, math.inf) if kept]
+    names = dict.fromkeys(name for record in records for name in record)
+    return {
+        name: np.array([_number(record.get(name)) for record in records], np.float64)
+        for name in names
+    }
+
+
+def _number(value):
+    return math.nan if value is None else value
+
+
 def _step_of(line):
     """The step of a whole line, with its end or without, else None."""
     try:

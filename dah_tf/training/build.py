@@ -93,6 +93,31 @@ def build_model(
     )
 
 
+def check_needs(model, plan, replicas):
+    """Refuses a run that has not what its method needs.
+
+    Args:
+        model: `HashModel`.
+        plan: `data.GroupPlan`.
+        replicas: int, devices that the groups of a step are split over.
+
+    Raises:
+        UserError: its groups are too small, or it cannot be split.
+    """
+    method = model.method
+    if plan.group_size < method.needs.smallest_group:
+        raise UserError(
+            f"method={method.name} needs groups of at least {method.needs.smallest_group} "
+            f"images, and these have {plan.group_size}; raise images_per_class or "
+            "classes_per_group"
+        )
+    if replicas > 1 and not method.needs.splits:
+        raise UserError(
+            f"method={method.name} would not train the same weights on {replicas} devices as on "
+            "one; set strategy=one"
+        )
+
+
 def check_size(backbone, size):
     """Refuses images that a network would shrink to nothing.
 
@@ -204,6 +229,7 @@ def load_run(workdir):
     """
     import keras
 
+    from dah_tf.model import methods
     from dah_tf.training import checkpoint
 
     folder = pathlib.Path(workdir)
@@ -231,7 +257,7 @@ def load_run(workdir):
     finally:
         keras.config.set_dtype_policy(own)
     variables = [*model.variables, *model.optimizer.variables]
-    step = checkpoint.restore(folder / "checkpoints", variables, {})
+    step = checkpoint.restore(folder / "checkpoints", variables, {}, without=methods.STATE)
     return model.in_float32(), step
 
 

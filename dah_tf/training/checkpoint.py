@@ -4,6 +4,7 @@ A checkpoint is one `.npz` file: the arrays in order, their names, the step, and
 agree on restore. It is written aside, fsynced and renamed; the last two are kept. NumPy only.
 """
 
+import itertools
 import json
 import pathlib
 import zipfile
@@ -83,11 +84,12 @@ def read(folder):
     return None
 
 
-def restore(folder, variables, facts):
+def restore(folder, variables, facts, without=None):
     """Assigns the newest checkpoint to `variables`.
 
     Args:
         folder, variables, facts: as in `save`.
+        without: str; what the checkpoint holds at paths below this one is left out.
 
     Returns:
         int, the step; None where there is no checkpoint.
@@ -105,6 +107,10 @@ def restore(folder, variables, facts):
                 f"{path} was written with {name}={meta['facts'].get(name)}, this run has "
                 f"{name}={value}; use the same, or another --workdir"
             )
+    if without:
+        kept = [not name.startswith(f"{without}/") for name in meta["names"]]
+        meta["names"] = [*itertools.compress(meta["names"], kept)]
+        arrays = [*itertools.compress(arrays, kept)]
     ours = [(v.path, tuple(v.shape)) for v in variables]
     theirs = [(n, a.shape) for n, a in zip(meta["names"], arrays, strict=True)]
     if ours != theirs:

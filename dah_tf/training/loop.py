@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import itertools
 import pathlib
+import pkgutil
 import signal
 import time
 
@@ -18,8 +19,10 @@ import numpy as np
 from dah_tf import metrics
 from dah_tf.data import feed, image_sources
 from dah_tf.errors import UserError
-from dah_tf.model.hash_model import TERMS
-from dah_tf.training import checkpoint
+from dah_tf.model.methods import Facts
+from dah_tf.training import checkpoint, watching
+
+ENCODED = 8192  # images read at a time, of those that a method asks for
 
 
 @dataclasses.dataclass
@@ -100,15 +103,33 @@ class Run:
         progress: `progress.Progress` opener, called with the step to resume from.
         validate: what `validator` returns, or None.
         strategy: `tf.distribute.Strategy` or None.
+        watch: functions of a step and its dict of logged values, or Keras callbacks.
+        stop_on_sigterm: bool; SIGTERM saves the state and raises `Stopped`. Main thread only.
     """
 
-    def __init__(self, model, plan, images, settings, log, progress, validate=None, strategy=None):
+    def __init__(
+        self,
+        model,
+        plan,
+        images,
+        settings,
+        log,
+        progress,
+        validate=None,
+        strategy=None,
+        watch=(),
+        stop_on_sigterm=False,
+    ):
         self.model = model
+        self.watchers = watching.Watchers(watch, model, settings.steps)
+        self.stop_on_sigterm = stop_on_sigterm
         self.plan = plan
         self.images = images
         self.settings = settings
         self.validate = validate
         self.strategy = strategy
+        with strategy.scope() if strategy else contextlib.nullcontext():
+            model.begin(method_facts(model, plan, settings.steps))
         self.folder = pathlib.Path(settings.workdir) / "checkpoints"
         self.step = checkpoint.restore(self.folder, self.variables, facts()) or 0
         self.saved_step = self.step
@@ -124,7 +145,8 @@ class Run:
     @property
     def variables(self):
         """Everything that a resumed run needs, in a fixed order."""
-        return [*self.model.variables, *self.model.optimizer.variables]
+        model = self.model
+        return [*model.variables, *model.optimizer.variables, *model.state.values()]
 
     def fit(self):
         """Trains to the last step.
@@ -135,13 +157,15 @@ class Run:
             UserError: an image cannot be read any more, or the disk is full.
         """
         try:
-            with self._sigterm():
+            self.watchers.begin()
+            with self._sigterm() if self.stop_on_sigterm else contextlib.nullcontext():
                 for first, last, size, frozen in phases(self.settings):
                     if self.step < last:
                         self._phase(max(first, self.step), last, size, frozen)
             self.flush()
             if self.saved_step != self.step:
                 self.save()
+            self.watchers.end()
         finally:
             self.progress.close()
 
@@ -152,11 +176,39 @@ class Run:
             self._jax_phase(first, last)
             return
         step_function = compiled_step(self.model, self.strategy)
-        batches = feed.dataset(self.plan, self.images, first, last)
+        batches = feed.dataset(self.plan, self.images, first, last, **self._fed())
         if self.strategy.num_replicas_in_sync > 1:
             batches = self.strategy.experimental_distribute_dataset(batches)
         for batch in self._readable(batches):
+            if self._between_is_due():
+                self._between()
             self.after(step_function(batch))
+
+    def _fed(self):
+        """What the method needs of the feed."""
+        needs = self.model.method.needs
+        return {"rows": needs.rows, "views": needs.views}
+
+    def _between_is_due(self):
+        return self.model.method.due(self.step, self.model.facts)
+
+    def _between(self):
+        """The method's work on the host before a step; what it returns is the new state."""
+        model = self.model
+        state = {name: np.array(variable) for name, variable in model.state.items()}
+        new = model.method.between(self.step, self._encode, state, model.facts)
+        for name, value in new.items():
+            model.state[name].assign(value)
+
+    def _encode(self, rows):
+        """The model's outputs for training images by their rows, at the size of these steps."""
+        rows, found = np.asarray(rows), []
+        size = self.model.train_size or self.images.size
+        for first in range(0, max(len(rows), 1), ENCODED):
+            images = self.images.read(self.plan.indices[rows[first : first + ENCODED]])
+            images = image_sources.resize_array(images, size)
+            found.append(self.model.outputs(images, mirror=False))
+        return {name: np.concatenate([each[name] for each in found]) for name in found[0]}
 
     def _readable(self, batches):
         """Batches; where the next one's images cannot be read, the state is saved first."""
@@ -173,16 +225,28 @@ class Run:
     def _jax_phase(self, first, last):
         import jax
 
-        model = self.model
-        parts = [model.trainable_variables, model.non_trainable_variables]
-        parts += [model.optimizer.variables, model.metrics_variables]
-        state = [[variable.value for variable in part] for part in parts]
+        model, parts, state, names = self.model, self.model.parts, None, []
+
         # A function of this phase alone: a traced one keeps its image size.
-        step_function = jax.jit(lambda *arguments: model.train_step(*arguments))
-        for batch in feed.arrays(self.plan, self.images, first, last):
-            terms, state = step_function(state, batch)
+        def step(state, batch):
+            terms, state = model.train_step(state, batch)
+            names[:] = terms  # JAX returns a dict sorted
+            return [*terms.values()], state
+
+        # A step takes the memory of the state before it. Between steps the values are in `state`,
+        # and the variables hold memory that is gone, until `_settle` gives them the new values.
+        step = jax.jit(step, donate_argnums=0)
+        for batch in feed.arrays(self.plan, self.images, first, last, **self._fed()):
+            if self._between_is_due():
+                self._settle()
+                self._between()
+                state = None
+            if state is None:
+                # Copies: a variable may share its memory with an array of somebody else.
+                state = tuple([jax.numpy.array(v.value) for v in part] for part in parts)
+            terms, state = step(state, batch)
             self._carried = parts, state
-            self.after(terms)
+            self.after(dict(zip(names, terms, strict=True)))
         self._settle()
 
     def _settle(self):
@@ -210,7 +274,7 @@ class Run:
             )
         if self.due(self.step):
             self.save()
-        if self.stop_asked:
+        if self.stop_asked or self.watchers.stop_asked:
             if self.saved_step != self.step:
                 self.save()
             raise Stopped
@@ -246,12 +310,13 @@ class Run:
         pending, self.pending = self.pending, []
         rate = self.model.optimizer.learning_rate
         for step, when, terms in pending:
-            values = {name: float(terms[name]) for name in TERMS}
+            values = {name: float(value) for name, value in terms.items()}
             bad = [name for name, value in values.items() if not np.isfinite(value)]
             if bad:
                 shown = ", ".join(f"{name} became {values[name]}" for name in bad)
                 raise Diverged(f"{shown} at step {step}; {self._what_now()}")
             self.log.scalars(step, values, time=when)
+            self.watchers.step(step, values)
             shown = values
         if pending:
             self.progress.update(self.step, shown)
@@ -307,6 +372,33 @@ class Run:
             yield
         finally:
             signal.signal(signal.SIGTERM, old)
+
+
+def of(method):
+    """The class that trains a method: `Run`, or the method's own."""
+    own = method.loop
+    return pkgutil.resolve_name(own) if isinstance(own, str) else own or Run
+
+
+def method_facts(model, plan, steps):
+    """What a method may know of a run: `methods.Facts`.
+
+    Args:
+        model: `HashModel`.
+        plan: `data.GroupPlan`.
+        steps: int, of the whole run.
+    """
+    return Facts(
+        labels=plan.labels,
+        bits=model.bits,
+        num_classes=model.num_classes,
+        features=model.backbone.output_shape[-1],
+        groups=plan.groups,
+        group_size=plan.group_size,
+        steps=steps,
+        steps_per_epoch=plan.steps_per_epoch,
+        seed=plan.seed,
+    )
 
 
 def phases(settings):

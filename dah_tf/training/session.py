@@ -78,7 +78,7 @@ def train(
     """
     from dah_tf.runs import runlog
 
-    sizes_of(recipe.train_sizes, 1, None)
+    sizes_of(recipe.train_sizes, 1, None)  # refuses a bad text before anything is read
     if data is not None:
         recipe = recipe.replace(dataset=data.name)
     workdir = recipe.workdir or default_workdir(recipe)
@@ -111,11 +111,11 @@ def _train(given, data, held, watch, stop_on_sigterm, say):
     from dah_tf.model import backbones
     from dah_tf.runs import runlog, workspace
     from dah_tf.terminal import progress
-    from dah_tf.training import build, checkpoint, lineage, loop, strategies
+    from dah_tf.training import build, checkpoint, lineage, loop
 
     workdir = pathlib.Path(given.workdir)
     recipe = workspace.resumed(workdir, given)
-    strategy = strategies.get(given.strategy)
+    strategy = loop.strategy(given.strategy)
     precision = set_precision(workspace.read_precision(workdir) or given.precision)
     try:
         dataset = build.load_data(recipe or given) if data is None else data
@@ -148,6 +148,7 @@ def _train(given, data, held, watch, stop_on_sigterm, say):
         )
         sizes = sizes_of(recipe.train_sizes, steps, dataset.images.size)
         build.check_size(model.backbone, min(size for size, _ in sizes))
+        build.check_needs(model, plan, replicas)
         if recipe.backbone_weights == "none" and not begun:
             backbones.prepare(model.backbone, recipe.backbone, some_images(dataset, protocol.train))
         build.compile_model(model, recipe, steps)
@@ -173,7 +174,7 @@ def _train(given, data, held, watch, stop_on_sigterm, say):
     )
     announce(recipe, dataset, protocol, model, plan, steps, precision, replicas, say)
     with writing(workdir):
-        run = loop.Run(
+        run = loop.of(model.method)(
             model,
             plan,
             dataset.images,
@@ -438,7 +439,7 @@ def announce(recipe, dataset, protocol, model, plan, steps, precision, replicas,
         ("data", f"{dataset.name}: {data}"),
         ("protocol", f"{protocol.name} ({protocol.checksum}): {parts}"),
         ("network", f"{recipe.backbone}, {recipe.bits} bits, {count:,} trainable parameters"),
-        ("method", recipe.method),
+        ("method", f"{model.method.title}: {model.method}"),
         ("recipe", f"{recipe.recipe}: {shown} ({recipe.epochs:g} epochs)"),
         ("", f"{recipe.optimizer} at {recipe.learning_rate:g}"),
         ("device", f"{devices.name()} x {replicas}, {precision}, {keras.backend.backend()}"),

@@ -9,7 +9,9 @@ import tensorflow as tf
 
 from dah_tf import codes
 from dah_tf.model import backbones
-from dah_tf.model.hash_model import TERMS, HashModel, augment, mirrored
+from dah_tf.model.hash_model import HashModel, augment, mirrored
+
+TERMS = ("loss", "class_loss", "w1_similar", "w1_dissimilar", "w2", "balance", "accuracy")
 
 
 def small(**options):
@@ -68,7 +70,7 @@ def test_augment_equals_numpy(cutout, compiled):
 
 
 def test_a_step_trains_and_reports_every_term():
-    model = small(cutout=4, class_scale=8.0)
+    model = small(cutout=4, method="dah:class_scale=8")
     model.compile(optimizer=keras.optimizers.Adam(1e-2))
     step = tf.function(model.train_step)
     x, y = batch()
@@ -80,7 +82,7 @@ def test_a_step_trains_and_reports_every_term():
 
 
 def test_loss_is_its_parts():
-    model = small(phi1=0.5, phi2=2.0, balance_weight=3.0)
+    model = small(method="dah:phi1=0.5,phi2=2,balance_weight=3")
     x, y = batch()
     terms = {k: float(v) for k, v in model.terms(y, model(x)).items()}
     # 8 images: 8 similar of 56 ordered pairs.
@@ -91,7 +93,7 @@ def test_loss_is_its_parts():
 
 def test_class_loss_against_numpy():
     x, y = batch()
-    model = small(label_smoothing=0.1, class_scale=8.0)
+    model = small(method="dah:label_smoothing=0.1,class_scale=8")
     outputs = model(x)
     logits = np.array(outputs["classes"], np.float64)
     kernel, bias = (np.array(w) for w in model.classifier.weights)
@@ -153,7 +155,7 @@ def test_heads_are_float32_under_every_policy(policy):
 
 
 def test_saved_model_reloads_equal(tmp_path):
-    model = small(t=2.0, similar_weight=0.2, class_scale=4.0)
+    model = small(method="dah:t=2,similar_weight=0.2,class_scale=4")
     model.save(tmp_path / "m.keras")
     loaded = keras.saving.load_model(tmp_path / "m.keras", compile=False)
     for n in (5, 1):

@@ -1,0 +1,56 @@
+"""What watches a run from outside: functions of a step, and Keras callbacks."""
+
+import keras
+
+
+class Watchers:
+    """Calls functions and Keras callbacks as a run goes on.
+
+    Args:
+        watch: functions of a step's number, counted from 1, and its dict of logged values; and
+            `keras.callbacks.Callback`s, of which `on_train_begin`, `on_train_batch_end` with the
+            step counted from 0, and `on_train_end` are called.
+        model: `HashModel`.
+        steps: int, of the whole run.
+
+    Attributes:
+        stop_asked: bool; a callback has set `model.stop_training`.
+
+    Raises:
+        TypeError: something that is neither.
+    """
+
+    def __init__(self, watch, model, steps):
+        wrong = [each for each in watch if not callable(each) and not _is_callback(each)]
+        if wrong:
+            raise TypeError(f"`watch` takes functions and Keras callbacks. Received: {wrong[0]!r}")
+        self.model = model
+        self.functions = [each for each in watch if not _is_callback(each)]
+        self.callbacks = [each for each in watch if _is_callback(each)]
+        for callback in self.callbacks:
+            callback.set_model(model)
+            callback.set_params({"steps": steps})
+
+    @property
+    def stop_asked(self):
+        return bool(self.callbacks and getattr(self.model, "stop_training", False))
+
+    def begin(self):
+        self.model.stop_training = False
+        for callback in self.callbacks:
+            callback.on_train_begin()
+
+    def step(self, step, values):
+        """Tells of a step that was logged; they come in order, some at a time."""
+        for function in self.functions:
+            function(step, dict(values))
+        for callback in self.callbacks:
+            callback.on_train_batch_end(step - 1, dict(values))
+
+    def end(self):
+        for callback in self.callbacks:
+            callback.on_train_end()
+
+
+def _is_callback(each):
+    return isinstance(each, keras.callbacks.Callback)
