@@ -14,6 +14,7 @@ import os
 import sys
 import warnings
 
+from dah_tf import parts
 from dah_tf.errors import UserError
 
 BATCH = 32  # images; activations of larger ones leave the caches (tools/bench_encode.py)
@@ -27,6 +28,42 @@ FORMATS = {
     "litert": "lite_rt",
     "litert_int8": "lite_rt_int8",
 }
+
+
+# Formats of one runtime that differ in their precision: `openvino:precision=int8`.
+PRECISIONS = {
+    "openvino": {"f32": "openvino", "bf16": "openvino_bf16", "int8": "openvino_int8"},
+    "litert": {"f32": "litert", "int8": "litert_int8"},
+}
+
+
+def name_of(text: str) -> str:
+    """The format that a text means.
+
+    Args:
+        text: a name of `FORMATS`, or a runtime and its precision, such as
+            "openvino:precision=bf16".
+
+    Returns:
+        A name of `FORMATS`.
+
+    Raises:
+        UserError: no such format or option.
+    """
+    spec = parts.parse(text)
+    if spec.name not in FORMATS:
+        raise UserError(f"there is no format {spec.name!r}; there are {', '.join(FORMATS)}")
+    known = PRECISIONS.get(spec.name, {})
+    others = spec.arguments.keys() - ({"precision"} if known else set())
+    if others:
+        options = "its only option is precision" if known else "it has no options"
+        raise UserError(f"format {spec.name} has no option {min(others)!r}; {options}")
+    wanted = spec.arguments.get("precision")
+    if wanted and wanted not in known:
+        raise UserError(
+            f"format {spec.name} has no precision={wanted}; there are {', '.join(known)}"
+        )
+    return known[wanted] if wanted else spec.name
 
 
 def get(name):
