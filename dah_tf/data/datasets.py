@@ -239,7 +239,7 @@ def _called(path, name=None):
 
 def _read_npz(path):
     if not os.path.isfile(path):
-        raise UserError(f"{path} is not there; --dataset=npz:FILE takes a .npz file")
+        raise UserError(f"{path} is not there; dataset=npz:FILE takes a .npz file")
     try:
         with zipfile.ZipFile(path):  # so that a single array (.npy) is refused too
             pass
@@ -281,7 +281,7 @@ def _tensorflow(spec):
         import tensorflow as tf
     except ImportError:
         raise UserError(
-            f"--dataset={spec} needs TensorFlow, which is not installed; npz: and digits do not"
+            f"dataset={spec} needs TensorFlow, which is not installed; npz: and digits do not"
         ) from None
     return tf
 
@@ -305,7 +305,7 @@ def _tfds(spec, name, data_dir, image_size, channels, cache_gib, max_unreadable)
     counts = [splits[part].num_examples for part in parts]
     if sum(counts) * size * size * channels > cache_gib * 2**30:
         need = sum(counts) * size * size * channels / 2**30
-        raise UserError(f"{spec} takes {need:.1f} GiB of memory; raise --cache_gib={cache_gib:g}")
+        raise UserError(f"{spec} takes {need:.1f} GiB of memory; raise cache_gib={cache_gib:g}")
     pixels, labels, skipped = [], [], []
     for part, count in zip(parts, counts, strict=True):
         raw = {"image": tfds.decode.SkipDecoding()}
@@ -351,13 +351,13 @@ def tfds_builder(name, data_dir=None):
         with contextlib.redirect_stdout(io.StringIO()):
             builder.download_and_prepare()
     except tfds.core.DatasetNotFoundError:
-        raise UserError(f"TensorFlow Datasets knows no {name}, and --data_dir has none") from None
+        raise UserError(f"TensorFlow Datasets knows no {name}, and data_dir has none") from None
     except Exception as error:  # noqa: BLE001 - whatever a download meets
         reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
         folder = data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
         raise UserError(
             f"{name} is not in {folder} and cannot be downloaded ({reason[:120]}); point "
-            "--data_dir at a prepared folder, or take data of another kind, such as npz:FILE"
+            "data_dir at a prepared folder, or take data of another kind, such as npz:FILE"
         ) from None
     return builder
 
@@ -464,9 +464,9 @@ def _check_skipped(where, skipped, count, most):
     """Refuses data of which too many images cannot be read.
 
     Raises:
-        Unreadable: more than a share `most`; one image is always let pass.
+        Unreadable: more than a share `most`; of 20 images or more, one is let pass.
     """
-    if len(skipped) > max(most * count, 1 if most else 0):
+    if len(skipped) > max(most * count, 1 if most and count >= 20 else 0):
         names = ", ".join(f"{name} ({reason})" for name, reason in skipped[:3])
         raise Unreadable(
             f"{len(skipped)} of {count} images of {where} cannot be read, more than "

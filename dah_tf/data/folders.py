@@ -27,7 +27,7 @@ def from_folder(root):
     """
     root = pathlib.Path(root)
     if not root.is_dir():
-        raise UserError(f"{root} is no folder; --dataset=folder:PATH wants PATH/CLASS/IMAGE")
+        raise UserError(f"{root} is no folder; dataset=folder:PATH wants PATH/CLASS/IMAGE")
     bases = {part: root / part for part in PARTS if (root / part).is_dir()}
     try:
         # Folders of these names that hold images themselves are classes.
@@ -137,7 +137,7 @@ def from_csv(path):
                     continue
                 rows.append(_row(f"{path}:{reader.line_num}", path.parent, cells, lines))
     except FileNotFoundError:
-        raise UserError(f"{path} is not there; --dataset=csv:FILE takes rows path,label") from None
+        raise UserError(f"{path} is not there; dataset=csv:FILE takes rows path,label") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} cannot be read as a list of images: {error}") from None
     if not any(part == "train" for _, _, part in rows):

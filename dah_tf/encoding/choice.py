@@ -34,7 +34,7 @@ def fastest(path, batch_size=runtimes.BATCH, say=print):
     if not names:
         raise UserError(
             f"no format of {folder} gives the model's own codes; name one: "
-            f"--runtime={next(iter(runtimes.present(folder)), runtimes.SAVEDMODEL)}"
+            f"runtime={next(iter(runtimes.present(folder)), runtimes.SAVEDMODEL)}"
         )
     installed = [name for name in names if not runtimes.missing(runtimes.get(name).PACKAGES)]
     encoders = [Encoder(folder, name) for name in installed or names[:1]]

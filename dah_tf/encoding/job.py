@@ -236,7 +236,7 @@ def run(
     except durable.Busy as busy:
         raise UserError(
             f"{output} is being written by another process (pid {busy.pid}); wait for it, or name "
-            "another --output"
+            "another output"
         ) from None
     except OSError as error:
         raise UserError(

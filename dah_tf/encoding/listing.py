@@ -46,7 +46,7 @@ def make(spec, folder, labels="auto", classes=(), skip=(), shard_items=8192, dat
     if kind == "tfds":
         name, _, split = rest.rpartition("/")
         if not name:
-            raise UserError(f"--input={spec} names no split; want tfds:NAME/SPLIT")
+            raise UserError(f"input={spec} names no split; want tfds:NAME/SPLIT")
         data_dir = os.path.abspath(data_dir) if data_dir else None
         facts |= {"kind": "tfds", "name": name, "split": split, "data_dir": data_dir}
         source = TfdsSource(folder, facts)
@@ -62,7 +62,7 @@ def make(spec, folder, labels="auto", classes=(), skip=(), shard_items=8192, dat
         facts["items"] = _write(folder, rows, skip, shard_items)
     if not facts["items"]:
         raise UserError(
-            f"--input={spec} has nothing to encode" + (", all is in --skip" if skip else "")
+            f"input={spec} has nothing to encode" + (", all is in skip" if skip else "")
         )
     return facts
 
@@ -113,7 +113,7 @@ def listed(path):
                 yield from _pairs(lines, base, end)
             yield from _pairs([rest], base, end)
     except OSError as error:
-        raise UserError(f"cannot read --input=list:{path}: {error.strerror}") from error
+        raise UserError(f"cannot read input=list:{path}: {error.strerror}") from error
 
 
 def _pairs(lines, base, end):

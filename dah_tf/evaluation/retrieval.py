@@ -69,7 +69,7 @@ def evaluate(
     if not len(query_codes) or not len(database_codes):
         raise UserError(
             f"protocol {protocol.get('name')} has {len(query_codes)} queries and "
-            f"{len(database_codes)} database items; both are needed, choose another --protocol"
+            f"{len(database_codes)} database items; both are needed, choose another protocol"
         )
     data = query_codes, query_labels, database_codes, database_labels, bits
     histograms = metrics.histograms(*data)

@@ -120,7 +120,7 @@ def load_faiss():
     except ImportError:
         raise UserError(
             "this needs faiss: python -m pip install 'dah_tf[index]', or search with "
-            "--backend=numpy (slower, same results)"
+            "backend=numpy (slower, same results)"
         ) from None
     return faiss
 

@@ -42,21 +42,21 @@ def write(paths, output, detailed=16):
     try:
         _replace(folder, files)
     except OSError as error:
-        raise UserError(f"cannot write to --output={output}: {error.strerror}") from error
+        raise UserError(f"cannot write to output={output}: {error.strerror}") from error
     return len(runs), problems
 
 
 def _check_output(folder, output):
     """Refuses early what would fail after minutes of drawing."""
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"--output={output} is a file; name a folder")
+        raise UserError(f"output={output} is a file; name a folder")
     there = next(each for each in (folder, *folder.parents) if each.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        raise UserError(f"cannot write to --output={output}; choose another folder")
+        raise UserError(f"cannot write to output={output}; choose another folder")
     for name in (HTML, MARKDOWN):
         path = folder / name
         if path.exists() and blocks.MARK not in _start(path):
-            raise UserError(f"{path} is not from an earlier report; choose another --output")
+            raise UserError(f"{path} is not from an earlier report; choose another output")
 
 
 def _start(path):

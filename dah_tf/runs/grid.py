@@ -54,9 +54,9 @@ def axes(texts):
         name, equals, values = text.partition("=")
         values = [value.strip() for value in values.split(";" if ";" in values else ",")]
         if not re.fullmatch(r"\w+", name) or not equals or "" in values:
-            raise UserError(f"--grid={text}: write --grid=FLAG=VALUE,VALUE,...")
+            raise UserError(f"grid={text}: write grid=FLAG=VALUE,VALUE,...")
         if name in result or len(set(values)) < len(values):
-            raise UserError(f"--grid={text}: {name} or one of its values stands twice")
+            raise UserError(f"grid={text}: {name} or one of its values stands twice")
         result[name] = values
     return result
 
@@ -80,7 +80,7 @@ def cells(grid, output):
         name = "_".join(re.sub(r"[^\w.+-]", "-", f"{k}-{v}") for k, v in settings.items())
         result.append(Cell(settings, pathlib.Path(output) / (name or "run")))
     if len({cell.folder for cell in result}) < len(result):
-        raise UserError("two cells of --grid differ only in characters that no folder can have")
+        raise UserError("two cells of grid differ only in characters that no folder can have")
     return result
 
 
@@ -96,9 +96,9 @@ def part(text, count):
             return list(range(count)[slice(*bounds)])
         chosen = [int(each) for each in text.split(",")]
     except (ValueError, TypeError):
-        raise UserError(f"--cells={text}: write START:STOP:STEP, such as 0::2, or I,J") from None
+        raise UserError(f"cells={text}: write START:STOP:STEP, such as 0::2, or I,J") from None
     if not set(chosen) <= set(range(count)):
-        raise UserError(f"--cells={text}: the grid's cells are 0 to {count - 1}")
+        raise UserError(f"cells={text}: the grid's cells are 0 to {count - 1}")
     return chosen
 
 

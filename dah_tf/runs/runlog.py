@@ -47,12 +47,12 @@ class Lock(durable.Lock):
         except durable.Busy as busy:
             raise Busy(
                 f"{workdir} is already being trained (pid {busy.pid}); wait for it, stop it, or "
-                "name another --workdir"
+                "name another workdir"
             ) from None
         except OSError as error:
             # Some network file systems have no locks: better to train without than not at all.
             if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-                raise UserError(f"cannot write to --workdir={workdir}: {error.strerror}") from error
+                raise UserError(f"cannot write to workdir={workdir}: {error.strerror}") from error
 
 
 class RunLog:

@@ -70,7 +70,7 @@ def _recorded(workdir):
         return json.loads(path.read_text())
     except FileNotFoundError:
         raise UserError(
-            f"{workdir} is no work folder (it has no flags.json); train with --workdir={workdir}"
+            f"{workdir} is no work folder (it has no flags.json); train with workdir={workdir}"
         ) from None
     except ValueError as error:
         raise _damaged(workdir, error) from error

@@ -170,7 +170,7 @@ def check_present(name, folder):
     """Raises `UserError` where a model was not exported to a format."""
     if name not in present(folder):
         raise UserError(
-            f"{folder} has no {get(name).FILES[0]}; export it with --format={name}, "
+            f"{folder} has no {get(name).FILES[0]}; export it with format={name}, "
             f"here are {', '.join(present(folder)) or 'none'}"
         )
 

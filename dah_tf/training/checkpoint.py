@@ -105,7 +105,7 @@ def restore(folder, variables, facts, without=None):
         if meta["facts"].get(name) != value:
             raise UserError(
                 f"{path} was written with {name}={meta['facts'].get(name)}, this run has "
-                f"{name}={value}; use the same, or another --workdir"
+                f"{name}={value}; use the same, or another workdir"
             )
     if without:
         kept = [not name.startswith(f"{without}/") for name in meta["names"]]

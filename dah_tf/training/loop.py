@@ -75,7 +75,7 @@ def strategy(name):
                 f"training takes KERAS_BACKEND=tensorflow or jax, not {keras.backend.backend()}"
             )
         if name not in ("auto", "one"):
-            raise UserError(f"--strategy={name} needs the TensorFlow back end")
+            raise UserError(f"strategy={name} needs the TensorFlow back end")
         return None
     import tensorflow as tf
 
@@ -344,8 +344,8 @@ class Run:
 
     def _what_now(self):
         return (
-            f"{self._last_good()}; train anew with a lower --learning_rate or a higher --warmup in "
-            "another --workdir"
+            f"{self._last_good()}; train anew with a lower learning_rate or a higher warmup in "
+            "another workdir"
         )
 
     def save(self):

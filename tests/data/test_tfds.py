@@ -125,7 +125,7 @@ def test_oblong_images_without_a_test_part_one_broken(folder, odd):
     wanted = {by_pil(c)[:, 4:36].tobytes(): label for c, label in odd["train"] if c != BROKEN}
     found = {dataset.images.read(i).tobytes(): int(dataset.labels[i]) for i in range(99)}
     assert found == wanted
-    with pytest.raises(UserError, match="--protocol=own"):
+    with pytest.raises(UserError, match="protocol=own"):
         data.make_protocol("full", dataset)
 
 

@@ -140,7 +140,7 @@ def test_finds_models(encoder, tmp_path):
         if made.name == "trained":
             made.mkdir()
             (made / "flags.json").write_text("{}")
-        with pytest.raises(UserError, match=f"{advice}={workdir} --output={output}$"):
+        with pytest.raises(UserError, match=f"{advice}={workdir} output={output}$"):
             find_model(made)
     (run / "dah.json").write_text('{"bits": 3}')
     with pytest.raises(UserError, match=r"dah.json is damaged"):

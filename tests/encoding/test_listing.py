@@ -109,9 +109,9 @@ def test_known_images_are_skipped(encoder, photos):
     encode(encoder, "photos", "more", skip=["codes"])
     assert Codes.open("more").read()[1] == ["photos/cat/new.png"]  # the broken ones stay broken
     Path("known.txt").write_text("photos/cat/new.png")
-    with pytest.raises(UserError, match="all is in --skip"):
+    with pytest.raises(UserError, match="all is in skip"):
         encode(encoder, "list:known.txt", "none", skip=["more"])
-    with pytest.raises(UserError, match="all is in --skip"):
+    with pytest.raises(UserError, match="all is in skip"):
         encode(encoder, os.path.abspath("photos/cat/new.png"), "none", skip=["more"])
     # Elsewhere a path of the same name is another image.
     Path("other/photos/cat").mkdir(parents=True)

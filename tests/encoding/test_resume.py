@@ -76,7 +76,7 @@ def test_shards_of_an_unknown_job_are_refused(encoder, photos, tmp_path):
 
 
 def test_a_format_that_is_not_there_begins_nothing(encoder, photos):
-    with pytest.raises(UserError, match="has no model.onnx; export it with --format=onnx"):
+    with pytest.raises(UserError, match="has no model.onnx; export it with format=onnx"):
         job.run(encoder.path, "photos", "codes", runtime="onnx", work=None)
     assert not Path("codes").exists()
 

@@ -341,7 +341,7 @@ def test_lock_of_the_caller(tmp_path):
 
 def test_unwritable_folder(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write to --workdir"):
+    with pytest.raises(UserError, match="cannot write to workdir"):
         runlog.RunLog(tmp_path / "file" / "run")
 
 

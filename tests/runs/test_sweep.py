@@ -29,7 +29,7 @@ def test_cells_are_every_combination(tmp_path):
 
 @pytest.mark.parametrize("text", ["bits", "bits=", "bits=12,,24", "=3", "bits=12,12", "a b=1"])
 def test_bad_grids(text):
-    with pytest.raises(UserError, match="--grid="):
+    with pytest.raises(UserError, match="grid="):
         grid.axes([text])
 
 
@@ -49,7 +49,7 @@ def test_parts_of_a_sweep():
     assert grid.part(":", 3) == [0, 1, 2]
     assert grid.part("4,0", 5) == [4, 0]
     for text in ("5", "x", "0:1:2:3", "", "1:2:0"):
-        with pytest.raises(UserError, match="--cells="):
+        with pytest.raises(UserError, match="cells="):
             grid.part(text, 5)
 
 

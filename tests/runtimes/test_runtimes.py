@@ -190,7 +190,7 @@ def test_only_equal_and_installed_take_part(folder, tmp_path, monkeypatch):
         Encoder(folder, "openvino")
     only = export_model(tmp_path / "2", formats=["litert_int8"], samples=SAMPLES)
     monkeypatch.undo()
-    with pytest.raises(UserError, match="gives the model's own codes; .*--runtime=litert_int8"):
+    with pytest.raises(UserError, match="gives the model's own codes; .*runtime=litert_int8"):
         choice.fastest(only, 8, said.append)
 
 
@@ -201,7 +201,7 @@ def test_refusals(folder, tmp_path):
         export_model(tmp_path / "none", formats=["onnx"])
     path = export_model(tmp_path / "1", formats=["onnx"], samples=SAMPLES)
     assert Encoder(path).runtime == "onnx"
-    with pytest.raises(UserError, match="has no model.tflite; export it with --format=litert"):
+    with pytest.raises(UserError, match="has no model.tflite; export it with format=litert"):
         Encoder(path, "litert")
     (path / "model.onnx").write_bytes(b"no model")
     with pytest.raises(UserError, match="cannot load .*model.onnx: .*; export it again"):
