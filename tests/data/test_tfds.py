@@ -159,7 +159,6 @@ def test_nothing_is_said_while_loading(folder):
         check=True,
         capture_output=True,
         text=True,
-        timeout=200,
     )
     # What TensorFlow writes from C++ before it reads its log level is the commands' business.
     start = ("I0000", "W0000", "E0000", "WARNING: All log messages before")

@@ -2,7 +2,7 @@
 
 The environment variable DAH_TF_FUZZ sets how many mutated files are sent (default 400):
 
-    DAH_TF_FUZZ=20000 python -m pytest tests/test_serving_hostile.py
+    DAH_TF_FUZZ=20000 python -m pytest -m slow tests/serving/test_hostile_images.py
 """
 
 import functools
@@ -31,9 +31,7 @@ LARGE = (16_000, 16_000)
 def python(program, *arguments):
     command = [sys.executable, HERE / program, serving_models.model_folder() / "1", *arguments]
     env = {**os.environ, "PYTHONFAULTHANDLER": "1"}
-    return subprocess.run(
-        command, check=False, capture_output=True, text=True, timeout=60 + COUNT / 10, env=env
-    )
+    return subprocess.run(command, check=False, capture_output=True, text=True, env=env)
 
 
 def ask(folder, requests):
