@@ -150,6 +150,7 @@ def test_images_without_a_label(tmp_path, odd):
         data.load("tfds:odd_things", data_dir=tmp_path / "b")
 
 
+@pytest.mark.slow
 def test_nothing_is_said_while_loading(folder):
     """None of the library's messages and bars reaches the screen."""
     code = f"from dah_tf import data; data.load('cifar10', data_dir={str(folder)!r})"

@@ -140,6 +140,7 @@ class Killed(BaseException):
     """As if the process ended here: no handler may tidy up after it."""
 
 
+@pytest.mark.slow
 def test_stopped_at_any_write_it_goes_on(encoder, photos, monkeypatch):
     """Every call that changes the disk fails once, and the next run goes on from there."""
     encode(encoder, "photos", "whole", shard_items=10)
@@ -216,6 +217,7 @@ def wait_for_shards(process, folder, count):
     until(lambda: shards.is_dir() and len(archive.done(folder)) >= count, process)
 
 
+@pytest.mark.slow
 def test_killed_command_goes_on(encoder, photos):
     write_folder(photos / "photos", 3000)
     process = command(encoder.path, "--output=codes", "--shard_items=32")
@@ -249,6 +251,7 @@ def test_command_refuses_in_one_line(encoder, photos):
     assert not Path("codes").exists()
 
 
+@pytest.mark.slow
 def test_ray_worker_killed(encoder, photos):
     """Two workers encode; one is killed in its work: nothing is lost, nothing is there twice."""
     pytest.importorskip("ray", reason="ray is not installed")

@@ -241,18 +241,22 @@ def run(mode, folder, *arguments):
     return int(done.stdout.split()[-1])
 
 
+@pytest.mark.slow
 def test_killed_at_every_step(tmp_path):
     assert run("steps", tmp_path / "index") > 150
 
 
+@pytest.mark.slow
 def test_killed_at_random(tmp_path):
     run("random", tmp_path / "index", KILLS)
 
 
+@pytest.mark.slow
 def test_two_writers_and_a_reader(tmp_path):
     run("writers", tmp_path / "index")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lasting", [False, True])
 def test_a_failing_disk_changes_nothing(tmp_path, lasting):
     folder, failures = tmp_path / "index", 0

@@ -64,6 +64,7 @@ def test_unreachable(monkeypatch, silent):
             MilvusIndex.open(f"milvus:http://127.0.0.1:{port}/photos")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "code, message, told",
     [
@@ -83,6 +84,7 @@ def test_errors_are_one_line(milvus_path, code, message, told):
     assert isinstance(error, connection.Gone) == (code == 100)
 
 
+@pytest.mark.slow
 def test_a_file_is_of_one_process(milvus_path, milvus_file):
     MilvusIndex.create(milvus_path, 8)
     code = (
@@ -99,6 +101,7 @@ def test_a_file_is_of_one_process(milvus_path, milvus_file):
     assert "another process has it open" in done.stdout
 
 
+@pytest.mark.slow
 def test_another_process_reads_what_a_killed_one_wrote(tmp_path):
     place = f"milvus:{tmp_path}/own.db/photos"
     code = """if True:
@@ -138,6 +141,7 @@ def test_another_process_reads_what_a_killed_one_wrote(tmp_path):
     index.close()
 
 
+@pytest.mark.slow
 def test_clusters_are_asked_for_as_milvus_recommends(milvus_path, monkeypatch):
     rng = np.random.default_rng(0)
     # Milvus Lite has no BIN_IVF_FLAT: it gets BIN_FLAT, and what a server would be told is kept.

@@ -220,6 +220,7 @@ def test_afresh(tmp_path):
     assert event_steps(tmp_path) == [0, 1]
 
 
+@pytest.mark.slow
 def test_kill_at_random_moments(tmp_path):
     # A trainer in small: logs steps, every 7 makes the log durable, then saves the step.
     trainer = """

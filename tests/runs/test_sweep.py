@@ -130,6 +130,7 @@ def test_a_dry_run_writes_nothing(tmp_path):
     assert not list((tmp_path / "x").iterdir())
 
 
+@pytest.mark.slow
 def test_killed_sweep_goes_on_and_skips_what_is_done(tmp_path, arguments):
     output = tmp_path / "sweep"
     long = [*arguments, "--epochs=16", "--grid=bits=8,12", f"--output={output}"]
@@ -163,6 +164,7 @@ def test_killed_sweep_goes_on_and_skips_what_is_done(tmp_path, arguments):
     assert process.returncode == 2 and "shift was 0, now 4" in err
 
 
+@pytest.mark.slow
 def test_a_failed_run_does_not_stop_the_others(tmp_path, arguments):
     process = sweep(
         *arguments,

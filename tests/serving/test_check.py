@@ -267,6 +267,7 @@ def command(*arguments):
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_the_command(model):
     code, out, err = command("check", str(model), "--json")
     report = json.loads(out)

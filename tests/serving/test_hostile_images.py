@@ -132,6 +132,7 @@ def files():
     }
 
 
+@pytest.mark.slow
 def test_single_files(tmp_path):
     inputs = {name: {"image_bytes": [file]} for name, (file, _) in files().items()}
     replies = ask_each(tmp_path, "serving_default", inputs)
@@ -146,6 +147,7 @@ def test_single_files(tmp_path):
             assert not reply["codes"].any() and not reply["probabilities"].any(), name
 
 
+@pytest.mark.slow
 def test_files_cut_at_every_tenth(tmp_path):
     """One request holds them all and a good one."""
     whole = {form: serving_models.encoded(next(serving_models.crops(1)), form) for form in FORMATS}
@@ -157,6 +159,7 @@ def test_files_cut_at_every_tenth(tmp_path):
         assert not (valid and tenth < 3), f"{form} cut at {tenth} tenths"
 
 
+@pytest.mark.slow
 def test_requests_of_another_kind_are_errors(tmp_path):
     inputs = {
         "numbers": {"image_bytes": np.zeros(3, np.uint8)},
@@ -183,6 +186,7 @@ def test_requests_of_another_kind_are_errors(tmp_path):
         assert isinstance(reply, str) and reply, name
 
 
+@pytest.mark.slow
 def test_mutated_files(tmp_path):
     progress = tmp_path / "progress"
     done = python("fuzz_images.py", "0", str(COUNT), progress)

@@ -111,6 +111,7 @@ def test_a_run_says_what_it_does_and_leaves_its_results(finished):
     assert result["run"]["precision"] == "float32"
 
 
+@pytest.mark.slow
 def test_evaluate_repeats_the_runs_own_figures(finished, tmp_path):
     workdir, _ = finished
     output = tmp_path / "again.json"
@@ -123,6 +124,7 @@ def test_evaluate_repeats_the_runs_own_figures(finished, tmp_path):
     assert ours["map"] == again["map"] and "MAP" in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -142,6 +144,7 @@ def test_evaluate_refuses_what_would_mislead(finished, tmp_path, arguments, mess
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_other_data_needs_no_validation_images(finished, data, tmp_path):
     workdir = shutil.copytree(finished[0], tmp_path / "run")
     content = json.loads((workdir / "flags.json").read_text())
@@ -161,6 +164,7 @@ def test_other_data_needs_no_validation_images(finished, data, tmp_path):
     assert (workdir / "other.examples.npz").read_bytes() != pictures
 
 
+@pytest.mark.slow
 def test_the_runs_data_by_another_name(finished, data, tmp_path):
     """What the run was trained on is known by the data's content."""
     other, output = shutil.copy(data, tmp_path / "same.npz"), tmp_path / "same.json"
@@ -176,6 +180,7 @@ def test_the_runs_data_by_another_name(finished, data, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_data_that_changed_since_the_training(finished, data, tmp_path):
     changed, workdir = tmp_path / "changed.npz", shutil.copytree(finished[0], tmp_path / "run")
     with np.load(data) as content:
@@ -199,6 +204,7 @@ def test_data_that_changed_since_the_training(finished, data, tmp_path):
     assert json.loads(output.read_text())["protocol"]["counts"]["database"] == 75
 
 
+@pytest.mark.slow
 def test_a_damaged_model_is_one_line(finished, tmp_path):
     workdir = shutil.copytree(finished[0], tmp_path / "run")
     content = (workdir / "model.keras").read_bytes()
@@ -207,6 +213,7 @@ def test_a_damaged_model_is_one_line(finished, tmp_path):
     assert code == 2 and "model.keras is damaged" in err and err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_logs_that_cannot_be_written_are_one_line(finished, data, tmp_path):
     workdir = shutil.copytree(finished[0], tmp_path / "run")
     (workdir / "metrics.jsonl").unlink()
@@ -216,6 +223,7 @@ def test_logs_that_cannot_be_written_are_one_line(finished, data, tmp_path):
     assert err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_disk_that_fails_at_the_end_keeps_the_run(finished, data, tmp_path):
     workdir = shutil.copytree(finished[0], tmp_path / "run")
     (workdir / ".model.tmp.keras").mkdir()  # the model cannot be written
@@ -224,6 +232,7 @@ def test_a_disk_that_fails_at_the_end_keeps_the_run(finished, data, tmp_path):
     assert err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_kill_9_at_random_moments_changes_nothing(finished, data, tmp_path):
     whole, _ = finished
     workdir = tmp_path / "killed"
@@ -264,6 +273,7 @@ def test_kill_9_at_random_moments_changes_nothing(finished, data, tmp_path):
     assert steps(workdir) == steps(whole)
 
 
+@pytest.mark.slow
 def test_a_backbone_starts_from_a_runs(finished, data, tmp_path):
     from dah_tf.training import build
 
@@ -282,6 +292,7 @@ def test_a_backbone_starts_from_a_runs(finished, data, tmp_path):
     assert ours.in_float32() is ours
 
 
+@pytest.mark.slow
 def test_only_the_same_backbone_of_an_ended_run_is_taken(finished, data, tmp_path):
     from dah_tf.errors import UserError
     from dah_tf.model import backbones
@@ -300,6 +311,7 @@ def test_only_the_same_backbone_of_an_ended_run_is_taken(finished, data, tmp_pat
         build.take_backbone(same, "pretrained:nothing")
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_exits_0(data, tmp_path):
     from dah_tf.training import build
 
@@ -316,6 +328,7 @@ def test_sigterm_saves_and_exits_0(data, tmp_path):
     assert step == steps(workdir)[-1] and model.in_float32() is model
 
 
+@pytest.mark.slow
 def test_files_that_vanish_end_a_run_in_one_line(data, tmp_path):
     folder, away, workdir = (tmp_path / name for name in ("photos", "away", "run"))
     with np.load(data) as content:
@@ -351,6 +364,7 @@ def test_other_flags_are_refused_with_the_difference(finished, data):
     assert code == 2 and "phi1 was 1.0, now 0.25" in err and err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_nan_stops_the_run_and_names_the_term(data, tmp_path):
     code, _, err = run("train", *flags(data, tmp_path / "nan", "--learning_rate=1e30"))
     assert code == 2 and "last good checkpoint" in err
