@@ -373,6 +373,7 @@ def test_nan_stops_the_run_and_names_the_term(data, tmp_path):
     assert err.splitlines()[-1].startswith("error: ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments, message",
     [
