@@ -13,7 +13,6 @@ import ssl
 import struct
 import subprocess
 import threading
-import time
 from concurrent import futures
 
 import grpc
@@ -39,7 +38,7 @@ class Served:
 
     Attributes:
         plan: deque; each request takes its first entry: a status code's name to fail with, a
-            number of seconds to wait first, bytes to answer instead, or None.
+            function to call first, bytes to answer instead, or None.
         batches: list of int, images of each request.
         version: int that the answers tell.
     """
@@ -55,8 +54,8 @@ class Served:
             step = self.plan.popleft() if self.plan else None
         if isinstance(step, str):
             raise ServingError(step, f"planned {step}")
-        if isinstance(step, (int, float)):
-            time.sleep(step)
+        if callable(step):
+            step()
         if isinstance(step, (bytes, dict)):
             return step
         if model != "dah" or version not in (None, 1):

@@ -11,8 +11,7 @@ SIZE, BITS, CLASSES = 16, 12, ("cat", "dog", "owl")
 
 def export_model(folder, seed=1, bits=BITS, mirror=False, **options):
     """Writes a SavedModel to a folder; returns the folder. `options` of `serving.export.save`."""
-    import keras
-
+    keras = pytest.importorskip("keras", reason="exporting a model needs TensorFlow")
     from dah_tf.exporting import export
     from dah_tf.model import HashModel, backbones
 

@@ -162,6 +162,7 @@ def tagged(orientation, order, more=(), jfif=True):
     return contents[: begin if jfif else 2] + segment + contents[begin:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("orientation", range(10))
 @pytest.mark.parametrize("order", "<>")
 def test_photographs_are_turned_upright(orientation, order):

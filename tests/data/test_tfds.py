@@ -11,20 +11,13 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 from sklearn.datasets import load_sample_images
+from tfds_folders import CLASSES, encoded, prepare
 
 from dah_tf import data
 from dah_tf.errors import UserError
 
 PHOTOGRAPHS = load_sample_images().images
-PHOTOGRAPH = PHOTOGRAPHS[0]
-CLASSES = ["plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 BROKEN = b"no image"
-
-
-def encoded(i, form, width=32):
-    buffer = io.BytesIO()
-    Image.fromarray(PHOTOGRAPH[3 * i : 3 * i + 32, 4 * i : 4 * i + width]).save(buffer, form)
-    return buffer.getvalue()
 
 
 def piece(i):
@@ -47,40 +40,6 @@ def refusal(spec, **options):
 
 def by_pil(contents):
     return np.asarray(Image.open(io.BytesIO(contents)).convert("RGB"))
-
-
-def prepare(folder, name, shape, classes, rows, files=None):
-    """Writes a folder of the data set `name`; `rows[split]` are pairs of bytes and class.
-
-    With `files` a split has so many.
-    """
-    features = {
-        "id": tfds.features.Text(),
-        "image": tfds.features.Image(shape=shape),
-        "label": tfds.features.ClassLabel(names=classes),
-    }
-
-    def examples(self, split):
-        for i, (contents, label) in enumerate(rows[split]):
-            yield i, {"id": str(i), "image": io.BytesIO(contents), "label": label}
-
-    body = {
-        "VERSION": tfds.core.Version("3.0.2"),
-        "_info": lambda self: tfds.core.DatasetInfo(builder=self, features=features_of(features)),
-        "_split_generators": lambda self, manager: {
-            split: self._generate_examples(split) for split in rows
-        },
-        "_generate_examples": examples,
-    }
-    tfds.disable_progress_bar()
-    with tfds.core.registered.skip_registration():  # the real `cifar10` stays what it is
-        builder = type(name, (tfds.core.GeneratorBasedBuilder,), {"__module__": __name__, **body})
-    config = tfds.download.DownloadConfig(num_shards=files)
-    builder(data_dir=folder).download_and_prepare(download_config=config)
-
-
-def features_of(features):
-    return tfds.features.FeaturesDict(features)
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +109,7 @@ def test_images_without_a_label(tmp_path, odd):
         data.load("tfds:odd_things", data_dir=tmp_path / "b")
 
 
+@pytest.mark.slow
 def test_nothing_is_said_while_loading(folder):
     """None of the library's messages and bars reaches the screen."""
     code = f"from dah_tf import data; data.load('cifar10', data_dir={str(folder)!r})"
@@ -159,7 +119,6 @@ def test_nothing_is_said_while_loading(folder):
         check=True,
         capture_output=True,
         text=True,
-        timeout=200,
     )
     # What TensorFlow writes from C++ before it reads its log level is the commands' business.
     start = ("I0000", "W0000", "E0000", "WARNING: All log messages before")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from test_encoding import served
-from test_tfds import CLASSES as CLASS_NAMES
-from test_tfds import encoded, prepare
+from tfds_folders import CLASSES as CLASS_NAMES
+from tfds_folders import encoded, prepare
 from tiny_model import encode, full_disk, pictures
 
 from dah_tf.encoding import Codes, listing

@@ -5,12 +5,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tiny_model import BITS, encode, export_model, full_disk, write_folder
+from waiting import until
 
 from dah_tf.codes import archive
 from dah_tf.encoding import Codes, Encoder, job, listing
@@ -140,6 +140,7 @@ class Killed(BaseException):
     """As if the process ended here: no handler may tidy up after it."""
 
 
+@pytest.mark.slow
 def test_stopped_at_any_write_it_goes_on(encoder, photos, monkeypatch):
     """Every call that changes the disk fails once, and the next run goes on from there."""
     encode(encoder, "photos", "whole", shard_items=10)
@@ -212,15 +213,11 @@ def command(model, *more, **options):
 
 def wait_for_shards(process, folder, count):
     """Waits until so many shards are there, while the process runs."""
-    end = time.monotonic() + 300
-    while time.monotonic() < end and process.poll() is None:
-        shards = Path(folder, "shards")
-        if shards.is_dir() and len(archive.done(folder)) >= count:
-            return
-        time.sleep(0.005)
-    pytest.fail(f"ended or hangs: {process.communicate()}")
+    shards = Path(folder, "shards")
+    until(lambda: shards.is_dir() and len(archive.done(folder)) >= count, process)
 
 
+@pytest.mark.slow
 def test_killed_command_goes_on(encoder, photos):
     write_folder(photos / "photos", 3000)
     process = command(encoder.path, "--output=codes", "--shard_items=32")
@@ -231,7 +228,7 @@ def test_killed_command_goes_on(encoder, photos):
     assert 3 <= len(done) < 94
     stamps = {n: Path("codes", "shards", archive.shard_name(n)).stat().st_ino for n in done}
     process = command(encoder.path, "--output=codes", "--shard_items=32")
-    out, errors = process.communicate(timeout=120)
+    out, errors = process.communicate()
     assert process.returncode == 0, errors
     assert f"{len(done) * 32:,} of 3,003 images are encoded; going on" in out
     assert "3,000 codes of 12 bits in codes" in out
@@ -248,12 +245,13 @@ def test_killed_command_goes_on(encoder, photos):
 
 def test_command_refuses_in_one_line(encoder, photos):
     process = command(encoder.path, "--output=codes", "--workers=2")
-    out, errors = process.communicate(timeout=60)
+    out, errors = process.communicate()
     assert process.returncode == 2 and out == ""
     assert errors == "error: --workers is for --runner=ray\n"
     assert not Path("codes").exists()
 
 
+@pytest.mark.slow
 def test_ray_worker_killed(encoder, photos):
     """Two workers encode; one is killed in its work: nothing is lost, nothing is there twice."""
     pytest.importorskip("ray", reason="ray is not installed")
@@ -265,7 +263,7 @@ def test_ray_worker_killed(encoder, photos):
     workers = [pid for pid in descendants(process.pid) if "ShardEncoder" in title(pid)]
     assert len(workers) == 2
     os.kill(workers[0], signal.SIGKILL)
-    out, errors = process.communicate(timeout=240)
+    out, errors = process.communicate()
     assert process.returncode == 0, errors
     assert "1,000 codes of 12 bits in codes" in out
     codes, keys, _ = Codes.open("codes").read()

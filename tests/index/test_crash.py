@@ -1,6 +1,6 @@
 """Killing writers: whatever the moment, the index is as before or as after.
 
-Kills happen in a process of their own, `python tests/test_index_crash.py MODE FOLDER`, that forks
+Kills happen in a process of their own, `python tests/index/test_crash.py MODE FOLDER`, that forks
 the writers: a few milliseconds each. DAH_TF_KILLS=5000 kills so many at random moments.
 """
 
@@ -230,30 +230,33 @@ def two_writers(folder):
     print(len(sizes))
 
 
-def run(mode, folder, *arguments, timeout=600):
+def run(mode, folder, *arguments):
     done = subprocess.run(
         [sys.executable, __file__, mode, str(folder), *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=timeout,
         check=False,
     )
     assert done.returncode == 0, done.stderr
     return int(done.stdout.split()[-1])
 
 
+@pytest.mark.slow
 def test_killed_at_every_step(tmp_path):
     assert run("steps", tmp_path / "index") > 150
 
 
+@pytest.mark.slow
 def test_killed_at_random(tmp_path):
-    run("random", tmp_path / "index", KILLS, timeout=60 + KILLS)
+    run("random", tmp_path / "index", KILLS)
 
 
+@pytest.mark.slow
 def test_two_writers_and_a_reader(tmp_path):
     run("writers", tmp_path / "index")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lasting", [False, True])
 def test_a_failing_disk_changes_nothing(tmp_path, lasting):
     folder, failures = tmp_path / "index", 0

@@ -14,6 +14,8 @@ from dah_tf.errors import UserError
 from dah_tf.index import Index
 from dah_tf.index.milvus import MilvusIndex, answering, connection, names, storing
 
+pytestmark = pytest.mark.slow
+
 REASON = "needs pymilvus and milvus-lite: pip install 'dah_tf[milvus]'"
 pymilvus = pytest.importorskip("pymilvus", reason=REASON)
 pytest.importorskip("milvus_lite", reason=REASON)

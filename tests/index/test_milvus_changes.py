@@ -11,6 +11,8 @@ from milvus_indexes import broken_after, collections, killed_after, rows
 from dah_tf.errors import UserError
 from dah_tf.index.milvus import MilvusIndex, connection, storing
 
+pytestmark = pytest.mark.slow
+
 REASON = "needs pymilvus and milvus-lite: pip install 'dah_tf[milvus]'"
 pymilvus = pytest.importorskip("pymilvus", reason=REASON)
 pytest.importorskip("milvus_lite", reason=REASON)

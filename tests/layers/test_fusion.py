@@ -149,6 +149,7 @@ def test_batch_norm_gradient_by_hand():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [lambda: SeparableBottleneck(16), lambda: CBAM()])
 def test_bfloat16_is_float32_but_for_rounding(make):
     keras.config.set_dtype_policy("mixed_bfloat16")

@@ -224,6 +224,7 @@ def test_conv3x3_is_kerass_and_multiplies_by_winograd_where_it_pays(
 ):
     import tensorflow as tf
 
+    keras.utils.set_random_seed(0)
     layer = layers.Conv3x3(64, dtype=dtype)
     keras_layer = keras.layers.Conv2D(64, 3, padding="same", use_bias=False, dtype=dtype)
     for each in (layer, keras_layer):
@@ -236,7 +237,7 @@ def test_conv3x3_is_kerass_and_multiplies_by_winograd_where_it_pays(
     ours, theirs = (np.array(keras.ops.cast(y, "float32")) for y in (run(x), keras_layer(x)))
     if direct:
         np.testing.assert_array_equal(ours, theirs)
-    np.testing.assert_allclose(ours, theirs, atol=1e-3)
+    np.testing.assert_allclose(ours, theirs, atol=2e-3)
 
 
 @pytest.mark.parametrize("name", ["groups", "activation", "use_bias", "strides", "dilation_rate"])

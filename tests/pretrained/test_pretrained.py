@@ -68,6 +68,7 @@ def test_small_and_from_no_machine(name):
     assert flags["bits"] == int(name.rpartition("-")[2])
 
 
+@pytest.mark.slow
 def test_encoder_gives_the_models_codes(name):
     from dah_tf.encoding import Encoder
     from dah_tf.training import build
@@ -82,6 +83,7 @@ def test_encoder_gives_the_models_codes(name):
     assert len(np.unique(right, axis=0)) > 1
 
 
+@pytest.mark.slow
 def test_a_newcomer_encodes_and_searches(name, tmp_path, cache):
     paths = write_folder(tmp_path / "photos", 9)
     done = run(
@@ -97,6 +99,7 @@ def test_a_newcomer_encodes_and_searches(name, tmp_path, cache):
     assert json.loads(found.stdout)[0]["neighbours"][0]["distance"] == 0
 
 
+@pytest.mark.slow
 def test_the_client_and_the_check_take_it(name):
     from dah_tf import serving
 
@@ -109,6 +112,7 @@ def test_the_client_and_the_check_take_it(name):
         assert client.encode([black]).codes.shape == (1, -(-bits // 8))
 
 
+@pytest.mark.slow
 def test_two_at_a_time_make_one_folder(name, tmp_path):
     code = f"from dah_tf import pretrained; print(pretrained.folder({name!r}))"
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "KERAS_BACKEND": "jax"}
@@ -121,6 +125,7 @@ def test_two_at_a_time_make_one_folder(name, tmp_path):
     assert (pathlib.Path(made.pop()) / "export" / "1" / "saved_model.pb").is_file()
 
 
+@pytest.mark.slow
 def test_a_sample_scores_what_the_result_says(name):
     """MAP of 1,000 queries against a tenth of the database, where the images are at hand."""
     from dah_tf import metrics
@@ -163,6 +168,7 @@ def test_unknown_name_and_unwritable_cache(monkeypatch, tmp_path):
         pretrained.folder(f"pretrained:{NAMES[0]}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command, reason",
     [

@@ -107,7 +107,6 @@ def command(*arguments, **options):
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
         check=False,
         **options,
     )

@@ -6,10 +6,10 @@ import pathlib
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
+from waiting import until
 
 from dah_tf.errors import UserError
 from dah_tf.runs import grid, workspace
@@ -117,7 +117,7 @@ def sweep(*arguments):
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     process = sweep("--grid=bits=8", f"--output={tmp_path / 'file' / 'x'}")
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate()
     assert process.returncode == 2 and "cannot write to --workdir=" in err
     assert err.count("\n") == 1
 
@@ -125,28 +125,24 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 def test_a_dry_run_writes_nothing(tmp_path):
     (tmp_path / "x").mkdir()
     process = sweep("--grid=bits=8", f"--output={tmp_path / 'x'}", "--dry_run")
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate()
     assert process.returncode == 0 and "waiting" in out
     assert not list((tmp_path / "x").iterdir())
 
 
+@pytest.mark.slow
 def test_killed_sweep_goes_on_and_skips_what_is_done(tmp_path, arguments):
     output = tmp_path / "sweep"
     long = [*arguments, "--epochs=16", "--grid=bits=8,12", f"--output={output}"]
     first = output / "bits-8"
     process = sweep(*long)
-    deadline = time.monotonic() + 240
-    while not list(first.glob("checkpoints/*")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: list(first.glob("checkpoints/*")), process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     # The run ends with its sweep: its folder is given free, its state saved.
-    while grid.is_busy(grid.Cell({}, first)):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: not grid.is_busy(grid.Cell({}, first)))
     process = sweep(*long)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate()
     assert process.returncode == 0, err
     assert "run 2 of 2: bits=12: training" in out
     rows = json.loads((output / "sweep.json").read_text())
@@ -156,18 +152,19 @@ def test_killed_sweep_goes_on_and_skips_what_is_done(tmp_path, arguments):
     assert steps == list(range(1, len(steps) + 1))
     made = (first / "model.keras").stat().st_mtime_ns
     process = sweep(*long)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate()
     assert process.returncode == 0 and out.count("done before") == 2
     assert (first / "model.keras").stat().st_mtime_ns == made
     process = sweep(*long, "--phi1=0.25")
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate()
     assert process.returncode == 2 and "phi1 was 1.0, now 0.25" in err
     # A flag that is left out is one of another value: its default.
     process = sweep(*(each for each in long if each != "--shift=0"))
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate()
     assert process.returncode == 2 and "shift was 0, now 4" in err
 
 
+@pytest.mark.slow
 def test_a_failed_run_does_not_stop_the_others(tmp_path, arguments):
     process = sweep(
         *arguments,
@@ -176,7 +173,7 @@ def test_a_failed_run_does_not_stop_the_others(tmp_path, arguments):
         "--cells=0,1",
         f"--output={tmp_path}",
     )
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate()
     assert process.returncode == 1
     assert "run 1 of 2: protocol=1k/5k/59k: failed" in out and "failed: protocol=1k/5k/59k" in err
     assert grid.is_done(grid.Cell({}, tmp_path / "protocol-full"))

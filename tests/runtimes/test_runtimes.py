@@ -3,7 +3,7 @@
 import importlib.metadata
 import json
 import sys
-import time
+import types
 
 import keras
 import numpy as np
@@ -34,6 +34,7 @@ def folder(tmp_path_factory):
     return export_model(path, formats=list(runtimes.FORMATS), samples=SAMPLES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXACT)
 def test_codes_are_the_models_on_1000_images(folder, name):
     ours, theirs = Encoder(folder), Encoder(folder, name)
@@ -51,6 +52,7 @@ def test_codes_are_the_models_on_1000_images(folder, name):
     assert all((folder / file).is_file() for file in facts["files"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["litert_int8", "openvino_int8"])
 def test_int8_says_how_it_differs(folder, name):
     right, found = (Encoder(folder, each)(SAMPLES.queries) for each in (None, name))
@@ -71,6 +73,7 @@ def test_int8_says_how_it_differs(folder, name):
     assert small < large
 
 
+@pytest.mark.slow
 def test_bfloat16_rounds(folder):
     right, found = (Encoder(folder, each)(SAMPLES.queries) for each in (None, "openvino_bf16"))
     facts = json.loads((folder / "dah.json").read_text())["formats"]
@@ -84,6 +87,7 @@ def test_bfloat16_rounds(folder):
     assert not equal_codes("openvino_bf16", {"formats": facts})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(runtimes.FORMATS))
 def test_any_size_and_none(folder, name):
     encoder = Encoder(folder, name)
@@ -94,6 +98,7 @@ def test_any_size_and_none(folder, name):
     assert shapes == {"codes": (0, 2), "hash": (0, BITS), "probabilities": (0, len(CLASSES))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "policy", "formats"),
     [("resnet30", "float32", ["onnx"]), ("compact", "mixed_bfloat16", ["onnx", "litert"])],
@@ -124,6 +129,7 @@ def test_attention_mirrored_and_one_channel(tmp_path, name, policy, formats):
         )
 
 
+@pytest.mark.slow
 def test_wrong_codes_are_not_exported(tmp_path, monkeypatch):
     load = runtimes.load
 
@@ -150,26 +156,29 @@ def test_wrong_codes_are_not_exported(tmp_path, monkeypatch):
     assert sorted(each.name for each in tmp_path.iterdir()) == ["1"]
 
 
+@pytest.mark.slow
 def test_fastest_is_taken_and_said(folder, monkeypatch):
-    load, said, delays = runtimes.load, [], {"openvino": 0.0}
+    load, said, delays, now = runtimes.load, [], {"openvino": 0.01}, [0.0]
 
     def slowed(name, *arguments):
         run = load(name, *arguments)
 
         def slow(images):
-            time.sleep(delays.get(name, 0.2))
+            now[0] += delays.get(name, 0.2)
             return run(images)
 
         return slow
 
     monkeypatch.setattr(runtimes, "load", slowed)
+    monkeypatch.setattr(choice, "time", types.SimpleNamespace(perf_counter=lambda: now[0]))
     assert choice.fastest(folder, 8, said.append).runtime == "openvino"
     assert said[0].startswith("runtime: OpenVINO 20") and "times as fast as TensorFlow" in said[0]
-    delays |= {"openvino": 0.4, "litert": 0.0}
+    delays |= {"openvino": 0.4, "litert": 0.01}
     assert choice.fastest(folder, 8, said.append).runtime == "litert"
     assert "int8" not in said[0] + said[1]
 
 
+@pytest.mark.slow
 def test_only_equal_and_installed_take_part(folder, tmp_path, monkeypatch):
     moved = tmp_path / "1"
     moved.symlink_to(folder)
@@ -194,6 +203,7 @@ def test_only_equal_and_installed_take_part(folder, tmp_path, monkeypatch):
         choice.fastest(only, 8, said.append)
 
 
+@pytest.mark.slow
 def test_refusals(folder, tmp_path):
     with pytest.raises(UserError, match="there is no format 'tensorrt'; there are savedmodel"):
         Encoder(folder, "tensorrt")
@@ -208,6 +218,7 @@ def test_refusals(folder, tmp_path):
         Encoder(path)
 
 
+@pytest.mark.slow
 def test_encode_with_a_runtime(folder, tmp_path, monkeypatch, capsys):
     from dah_tf import encode as command
 
@@ -238,6 +249,7 @@ def encode_with(runtime, folder, output):
     return Codes.open(output).read()
 
 
+@pytest.mark.slow
 def test_image_files(folder, tmp_path):
     for number, picture in enumerate(pictures(5)):
         Image.fromarray(picture).resize((40, 30)).save(tmp_path / f"{number}.png")

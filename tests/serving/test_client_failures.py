@@ -3,7 +3,7 @@
 import pickle
 import socket
 import threading
-import time
+import types
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ import serving_servers
 from dah_tf.serving import Client, ServingError, client
 
 TRANSPORTS = list(serving_servers.SERVERS)
+HANG = 3600.0  # seconds that no answer takes, however busy the machine is
 
 
 @pytest.fixture(scope="module")
@@ -69,35 +70,40 @@ def test_other_errors_are_not_tried_again(served, files, code):
 
 
 def test_a_slow_server_is_given_up(served, files):
-    served.plan.extend([2.0])
+    given_up = threading.Event()
+    served.plan.append(given_up.wait)
     with Client(served.address, timeout=0.2) as remote:
-        start = time.monotonic()
         with pytest.raises(ServingError) as caught:
             remote.encode(files)
-        assert time.monotonic() - start < 1.5
+        given_up.set()
         assert caught.value.code == "DEADLINE_EXCEEDED"
-        assert len(served.batches) == 1
-        assert remote.encode(files, deadline=30.0).valid.all()  # it works again
+        assert len(served.batches) <= 1
+        remote._timeout = HANG
+        assert remote.encode(files).valid.all()  # it works again
 
 
-def test_the_deadline_is_for_the_whole_call(served, files):
-    served.plan.extend([0.2] * 20)
-    with Client(served.address, batch_size=1) as remote:
-        start = time.monotonic()
+def test_the_deadline_is_for_the_whole_call(served, files, monkeypatch):
+    now = [0.0]  # each batch takes 600 s by the client's clock
+
+    def work():
+        now[0] += 600.0
+
+    served.plan.extend([work] * 20)
+    clock = types.SimpleNamespace(monotonic=lambda: now[0])
+    with Client(served.address, batch_size=1, timeout=HANG) as remote:
+        monkeypatch.setattr(client, "time", clock)
         with pytest.raises(ServingError) as caught:
-            remote.encode(files, deadline=0.7)
-        assert time.monotonic() - start < 2.5  # all batches would take 4 s
+            remote.encode(files, deadline=2000.0)
         assert caught.value.code == "DEADLINE_EXCEEDED"
-        assert 1 <= len(served.batches) <= 4
+        assert len(served.batches) == 4
 
 
 def test_the_deadline_ends_the_retries(served, files):
     served.plan.extend(["UNAVAILABLE"] * 100)
     with Client(served.address, retries=100) as remote:
-        start = time.monotonic()
         with pytest.raises(ServingError) as caught:
             remote.encode(files, deadline=0.5)
-        assert time.monotonic() - start < 2.5  # all retries would take minutes
+        assert len(served.batches) < 100
         assert caught.value.code in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
 
 
@@ -114,20 +120,27 @@ def test_an_answer_that_breaks_off_is_asked_for_again(served, files, expected, r
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_a_server_that_starts_late(transport, files, expected):
+def test_a_server_that_starts_late(transport, files, expected, monkeypatch):
     port = serving_servers.free_port()
     with Client(f"{transport}://127.0.0.1:{port}/dah", retries=0) as remote:
         with pytest.raises(ServingError) as caught:
             remote.encode(files)
         assert caught.value.code == "UNAVAILABLE"
 
-    done = threading.Event()
+    refused, listens, done = (threading.Event() for _ in range(3))
 
     def serve():
-        time.sleep(0.3)
+        refused.wait()
         with serving_servers.SERVERS[transport](port):
-            done.wait(30)
+            listens.set()
+            done.wait()
 
+    def pause(low, high):
+        refused.set()
+        listens.wait()
+        return high
+
+    monkeypatch.setattr(client.random, "uniform", pause)
     thread = threading.Thread(target=serve)
     thread.start()
     try:
@@ -224,16 +237,14 @@ def test_an_answer_in_drops_is_given_up(files, drops):
                 if stop.wait(0.05):
                     return
                 connection.sendall(bytes([byte]))
-            stop.wait(30)
+            stop.wait()
 
     thread = threading.Thread(target=drip)
     thread.start()
     port = listener.getsockname()[1]
-    with Client(f"http://127.0.0.1:{port}/dah", timeout=1.0) as remote:
-        start = time.monotonic()
-        with pytest.raises(ServingError) as caught:
-            remote.encode(files)
-        assert time.monotonic() - start < 1.7  # 0.8 s of drops and 1 s of silence would be more
+    remote = Client(f"http://127.0.0.1:{port}/dah", timeout=1.0)
+    with remote, pytest.raises(ServingError) as caught:
+        remote.encode(files)
     stop.set()
     thread.join()
     listener.close()

@@ -71,6 +71,6 @@ def test_the_health_check(compose):
     with serving_servers.rest_server() as served:
         port = served.address.split(":")[2].split("/")[0]
         command = [*test[1:3], test[3].replace("/8501", f"/{port}")]
-        assert subprocess.run(command, check=False, timeout=20).returncode == 0
-    done = subprocess.run(command, check=False, timeout=20, capture_output=True)
+        assert subprocess.run(command, check=False).returncode == 0
+    done = subprocess.run(command, check=False, capture_output=True)
     assert done.returncode != 0

@@ -3,7 +3,6 @@
 import contextlib
 import shutil
 import subprocess
-import time
 import urllib.request
 from concurrent import futures
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import serving_models
 import serving_servers
+from waiting import until
 
 from dah_tf.serving import Client, ServingError
 
@@ -37,21 +37,21 @@ def server(tmp_path_factory):
     with open(log, "wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
     try:
-        end = time.monotonic() + 60
-        while True:
-            assert process.poll() is None and time.monotonic() < end, log.read_text()[-3000:]
-            with contextlib.suppress(OSError):
-                if b'"AVAILABLE"' in get(ports[1], "/v1/models/dah"):
-                    break
-            time.sleep(0.2)
+        until(lambda: is_available(ports[1]) or process.poll() is not None)
+        assert process.poll() is None, log.read_text()[-3000:]
         yield *ports, log
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait()
+
+
+def is_available(port):
+    with contextlib.suppress(OSError):
+        return b'"AVAILABLE"' in get(port, "/v1/models/dah")
 
 
 def get(port, path):
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as answer:
         return answer.read()
 
 

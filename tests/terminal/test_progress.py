@@ -94,11 +94,13 @@ def test_bar_on_a_terminal():
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
     code = """
-import time
-from dah_tf.terminal.progress import Progress
-shown = Progress(40, 20)
+import types
+from dah_tf.terminal import progress
+seconds = 0.0
+progress.clock = types.SimpleNamespace(monotonic=lambda: seconds)
+shown = progress.Progress(40, 20)
 for step in range(1, 41):
-    time.sleep(0.01)
+    seconds += 0.01
     shown.update(step, {"loss": 1.5, "w1_similar": 0.1, "w1_dissimilar": 0.2})
     if step == 20:
         shown.message("a line of its own")

@@ -11,6 +11,8 @@ import pytest
 
 from dah_tf.model import HashModel, backbones
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 SCRIPT = """
