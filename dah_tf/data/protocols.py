@@ -86,15 +86,15 @@ def make(name, dataset, *, validation=0, seed=0):
         UserError: the data does not allow it.
     """
     if name not in NAMES:
-        raise UserError(f"unknown --protocol={name}; known: {', '.join(NAMES)}")
+        raise UserError(f"unknown protocol={name}; known: {', '.join(NAMES)}")
     if seed < 0:
-        raise UserError(f"--seed={seed} is below 0")
+        raise UserError(f"seed={seed} is below 0")
     rng = np.random.default_rng([seed, 101])
     everything = np.sort(np.concatenate([dataset.train, dataset.test]))
     if name == "full":
         if not len(dataset.test):
             raise UserError(
-                f"{dataset.name} has no test images for --protocol=full; use --protocol=own"
+                f"{dataset.name} has no test images for protocol=full; use protocol=own"
             )
         train, query, database = dataset.train, dataset.test, dataset.train
         description = "training images are the database, test images the queries"
@@ -112,8 +112,8 @@ def make(name, dataset, *, validation=0, seed=0):
         classes = np.unique(dataset.labels[everything])
         if dataset.multi_label or len(classes) < 4:
             raise UserError(
-                f"--protocol=unseen needs 4 or more classes, one an image, which {dataset.name} "
-                "has not; use --protocol=own"
+                f"protocol=unseen needs 4 or more classes, one an image, which {dataset.name} "
+                "has not; use protocol=own"
             )
         seen = np.sort(rng.permutation(classes)[: len(classes) * 7 // 10])
         is_seen = np.isin(dataset.labels, seen)
@@ -123,9 +123,9 @@ def make(name, dataset, *, validation=0, seed=0):
         smallest = np.where(counts > 0, counts, counts.max() + 1).argmin()
         if counts[smallest] < 5:
             raise UserError(
-                f"--protocol=unseen needs 5 images of class {dataset.class_names[smallest]}, "
+                f"protocol=unseen needs 5 images of class {dataset.class_names[smallest]}, "
                 f"{dataset.name} has {counts[smallest]}; add some, remove the class or use "
-                "--protocol=own"
+                "protocol=own"
             )
         query = _take(dataset, others, min(100, counts[smallest] // 5), rng, name)
         database = np.setdiff1d(others, query)
@@ -137,7 +137,7 @@ def make(name, dataset, *, validation=0, seed=0):
         description = f"{OWN_SHARE:.0%} of each class are queries, seeded; the rest is the database"
     for part, rows in (("query", query), ("database image", database)):
         if not len(rows):
-            raise UserError(f"{dataset.name} is too small for --protocol={name}: no {part} is left")
+            raise UserError(f"{dataset.name} is too small for protocol={name}: no {part} is left")
     if validation is None:
         validation = min(1000, len(train) // 10)
     held = _validation(dataset, train, validation, np.random.default_rng([seed, 102]))
@@ -145,14 +145,14 @@ def make(name, dataset, *, validation=0, seed=0):
     lost = _classes(dataset, train) - _classes(dataset, learned)
     if lost:
         raise UserError(
-            f"--validation={validation} leaves no training image of class "
+            f"validation={validation} leaves no training image of class "
             f"{dataset.class_names[min(lost)]}; lower it"
         )
     unknown = _classes(dataset, query) - _classes(dataset, learned)
     if unknown and name != "unseen":
         raise UserError(
             f"{dataset.name} has no training image of class {dataset.class_names[min(unknown)]} "
-            f"under --protocol={name}; add some or remove the class"
+            f"under protocol={name}; add some or remove the class"
         )
     return Protocol(name, learned, held, np.sort(query), np.sort(database), seed, description)
 
@@ -180,9 +180,9 @@ def _take(dataset, indices, per_class, rng, name):
         members = indices[labels == label]
         if len(members) < per_class or per_class < 1:
             raise UserError(
-                f"--protocol={name} needs {max(per_class, 1)} images of class "
+                f"protocol={name} needs {max(per_class, 1)} images of class "
                 f"{dataset.class_names[label]}, {dataset.name} has {len(members)}; use "
-                "--protocol=own"
+                "protocol=own"
             )
         parts.append(rng.permutation(members)[:per_class])
     return np.sort(np.concatenate(parts)) if parts else np.zeros(0, np.int64)
@@ -203,8 +203,8 @@ def _validation(dataset, train, count, rng):
         return np.zeros(0, np.int64)
     if not 0 < count <= len(train) // 2:
         raise UserError(
-            f"--validation={count} is not between 0 and half of the {len(train)} training images; "
-            f"set --validation={len(train) // 10} or 0"
+            f"validation={count} is not between 0 and half of the {len(train)} training images; "
+            f"set validation={len(train) // 10} or 0"
         )
     labels, parts = _first_class(dataset.labels)[train], []
     classes, sizes = np.unique(labels, return_counts=True)

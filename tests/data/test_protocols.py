@@ -207,12 +207,12 @@ def test_unknown_name(dataset):
 
 
 def test_negative_seed(dataset):
-    with pytest.raises(UserError, match="--seed=-1"):
+    with pytest.raises(UserError, match="seed=-1"):
         protocols.make("full", dataset, seed=-1)
 
 
 def test_full_without_test_images():
-    with pytest.raises(UserError, match="--protocol=own") as error:
+    with pytest.raises(UserError, match="protocol=own") as error:
         protocols.make("full", make_dataset([0, 1] * 10, train=20))
     one_line(error)
 
@@ -250,7 +250,7 @@ def test_too_few_classes_for_unseen():
 
 @pytest.mark.parametrize("validation", [1401, 2800, 10**6, -1])
 def test_validation_too_large(dataset, validation):
-    with pytest.raises(UserError, match=f"--validation={validation}") as error:
+    with pytest.raises(UserError, match=f"validation={validation}") as error:
         protocols.make("full", dataset, validation=validation)
     one_line(error)
 
@@ -271,7 +271,7 @@ def test_validation_that_takes_a_class_last_image():
     # 9 of 20: 4.5 of class 0 and 0.45 of each class of one image; so some of those lose theirs.
     labels = np.repeat(np.arange(11), [10] + [1] * 10)
     dataset = make_dataset(np.concatenate([labels, labels]), train=20)
-    with pytest.raises(UserError, match="--validation=9 .*no training image of class") as error:
+    with pytest.raises(UserError, match="validation=9 .*no training image of class") as error:
         protocols.make("full", dataset, validation=9)
     one_line(error)
     assert len(protocols.make("full", dataset, validation=0).train) == 20

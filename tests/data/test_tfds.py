@@ -125,7 +125,7 @@ def test_oblong_images_without_a_test_part_one_broken(folder, odd):
     wanted = {by_pil(c)[:, 4:36].tobytes(): label for c, label in odd["train"] if c != BROKEN}
     found = {dataset.images.read(i).tobytes(): int(dataset.labels[i]) for i in range(99)}
     assert found == wanted
-    with pytest.raises(UserError, match="--protocol=own"):
+    with pytest.raises(UserError, match="protocol=own"):
         data.make_protocol("full", dataset)
 
 
@@ -215,7 +215,7 @@ def test_tfds(prepared):
 
 
 def test_tfds_too_large_for_memory(prepared):
-    assert "--cache_gib" in refusal("tfds:pieces", data_dir=prepared, cache_gib=1e-5)
+    assert "cache_gib" in refusal("tfds:pieces", data_dir=prepared, cache_gib=1e-5)
 
 
 def test_tfds_that_is_not_there_says_what_to_do(tmp_path, monkeypatch):
@@ -226,6 +226,6 @@ def test_tfds_that_is_not_there_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(urllib.request, "getproxies", dict)
     text = refusal("cifar10", data_dir=tmp_path / "nowhere")
     assert "cannot be downloaded (www.cs.toronto.edu: Name or service not known)" in text
-    assert str(tmp_path / "nowhere") in text and "--data_dir" in text and "npz:" in text
+    assert str(tmp_path / "nowhere") in text and "data_dir" in text and "npz:" in text
     assert not (tmp_path / "nowhere").exists()
     assert "knows no nonesuch" in refusal("tfds:nonesuch", data_dir=tmp_path)
