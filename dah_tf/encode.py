@@ -69,6 +69,9 @@ def main():
         workers=FLAGS.workers,
     )
     print(f"{len(codes):,} codes of {codes.bits} bits in {FLAGS.output}")
+    if ignored := codes.manifest.get("ignored"):
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(ignored.items()))
+        print(f"files that are no images were ignored: {kinds}")
     if broken := codes.manifest["broken"]:
         where = os.path.join(FLAGS.output, "broken.tsv")
         print(f"{broken:,} images could not be read: {where}")

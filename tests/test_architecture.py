@@ -21,26 +21,27 @@ ROOM_COMMANDS = {"serving.__main__"}
 ALLOWED = {
     "": set(),
     "codes": set(),
-    "encoding": {"codes", "data", "pretrained", "runtimes", "terminal"},
+    "encoding": {"codes", "data", "images", "pretrained", "runtimes", "terminal"},
     "encoding.rebuild": {"codes", "index", "pretrained", "runtimes", "terminal"},
     "errors": set(),
     "evaluation": {"codes", "metrics"},
     "exporting": {"codes", "data", "metrics", "model", "runtimes", "serving"},
     "files": set(),
     "gallery": set(),
+    "images": set(),
     "index": {"codes"},
     "layers": set(),
     "losses": set(),
     "machine": set(),
     "metrics": {"codes"},
-    "data": set(),
+    "data": {"images"},
     "model": {"codes", "layers", "losses"},
     "parts": set(),
     "pretrained": set(),
     "reporting": set(),
     "runs": set(),
     "runtimes": set(),
-    "serving": {"codes"},
+    "serving": {"codes", "images"},
     "serving.in_process": {"codes", "pretrained"},
     "serving.__main__": {"pretrained", "terminal"},
     "terminal": {"runs"},
@@ -49,8 +50,8 @@ ALLOWED = {
 }
 
 # Modules that never import TensorFlow, nor Keras, which would: searching starts at once.
-LIGHT = {"codes", "errors", "files", "gallery", "index", "machine.memory", "metrics", "parts"}
-LIGHT |= {"pretrained"}
+LIGHT = {"codes", "errors", "files", "gallery", "images", "index", "machine.memory", "metrics"}
+LIGHT |= {"parts", "pretrained"}
 LIGHT |= {"reporting", "runs", "serving", "terminal"}
 LIGHT |= {"data.plan", "evaluation.retrieval", "evaluation.reference_points"}
 LIGHT |= {"training.checkpoint"}

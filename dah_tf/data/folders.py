@@ -1,62 +1,92 @@
 """Lists of labelled image files: a folder a class, or a table."""
 
+import collections
 import csv
 import os
 import pathlib
+import typing
 
+from dah_tf import images
 from dah_tf.errors import UserError
 
 PARTS = ("train", "test")
 
 
-def from_folder(root):
-    """The files of `root/CLASS/...`, or of `root/train/CLASS/...` and `root/test/CLASS/...`.
+class Found(typing.NamedTuple):
+    """Labelled image files.
 
-    Every file of a class' folder and of the folders in it counts, whatever its name; what begins
-    with a dot does not. `train` and `test` are classes themselves where neither holds a folder.
+    Attributes:
+        rows: list of `(path, labels, part)`: str, list of str, "train" or "test".
+        ignored: `collections.Counter` of the files that are no images, by `images.name_kind`.
+        warnings: list of str, sentences.
+    """
+
+    rows: list
+    ignored: collections.Counter
+    warnings: list
+
+
+def from_folder(root):
+    """The images of `root/CLASS/...`, or of `root/train/CLASS/...` and `root/test/CLASS/...`.
+
+    Every image of a class' folder and of the folders in it counts (`images_below`). `train` and
+    `test` are classes themselves where neither holds a folder. A folder without an image makes no
+    class.
 
     Args:
         root: path.
 
     Returns:
-        List of `(path, labels, part)`: str, list of one str, "train" or "test"; sorted.
+        `Found`, sorted by path.
 
     Raises:
-        UserError: no such folder, one that cannot be read, no class in it, or a class without a
-            file.
+        UserError: no such folder, one that cannot be read, or no class in it.
     """
     root = pathlib.Path(root)
     if not root.is_dir():
-        raise UserError(f"{root} is no folder; dataset=folder:PATH wants PATH/CLASS/IMAGE")
+        raise UserError(f"{root} is no folder; folder:PATH takes PATH/CLASS/IMAGE")
     bases = {part: root / part for part in PARTS if (root / part).is_dir()}
+    found = Found([], collections.Counter(), [])
     try:
         # Folders of these names that hold images themselves are classes.
         if not any(path.is_dir() for base in bases.values() for path in _visible(base)):
             bases = {"train": root}
-        rows = _rows(bases)
+        for part, base in bases.items():
+            for folder in filter(pathlib.Path.is_dir, _visible(base)):
+                rows = [(path, [folder.name], part) for path in images_below(folder, found.ignored)]
+                if not rows:
+                    found.warnings.append(f"The folder {folder} holds no images and is left out.")
+                found.rows.extend(rows)
     except OSError as error:
         raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
-    if not any(part == "train" for _, _, part in rows):
+    if not any(part == "train" for _, _, part in found.rows):
         base = bases.get("train", root / "train")
         raise UserError(f"{base} holds no folders of images; wanted: {base / 'CLASS' / 'IMAGE'}")
-    return rows
-
-
-def _rows(bases):
-    rows = []
-    for part, base in bases.items():
-        for folder in _visible(base):
-            if not folder.is_dir():
-                continue
-            found = list(files_below(folder))
-            if not found:
-                raise UserError(f"{folder} holds no images; add some or remove the folder")
-            rows += [(path, [folder.name], part) for path in found]
-    return rows
+    return found
 
 
 def _visible(folder):
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def images_below(folder, ignored):
+    """The images among `files_below` of a folder, readable or not (`images.is_image`).
+
+    Args:
+        folder: path.
+        ignored: `collections.Counter`, to which each other file is added by its kind.
+
+    Yields:
+        str, the path of each.
+
+    Raises:
+        OSError: the folder itself cannot be read.
+    """
+    for path in files_below(folder):
+        if images.is_image(path):
+            yield path
+        else:
+            ignored[images.name_kind(path)] += 1
 
 
 def files_below(folder):
@@ -120,8 +150,7 @@ def from_csv(path):
         path: path of the table, UTF-8.
 
     Returns:
-        List of `(path, labels, part)`: str, list of str, "train" or "test"; training rows first,
-        each part sorted by path.
+        `Found`: training rows first, each part sorted by path. All files count as images.
 
     Raises:
         UserError: no such table, a bad row, or a file named twice.
@@ -137,12 +166,13 @@ def from_csv(path):
                     continue
                 rows.append(_row(f"{path}:{reader.line_num}", path.parent, cells, lines))
     except FileNotFoundError:
-        raise UserError(f"{path} is not there; dataset=csv:FILE takes rows path,label") from None
+        raise UserError(f"{path} is not there; csv:FILE takes rows path,label") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} cannot be read as a list of images: {error}") from None
     if not any(part == "train" for _, _, part in rows):
         raise UserError(f"{path} names no training images; want rows path,label[;label...]")
-    return sorted(rows, key=lambda row: (row[2] != "train", row[0]))
+    rows = sorted(rows, key=lambda row: (row[2] != "train", row[0]))
+    return Found(rows, collections.Counter(), [])
 
 
 def _row(where, folder, cells, lines):

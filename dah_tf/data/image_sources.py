@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 
+from dah_tf import images
 from dah_tf.errors import UserError
 
 
@@ -81,7 +82,7 @@ class FileImages:
                 self._traced(tf.constant([row], tf.int64))
             except tf.errors.OpError as error:
                 path = self.paths[row]
-                reason = "not a readable image" if os.path.exists(path) else "no such file"
+                reason = images.why_unreadable(path)
                 raise UserError(
                     f"{path} was readable when the command began and is not now ({reason}); "
                     "restore it and run the same command"
@@ -94,22 +95,21 @@ class FileImages:
         """
         import tensorflow as tf
 
-        from dah_tf.data import pixels
+        decode = decoder(self.size, self.channels)
 
         def names(rows):
             return self._names[rows]
 
         def load(path):
-            image = pixels.decode(tf.io.read_file(path), self.channels)
-            return pixels.resize(image, self.size)
+            return decode(tf.io.read_file(path))
 
         chosen = tf.numpy_function(names, [tf.reshape(indices, [-1])], tf.string, stateful=False)
         files = tf.data.Dataset.from_tensor_slices(tf.ensure_shape(chosen, [None]))
-        images = files.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        images = images.batch(tf.size(indices, tf.int64)).get_single_element()
+        loaded = files.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        loaded = loaded.batch(tf.size(indices, tf.int64)).get_single_element()
         shape = (self.size, self.size, self.channels)
-        images = tf.reshape(images, tf.concat([tf.shape(indices), shape], axis=0))
-        return tf.ensure_shape(images, (*indices.shape, *shape))
+        loaded = tf.reshape(loaded, tf.concat([tf.shape(indices), shape], axis=0))
+        return tf.ensure_shape(loaded, (*indices.shape, *shape))
 
     @functools.cached_property
     def _traced(self):
@@ -117,6 +117,13 @@ class FileImages:
 
         rows = tf.TensorSpec([None], tf.int64)
         return tf.function(self.tensors, input_signature=[rows], autograph=False)
+
+
+def decoder(size, channels):
+    """TensorFlow function from an image file's bytes to uint8 of shape `(size, size, channels)`."""
+    from dah_tf.data import pixels
+
+    return lambda contents: pixels.resize(pixels.decode_file(contents, channels), size)
 
 
 def decode_all(items, load, count, shape):
@@ -142,9 +149,9 @@ def decode_all(items, load, count, shape):
     decoded = decoded.ignore_errors().batch(256).prefetch(2)
     # Memory that is never written to is never taken.
     pixels, tags, done = np.empty((count, *shape), np.uint8), [], 0
-    for tag, images in decoded.as_numpy_iterator():
-        pixels[done : done + len(images)] = images
-        done += len(images)
+    for tag, block in decoded.as_numpy_iterator():
+        pixels[done : done + len(block)] = block
+        done += len(block)
         tags.append(tag)
     return pixels[:done], np.concatenate(tags) if tags else np.zeros(0, np.int64)
 

@@ -1,15 +1,13 @@
 """The one rule from image bytes to pixels: training, encoding and the exported model share it.
 
-TensorFlow operations that work eagerly, in `tf.data` and in a SavedModel.
+TensorFlow operations that work eagerly, in `tf.data` and, but for `decode_file`, in a SavedModel.
 """
 
+import numpy as np
 import tensorflow as tf
 
-MAX_PIXELS = 64 * 1024 * 1024
-"""Largest image that is decoded, in pixels; a larger one counts as unreadable."""
-
-LUMA = (19595, 38470, 7471)
-"""Weights of R, G and B in 65,536ths: 0.299, 0.587 and 0.114 of ITU-R 601."""
+from dah_tf import images
+from dah_tf.images.decoding import LUMA, MAX_PIXELS
 
 PNG = b"\x89PNG\r\n\x1a\n"  # how a file of it begins
 
@@ -30,7 +28,8 @@ def decode(contents, channels=3):
     stay; of an animation the first frame is taken, black where a GIF's is transparent. A JPEG is
     turned upright by the orientation in its EXIF tags, where these come first, as cameras write
     them; other formats' are not followed. With one channel a colour image becomes its luma, `LUMA`
-    rounded to the nearest. Not read: animated WebP; BMP of less than 8 bits a pixel, or compressed.
+    rounded to the nearest. Not read: animated WebP; BMP of less than 8 bits a pixel, or compressed;
+    and every other format: `decode_file` and the client have Pillow for these.
 
     Args:
         contents: scalar string tensor.
@@ -43,6 +42,19 @@ def decode(contents, channels=3):
         tf.errors.InvalidArgumentError: no image, a damaged one, or a header that tells of more
             than `MAX_PIXELS` (at run time).
     """
+    return _decode(contents, channels, _decode_other)
+
+
+def decode_file(contents, channels=3):
+    """`decode` for a process that has Python: Pillow decodes what an exported model does not read.
+
+    Those are the kinds of `images.by_pillow`, by the rules of `images.decode`; all others go the
+    same way as through `decode`.
+    """
+    return _decode(contents, channels, _decode_rest)
+
+
+def _decode(contents, channels, other):
     contents = tf.convert_to_tensor(contents, tf.string)
 
     def jpeg():
@@ -68,7 +80,7 @@ def decode(contents, channels=3):
     image = tf.cond(
         begins(b"\xff\xd8\xff"),
         jpeg,
-        lambda: tf.cond(begins(PNG), png, lambda: _decode_other(contents)),
+        lambda: tf.cond(begins(PNG), png, lambda: other(contents)),
     )
     image.set_shape((None, None, 3))
     return image if channels == 3 else luma(image)
@@ -159,6 +171,33 @@ def _decode_other(contents):
     matches = tf.stack([condition for condition, _ in branches])
     first = tf.argmax(tf.cast(matches, tf.int32), output_type=tf.int32)
     return tf.switch_case(first, [branch for _, branch in branches])
+
+
+@tf.function(
+    input_signature=[tf.TensorSpec([], tf.string)],
+    autograph=False,
+    experimental_attributes={"_noinline": True},
+)
+def _decode_rest(contents):
+    """`decode_file` for what is neither JPEG nor PNG."""
+    head = tf.strings.substr(contents, 0, images.HEAD)
+    mine = tf.numpy_function(images.by_pillow, [head], tf.bool, stateful=False)
+
+    def by_pillow():
+        image = tf.numpy_function(_pillow, [contents], tf.uint8, stateful=False)
+        there = tf.debugging.assert_greater(tf.size(image), 0, "not a readable image")
+        with tf.control_dependencies([there]):
+            return tf.ensure_shape(image, (None, None, 3))
+
+    return tf.cond(tf.ensure_shape(mine, ()), by_pillow, lambda: _decode_other(contents))
+
+
+def _pillow(contents):
+    """Pixels of an image file; none where it cannot be read, for an error would fill the log."""
+    try:
+        return images.decode(contents)
+    except images.ImageError:
+        return np.zeros((0, 0, 3), np.uint8)
 
 
 @tf.function(

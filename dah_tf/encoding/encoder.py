@@ -8,7 +8,7 @@ import typing
 
 import numpy as np
 
-from dah_tf import pretrained, runtimes
+from dah_tf import images, pretrained, runtimes
 from dah_tf.codes import archive
 from dah_tf.errors import UserError
 
@@ -175,8 +175,8 @@ class Encoder:
         threads = tf.data.Options()
         threads.threading.private_threadpool_size = os.cpu_count() or 1
         found = found.with_options(threads)
-        for rows, labels, images in found:
-            yield rows.numpy(), labels.numpy(), self(images)
+        for rows, labels, pixels in found:
+            yield rows.numpy(), labels.numpy(), self(pixels)
 
     def once_more(self, contents, what):
         """Tries an image again that `stream` left out.
@@ -192,17 +192,31 @@ class Encoder:
         import tensorflow as tf
 
         try:
-            image = self._decode(contents(tf.constant(what)))
+            data = contents(tf.constant(what))
         except tf.errors.OpError as error:
             return None, _plain(error.message)
+        try:
+            image = self._decode(data)
+        except tf.errors.OpError as error:
+            return None, _reason(data.numpy(), error)
         return self(image[None]), None
 
     def _decoded(self, data):
         from dah_tf.data import pixels
 
-        image = pixels.resize(pixels.decode(data, self.channels), self.image_size)
+        image = pixels.resize(pixels.decode_file(data, self.channels), self.image_size)
         image.set_shape((self.image_size, self.image_size, self.channels))
         return image
+
+
+def _reason(data, error):
+    """Why the bytes of a file could not be decoded, in one line."""
+    if images.by_pillow(data[: images.HEAD]):
+        try:
+            images.decode(data)
+        except images.ImageError as reason:
+            return str(reason)
+    return _plain(error.message)
 
 
 def _plain(message):

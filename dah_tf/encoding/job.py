@@ -145,6 +145,8 @@ class Job:
     def finish(self):
         """Writes the manifest, once all shards are there; returns its content."""
         facts = {name: self.facts[name] for name in ("bits", "fingerprint", "input", "settings")}
+        # A job that was begun by an older dah_tf took every file for an image.
+        facts["ignored"] = self.facts["source"].get("ignored", {})
         content = archive.finish(self.folder, self.source.shards, facts)
         shutil.rmtree(self.folder / WORK, ignore_errors=True)
         return content

@@ -5,6 +5,7 @@ A source's rows are numbered from 0 and cut into shards of equal length; the las
 
 import abc
 import codecs
+import collections
 import functools
 import os
 import pathlib
@@ -36,12 +37,14 @@ def make(spec, folder, labels="auto", classes=(), skip=(), shard_items=8192, dat
         data_dir: path, of TensorFlow Datasets.
 
     Returns:
-        Dict that `open_source` takes, JSON-able.
+        Dict that `open_source` takes, JSON-able; `ignored` counts a folder's files that are no
+        images, by kind.
 
     Raises:
         UserError: nothing there.
     """
     kind, _, rest = spec.partition(":")
+    ignored = collections.Counter()
     facts = {"shard_items": shard_items, "directory": os.getcwd(), "labels": labels}
     if kind == "tfds":
         name, _, split = rest.rpartition("/")
@@ -55,10 +58,10 @@ def make(spec, folder, labels="auto", classes=(), skip=(), shard_items=8192, dat
         if kind == "list":
             rows = listed(rest)
         else:
-            rows = below(spec, labels, set(classes))
+            rows = below(spec, labels, set(classes), ignored)
         if labels == "none":
             rows = ((path, b"") for path, _ in rows)
-        facts |= {"kind": "files"}
+        facts |= {"kind": "files", "ignored": ignored}
         facts["items"] = _write(folder, rows, skip, shard_items)
     if not facts["items"]:
         raise UserError(
@@ -72,10 +75,16 @@ def open_source(folder, facts):
     return {"files": FileSource, "tfds": TfdsSource}[facts["kind"]](folder, facts)
 
 
-def below(spec, labels="auto", classes=()):
-    """Yields path and label of an image file, or of each file of a folder: pairs of bytes.
+def below(spec, labels="auto", classes=(), ignored=None):
+    """Yields path and label of a file, or of each image of a folder: pairs of bytes.
 
-    A file's own folder may be its label, as the first folder below a folder may.
+    A file's own folder may be its label, as the first folder below a folder may. A file that is
+    named counts as an image whatever it is.
+
+    Args:
+        spec: path.
+        labels, classes: as of `make`.
+        ignored: `collections.Counter`, which takes a folder's other files by their kinds.
     """
     if os.path.isfile(spec):
         first = os.path.basename(os.path.dirname(os.path.abspath(spec)))
@@ -85,7 +94,9 @@ def below(spec, labels="auto", classes=()):
     if not os.path.isdir(spec):
         raise UserError(f"{spec} is no file or folder")
     try:
-        for path in folders.files_below(spec):
+        for path in folders.images_below(
+            spec, collections.Counter() if ignored is None else ignored
+        ):
             first, _, rest = os.path.relpath(path, spec).partition(os.sep)
             known = rest and (labels == "folder" or labels == "auto" and first in classes)
             yield os.fsencode(path), os.fsencode(first) if known else b""
@@ -291,11 +302,11 @@ class TfdsSource(Source):
     """A split of a prepared TensorFlow data set, in its own order."""
 
     def __init__(self, folder, facts):
-        from dah_tf.data import datasets
+        from dah_tf.data import tfds
 
         super().__init__(folder, facts)
         self._name = f"tfds:{facts['name']}/{facts['split']}"
-        self._builder = datasets.tfds_builder(facts["name"], facts["data_dir"])
+        self._builder = tfds.builder_of(facts["name"], facts["data_dir"])
         self._features = self._builder.info.features
         # Features need not be a dict, and theirs tells its names only when asked for them.
         self._used = {"image", "label"} & set(getattr(self._features, "keys", tuple)())

@@ -1,4 +1,9 @@
-"""The client of an exported model: images in, packed codes out. No TensorFlow in Python."""
+"""The client of an exported model: images in, packed codes out. No TensorFlow in Python.
+
+The model itself reads JPEG, PNG, GIF, BMP and still WebP. The client decodes what else Pillow reads
+and sends pixels: TIFF, AVIF, animated WebP, JPEG 2000, PNM, the rarer BMP, and HEIC where
+`pillow-heif` is installed. Another program that calls the server must do so too.
+"""
 
 import dataclasses
 import itertools
@@ -143,7 +148,8 @@ class Client:
             if len(versions) > 1:
                 raise self._error("ABORTED", "the server changed the model's version")
             if invalid == "raise" and not outputs["valid"].all():
-                raise UserError(f"{names[outputs['valid'].argmin()]} cannot be decoded")
+                row = outputs["valid"].argmin()
+                raise UserError(f"{names[row]} cannot be decoded{inputs.why(batch[row])}")
         if not answers:  # an answer to no image has the right shape all the same
             answers = [{k: v[:0] for k, v in self._answered([b""], end)[0].items()}]
         return Encoded(

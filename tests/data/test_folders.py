@@ -10,14 +10,14 @@ def touch(root, *names):
     for name in names:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"")
+        path.write_bytes(b"GIF89a")  # no more of it is looked at
 
 
 def listed(root):
     """Paths below `root`, class and part of each file."""
     return [
         (path[len(str(root)) + 1 :], *labels, part)
-        for path, labels, part in folders.from_folder(root)
+        for path, labels, part in folders.from_folder(root).rows
     ]
 
 
@@ -74,7 +74,7 @@ def test_test_folders_alone_are_no_training_part(tmp_path):
 def table(tmp_path, text, encoding="utf-8"):
     path = tmp_path / "list.csv"
     path.write_bytes(text.encode(encoding))
-    return [(p[len(str(tmp_path)) + 1 :], *rest) for p, *rest in folders.from_csv(path)]
+    return [(p[len(str(tmp_path)) + 1 :], *rest) for p, *rest in folders.from_csv(path).rows]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
@@ -101,7 +101,7 @@ def test_only_the_first_row_is_a_heading(tmp_path):
 
 def test_absolute_paths_stay(tmp_path):
     (tmp_path / "list.csv").write_text("/elsewhere/a.png,x\n")
-    assert folders.from_csv(tmp_path / "list.csv") == [("/elsewhere/a.png", ["x"], "train")]
+    assert folders.from_csv(tmp_path / "list.csv").rows == [("/elsewhere/a.png", ["x"], "train")]
 
 
 def test_line_numbers_are_the_files(tmp_path):

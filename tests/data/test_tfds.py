@@ -174,7 +174,7 @@ def test_tfds(prepared):
 
 
 def test_tfds_too_large_for_memory(prepared):
-    assert "--cache_gib" in refusal("tfds:pieces", data_dir=prepared, cache_gib=1e-5)
+    assert "cache_gib" in refusal("tfds:pieces", data_dir=prepared, cache_gib=1e-5)
 
 
 def test_tfds_that_is_not_there_says_what_to_do(tmp_path, monkeypatch):
@@ -185,6 +185,6 @@ def test_tfds_that_is_not_there_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(urllib.request, "getproxies", dict)
     text = refusal("cifar10", data_dir=tmp_path / "nowhere")
     assert "cannot be downloaded (www.cs.toronto.edu: Name or service not known)" in text
-    assert str(tmp_path / "nowhere") in text and "--data_dir" in text and "npz:" in text
+    assert str(tmp_path / "nowhere") in text and "data_dir" in text and "npz:" in text
     assert not (tmp_path / "nowhere").exists()
     assert "knows no nonesuch" in refusal("tfds:nonesuch", data_dir=tmp_path)

@@ -1,0 +1,146 @@
+"""What a data set holds, in sentences, and what about it will spoil a run."""
+
+import numpy as np
+
+FEWEST = 10
+"""Images of a class, below which it is warned of."""
+
+RATIO = 20
+"""Ratio of the largest class to the smallest, above which it is warned of."""
+
+SHRINKING = 4
+"""Ratio of the originals' median side to the side they are resized to, likewise."""
+
+NAMED = 3  # classes or files that a sentence names
+
+
+def describe(dataset, protocol=None) -> tuple[list[str], list[str]]:
+    """Says what was found.
+
+    Args:
+        dataset: `Dataset`.
+        protocol: `Protocol`, tells training images from queries; None takes the data's own parts.
+
+    Returns:
+        The facts and the warnings, a sentence each.
+
+    Example:
+        >>> from dah_tf import data
+        >>> facts, warnings = describe(data.load("digits"))
+        >>> facts[0], warnings
+        ('The data set digits has 1,797 images in 10 classes.', [])
+    """
+    counts = _counts(dataset)
+    facts = [
+        f"The data set {dataset.name} has {len(dataset.labels):,} images in {len(counts)} classes."
+    ]
+    small, large = int(counts.argmin()), int(counts.argmax())
+    names = dataset.class_names
+    if counts[small] == counts[large]:
+        facts.append(f"Each class has {counts[small]:,} images.")
+    else:
+        facts.append(
+            f"The smallest class is {names[small]} with {_images(counts[small])}, the largest "
+            f"{names[large]} with {_images(counts[large])}."
+        )
+    sides = dataset.sizes.min(axis=1) if len(dataset.sizes) else np.zeros(0, int)
+    if len(sides) and sides.min() == sides.max():
+        facts.append(f"The shorter sides of the originals measure {sides[0]:,} pixels.")
+    elif len(sides):
+        facts.append(
+            f"The shorter sides of the originals measure {sides.min():,} to {sides.max():,} "
+            f"pixels, with a median of {np.median(sides):,.0f}."
+        )
+    if dataset.ignored:
+        kinds = sorted(dataset.ignored.items(), key=lambda each: (-each[1], each[0]))
+        count = sum(dataset.ignored.values())
+        facts.append(
+            f"{count:,} {'file is no image and was' if count == 1 else 'files are no images and were'}"
+            f" ignored: {_listed([f'{number:,} {kind}' for kind, number in kinds])}."
+        )
+    if dataset.skipped:
+        lost = _listed([f"{name} ({reason})" for name, reason in dataset.skipped])
+        facts.append(f"{_images(len(dataset.skipped))} cannot be read: {lost}.")
+    return facts, [*dataset.warnings, *_warnings(dataset, protocol, counts, sides)]
+
+
+def _warnings(dataset, protocol, counts, sides):
+    few = np.flatnonzero((counts > 0) & (counts < FEWEST))
+    if len(few):
+        few = few[np.argsort(counts[few], kind="stable")]
+        named = _listed([f"{dataset.class_names[each]} ({counts[each]})" for each in few])
+        classes = "1 class has" if len(few) == 1 else f"{len(few):,} classes have"
+        yield f"{classes} fewer than {FEWEST} images, too few to learn from: {named}."
+    there = counts[counts > 0]
+    if there.max() > RATIO * there.min():
+        yield (
+            f"The largest class has {there.max() / there.min():.0f} times as many images as the "
+            "smallest; results on the small classes will be poor."
+        )
+    side = dataset.images.size
+    if len(sides) and np.median(sides) > SHRINKING * side:
+        yield (
+            f"The originals are much larger than image_size={side}, which their median side of "
+            f"{np.median(sides):,.0f} pixels is shrunk to; details are lost."
+        )
+    yield from _same(dataset, protocol)
+
+
+def _same(dataset, protocol):
+    """Warnings of images that are there more than once."""
+    hashes = dataset.row_hashes()
+    if len(np.unique(hashes)) == len(hashes):
+        return
+    if protocol is None:
+        learned, query = dataset.train, dataset.test
+    else:
+        learned = np.concatenate([protocol.train, protocol.validation])
+        query = protocol.query
+    leaked = query[np.isin(hashes[query], hashes[learned])]
+    if len(leaked):
+        twin = learned[hashes[learned] == hashes[leaked[0]]][0]
+        yield (
+            f"{len(leaked):,} of {len(query):,} queries {'is' if len(leaked) == 1 else 'are'} also "
+            f"among the training images, by content: {_name(dataset, leaked[0])} is the same as "
+            f"{_name(dataset, twin)}. Results will be too good."
+        )
+    labels = dataset.labels
+    if dataset.multi_label:
+        labels = np.unique(labels, axis=0, return_inverse=True)[1].ravel()
+    order = np.lexsort((labels, hashes))
+    first, second = order[:-1], order[1:]
+    clash = (hashes[first] == hashes[second]) & (labels[first] != labels[second])
+    if clash.any():
+        place = int(clash.argmax())
+        contents = len(np.unique(hashes[first][clash]))
+        yield (
+            f"{_images(contents)} {'stands' if contents == 1 else 'stand'} under two classes with "
+            f"the same content: {_name(dataset, first[place])} is the same as "
+            f"{_name(dataset, second[place])}."
+        )
+
+
+def _counts(dataset):
+    """Images of each class: int array; one of several labels counts for each."""
+    if dataset.multi_label:
+        return dataset.labels.sum(axis=0, dtype=np.int64)
+    return np.bincount(dataset.labels, minlength=dataset.num_classes)
+
+
+def _name(dataset, row):
+    return dataset.ids[row] if dataset.ids else f"image {row} ({_label(dataset, row)})"
+
+
+def _label(dataset, row):
+    label = dataset.labels[row]
+    own = np.flatnonzero(label) if dataset.multi_label else [label]
+    return ";".join(dataset.class_names[each] for each in own)
+
+
+def _images(count):
+    return f"{count:,} {'image' if count == 1 else 'images'}"
+
+
+def _listed(words):
+    rest = len(words) - NAMED
+    return ", ".join(words[:NAMED]) + (f" and {rest:,} more" if rest > 0 else "")

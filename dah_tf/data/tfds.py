@@ -1,0 +1,114 @@
+"""Data sets of TensorFlow Datasets."""
+
+import contextlib
+import io
+import logging
+import os
+import socket
+import urllib.parse
+import urllib.request
+
+import numpy as np
+
+from dah_tf.data import dataset, image_sources
+from dah_tf.errors import UserError
+
+
+def load(spec, name, data_dir, *, image_size, channels, cache_gib, max_unreadable):
+    """A data set of TensorFlow Datasets. Arguments: `dah_tf.data.datasets.load`."""
+    tf = dataset.tensorflow(spec)
+    import tensorflow_datasets as tfds
+
+    builder = builder_of(name, data_dir)
+    features, splits = builder.info.features, builder.info.splits
+    keys = features.keys() if hasattr(features, "keys") else ()
+    if not {"image", "label"} <= set(keys) or not hasattr(features["label"], "num_classes"):
+        raise UserError(f"{spec} has no image and label; choose a data set of labelled images")
+    if "train" not in splits:
+        raise UserError(f"{spec} has no train split; it has {', '.join(splits)}")
+    own = features["image"].shape
+    sizes = np.array([own[:2]]) if None not in own[:2] else np.zeros((0, 2), int)
+    channels = channels or (1 if own[2] == 1 else 3)
+    size = image_size or (min(own[:2]) if None not in own[:2] else 32)
+    shape = (size, size, channels)
+    parts = [part for part in ("train", "test") if part in splits]
+    counts = [splits[part].num_examples for part in parts]
+    if sum(counts) * size * size * channels > cache_gib * 2**30:
+        need = sum(counts) * size * size * channels / 2**30
+        raise UserError(f"{spec} takes {need:.1f} GiB of memory; raise cache_gib={cache_gib:g}")
+    pixels, labels, skipped = [], [], []
+    for part, count in zip(parts, counts, strict=True):
+        raw = {"image": tfds.decode.SkipDecoding()}
+        items = builder.as_dataset(split=part, decoders=raw, shuffle_files=False).enumerate()
+        items = items.map(lambda i, row: (tf.stack([i, row["label"]]), row["image"]))
+        images, tags = image_sources.decode_all(
+            items, image_sources.decoder(size, channels), count, shape
+        )
+        own = tags.reshape(-1, 2)[:, 1].astype(np.int32)
+        if len(own) and own.min() < 0:  # TFDS' -1, where a contest keeps the labels to itself
+            if part == "test" and own.max() < 0:
+                continue
+            raise UserError(f"{spec}: {np.sum(own < 0):,} images of its {part} part have no label")
+        pixels.append(images)
+        labels.append(own)
+        lost = np.setdiff1d(np.arange(count), tags.reshape(-1, 2)[:, 0])
+        skipped += [(f"{part}/{i}", "not a readable image") for i in lost]
+    dataset.check_skipped(spec, skipped, sum(counts), max_unreadable)
+    train = np.arange(len(pixels[0]))
+    test = np.arange(len(pixels[0]), sum(len(each) for each in pixels))
+    x, y = np.concatenate(pixels), np.concatenate(labels)
+    names = [features["label"].int2str(i) for i in range(features["label"].num_classes)]
+    return dataset.of_arrays(
+        spec, x, y, names, train, test, image_size, channels, skipped=skipped, sizes=sizes
+    )
+
+
+def builder_of(name, data_dir=None):
+    """The prepared builder of a TFDS name; downloads where it must and can.
+
+    Args:
+        name: str, such as `cifar10`.
+        data_dir: path where TensorFlow Datasets keeps its data; None is its own default.
+
+    Raises:
+        UserError: there is no such data set, or it cannot be had.
+    """
+    import tensorflow_datasets as tfds
+
+    tfds.disable_progress_bar()
+    logging.getLogger("tensorflow_datasets").setLevel(logging.ERROR)
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+        if builder.data_path.exists():
+            return builder
+        _check_network(getattr(builder, "url_infos", {}))
+        with contextlib.redirect_stdout(io.StringIO()):
+            builder.download_and_prepare()
+    except tfds.core.DatasetNotFoundError:
+        raise UserError(f"TensorFlow Datasets knows no {name}, and data_dir has none") from None
+    except Exception as error:  # noqa: BLE001 - whatever a download meets
+        reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+        folder = data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+        raise UserError(
+            f"{name} is not in {folder} and cannot be downloaded ({reason[:120]}); point "
+            "data_dir at a prepared folder, or take data of another kind, such as npz:FILE"
+        ) from None
+    return builder
+
+
+def _check_network(urls):
+    """Fails at once where no download can succeed; TFDS would retry for minutes.
+
+    Raises:
+        OSError: a host does not answer.
+    """
+    if urllib.request.getproxies():
+        return
+    for url in {urllib.parse.urljoin(url, "/") for url in urls}:
+        parts = urllib.parse.urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+        if parts.hostname and port:
+            try:
+                socket.create_connection((parts.hostname, port), timeout=10).close()
+            except OSError as error:
+                raise OSError(f"{parts.hostname}: {error.strerror or error}") from error
