@@ -25,7 +25,7 @@ def train(model, labels, images, folder, steps, groups=2, **settings):
     """
     stop = settings.pop("stop", None)
     plan = data.GroupPlan(labels, groups=groups, shift=1, image_size=images.shape[1])
-    model.compile(optimizer=keras.optimizers.SGD(0.02, momentum=0.9))
+    model.compile(optimizer=keras.optimizers.SGD(0.02, momentum=0.9, name="sgd"))
     model.optimizer.build(model.trainable_variables)
     rows = []
     log = types.SimpleNamespace(

@@ -208,7 +208,7 @@ def test_everything_stays_finite(name, kinds):
 
 def small(name, seed=0):
     keras.utils.set_random_seed(seed)
-    backbone = backbones.get("compact", channels=1, widths=(8, 8, 8), depth=1)
+    backbone = backbones.get("compact:widths=8/8/8,depth=1", channels=1)
     return HashModel(backbone, BITS, CLASSES, image_size=16, method=name)
 
 
