@@ -62,3 +62,12 @@ def test_large_products_stay_finite(scale):
 
 def test_a_group_of_one_image_has_no_pairs():
     assert float(losses.pair_likelihood(np.ones((2, 1, 3)), np.ones((2, 1, 1)))) == 0
+
+
+def test_quantisation_draws_a_logit_of_zero_to_its_bit():
+    # The gradient is 2 (u - sgn u) over the number of images, 2: at 0, whose bit is 0, 2 (0 + 1) / 2.
+    x = tf.constant([[[0.0, 3.0], [-0.5, 1.0]]])
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        value = losses.quantisation(x)
+    np.testing.assert_allclose(tape.gradient(value, x), [[[1.0, 2.0], [0.5, 0.0]]])
