@@ -136,3 +136,18 @@ def test_a_file_that_breaks_later_is_an_error(files):
     assert images.read([0, 1]).shape == (2, 8, 8, 3)
     with pytest.raises(UserError, match=r"0 ä\.png\.gone was readable .* \(no such file\)"):
         images.read([0, 2])
+
+
+def test_rows_and_a_second_view_where_they_are_asked_for(pixels):
+    plan, images = make_plan(SEVERAL), ArrayImages(pixels)
+    as_arrays = feed.arrays(plan, images, 3, 6, rows=True, views=2)
+    as_tensors = feed.dataset(plan, images, 3, 6, rows=True, views=2).as_numpy_iterator()
+    for step, batches in enumerate(zip(as_arrays, as_tensors, strict=True), start=3):
+        wanted = plan.batch(step, views=2)
+        for inputs, labels in batches:
+            assert set(inputs) == {"images", "augment", "second", "rows"}
+            for name in ("augment", "second", "rows"):
+                assert inputs[name].dtype == np.int32
+                assert np.array_equal(inputs[name], wanted[name])
+            assert np.array_equal(inputs["images"], pixels[wanted["indices"]])
+            assert np.array_equal(labels, wanted["labels"])

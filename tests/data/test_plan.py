@@ -33,6 +33,7 @@ def test_shapes_and_types(flip):
     assert plan.group_size == 10
     assert {name: (value.shape, value.dtype) for name, value in batch.items()} == {
         "indices": ((3, 10), np.int64),
+        "rows": ((3, 10), np.int32),
         "labels": ((3, 10), np.int32),
         "augment": ((3, 10, 5), np.int32),
     }
@@ -276,3 +277,20 @@ def test_bad_settings(settings):
 def test_no_images():
     with pytest.raises(ValueError, match="at least one image"):
         GroupPlan(np.zeros(0, int))
+
+
+@pytest.mark.parametrize("flip", ["none", "random", "alternate"])
+def test_a_second_view_and_rows(flip):
+    labels, rows = shuffled(EQUAL), np.arange(1000, 1060)
+    plan = GroupPlan(labels, indices=rows, groups=3, flip=flip, shift=5, cutout=5, image_size=16)
+    for step in (0, 7):
+        one, two = plan.batch(step), plan.batch(step, views=2)
+        assert set(two) - set(one) == {"second"}
+        for name, value in one.items():  # the first view is the one that there ever was
+            assert np.array_equal(value, two[name]), name
+        assert np.array_equal(rows[two["rows"]], two["indices"]) and two["rows"].dtype == np.int32
+        first, second = two["augment"], two["second"]
+        assert second.dtype == np.int32 and second.shape == first.shape
+        assert np.mean(first[..., 1:3] == second[..., 1:3]) < 0.4  # chance alone: one of 11
+        same = first[..., 0] == second[..., 0]
+        assert {"none": same.all(), "alternate": not same.any()}.get(flip, 0 < same.mean() < 1)

@@ -41,6 +41,8 @@ def test_result_and_pictures(setting):
     assert sum(result["margin"]["share"]) == pytest.approx(1.0)
     assert set(result["references"]) == {"one_hot", "random", "features_cosine"}
     assert result["data"]["name"] == "digits"
+    assert result["margin"]["edges"][-1] == 0.25
+    assert result["method"]["name"] == "dah" and result["method"]["source"] == "paper"
 
     q = len(pictures["query_labels"])
     assert pictures["neighbour_images"].shape == (q, 10, *dataset.images.read([0]).shape[1:])
@@ -86,3 +88,13 @@ def test_encoding_time_counts_every_image(setting, monkeypatch):
     assert encoded[-1] == len(protocol.database)
     assert encoded[:3] == [1, 32, 64]  # each shape is compiled before it is timed
     assert found["batch_1_ms"] > 0 and found["best_ms"] > 0
+
+
+def test_margins_reach_as_far_as_the_hash_head(setting):
+    _, dataset, protocol = setting
+    backbone = backbones.get("compact:widths=8/16/16", channels=1)
+    model = HashModel(backbone, 12, 10, image_size=16, method="dpsh")
+    dense = model.hash_head.dense
+    dense.set_weights([1e3 * np.array(dense.kernel), 1e3 * np.ones(12)])  # values near 0 and 1
+    margin = measure.outputs(model, dataset, protocol.query, mirror=False)[1]
+    assert margin["edges"][-1] == 0.5 and margin["mean"] > 0.49 and margin["share"][-1] > 0.9

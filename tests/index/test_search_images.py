@@ -121,6 +121,12 @@ def test_reranking_by_hand(tmp_path):
     # 0.4**2 to 00000001, 0.6**2 to 00000011
     np.testing.assert_allclose(scores, [[0.16, 0.36, -1]], rtol=1e-5)
     assert ids.tolist() == [[8, 7, -1]] and distances.tolist() == [[0, 1, -1]]
+    # The same of a head from 0 to 1.
+    wide = np.array([[0.0] * 6 + [0.4, 1.0]], np.float32)
+    for ours, theirs in zip(
+        rerank(index, wide, found, 3, span=(0, 1)), (scores, distances, ids), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5)
     values[0, 6] = 0.55  # scaled 0.6: now 00000011 is nearer
     assert rerank(index, values, found, 1)[2].tolist() == [[7]]
     with pytest.raises(UserError, match="need as many hash values"):

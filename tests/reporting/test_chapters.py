@@ -1,6 +1,7 @@
 """What the report's tables, plots and pages say, from small runs with known figures."""
 
 import html.parser
+import json
 import re
 import struct
 import zlib
@@ -331,3 +332,19 @@ def test_weighted_map_is_no_percentage(tmp_path):
     shown = dict(zip(header, cells, strict=True))
     assert (shown["NDCG, %"], shown["NDCG@1000, %"]) == ("50.00", "25.00")
     assert shown["Weighted MAP, labels"] == "1.50"
+
+
+def test_terms_are_whatever_a_run_logged(tmp_path):
+    """In the order in which they come; a run may begin or end with others."""
+    rows = [
+        {"step": 1, "time": 5.0, "seconds": 1.0, "loss": 2.0, "pairs": 1.5, "accuracy": 0.1},
+        {"step": 2, "time": 6.0, "seconds": 2.0, "loss": 1.0, "pairs": None, "late": 3.0},
+    ]
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    history = histories.read(path)
+    assert histories.terms(history) == ["loss", "pairs", "late"]
+    np.testing.assert_array_equal(history.step, [1, 2])
+    np.testing.assert_array_equal(history.values["pairs"], [1.5, np.nan])
+    np.testing.assert_array_equal(history.values["late"], [np.nan, 3.0])
+    np.testing.assert_array_equal(history.values["seconds"], [1.0, 2.0])

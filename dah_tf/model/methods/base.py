@@ -32,6 +32,8 @@ from keras import ops
 from dah_tf import parts
 from dah_tf.layers import HashHead
 
+# A probe that saw values of [-1, 1] would learn too slowly to keep up with the codes.
+PROBE_SCALE = 8.0
 SOURCES = ("paper", "code", "reading")
 
 
@@ -159,7 +161,7 @@ class Method:
         Args:
             logits, values: float tensors `(n, bits)` of the head.
         """
-        return ops.stop_gradient(2.0 * values - 1.0)
+        return ops.stop_gradient(PROBE_SCALE * (2.0 * values - 1.0))
 
     def terms(self, labels, outputs, state, step):
         """The loss, and what is shown of it.
