@@ -21,7 +21,8 @@ class ShardEncoder:
     """
 
     def __init__(self, folder, model, batch_size):
-        from dah_tf.encoding.encoder import Encoder, job
+        from dah_tf.encoding import job
+        from dah_tf.encoding.encoder import Encoder
 
         self._job, self._batch_size = job.Job(folder, model), batch_size
         self._encoder = Encoder(model)

@@ -458,14 +458,21 @@ def differences(given: Recipe, recorded: Recipe) -> list[str]:
         ours, theirs = getattr(given, name), getattr(recorded, name)
         if setting.free or ours == theirs or _left_open(name, ours):
             continue
-        if (
-            setting.spec
-            and theirs is not None
-            and parts.agree(given.part(name), recorded.part(name))
-        ):
-            continue
-        found.append(f"{name} was {theirs!r}, now {ours!r}")
+        if setting.spec and theirs is not None:
+            found += _part_differences(name, given.part(name), recorded.part(name))
+        else:
+            found.append(f"{name} was {theirs!r}, now {ours!r}")
     return found
+
+
+def _part_differences(name, given, recorded):
+    if given.name != recorded.name:
+        return [f"{name} was {recorded.name}, now {given.name}"]
+    return [
+        f"{name}.{key} was {recorded.arguments.get(key, 'left out')}, now {value}"
+        for key, value in given.arguments.items()
+        if not parts.agree(parts.Spec(given.name, {key: value}), recorded)
+    ]
 
 
 def _left_open(name, value):

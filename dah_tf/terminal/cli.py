@@ -67,12 +67,13 @@ def fail(error):
 def dashed(message):
     """A message of the library, which names arguments, as the command line writes them.
 
-    `bits=3` becomes `--bits=3`, and so does every name with an underscore, which is no word.
+    `bits=3` becomes `--bits=3`; so does each name with an underscore, and `workdir`, which are no
+    words of a sentence.
     """
 
     def flag(found):
         name = found.group(1)
-        known = name in own_flags() and (found.group(2) or "_" in name)
+        known = name in own_flags() and (found.group(2) or "_" in name or name == "workdir")
         return f"--{found.group(0)}" if known else found.group(0)
 
     return re.sub(r"(?<![\w./:'\"-])([a-z]\w*)\b(=?)(?![\w(]*\()", flag, message)

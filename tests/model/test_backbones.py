@@ -68,7 +68,7 @@ def test_the_stem_of_many_large_images_is_made_in_parts(monkeypatch):
     images = np.random.default_rng(0).integers(0, 256, (7, 20, 30, 3), np.uint8)
     kernels = []
     for patches in (1 << 20, 1300, 1):
-        monkeypatch.setattr(backbones, "PATCHES", patches)
+        monkeypatch.setattr(compact, "PATCHES", patches)
         backbone = backbones.get("compact")
         compact.whiten(backbone, images)
         kernels.append(np.array(backbone.get_layer("whiten").kernel))

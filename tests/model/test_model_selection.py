@@ -59,7 +59,7 @@ def test_queries_are_never_read_before_the_evaluation(name):
     )
     model = HashModel(backbones.get("compact:widths=8/8/8", channels=1), 8, 4, image_size=16)
     model.compile(optimizer=keras.optimizers.SGD(0.1))
-    session.prepare_stem(model, made, protocol.train)
+    backbones.prepare(model.backbone, "compact", session.some_images(made, protocol.train))
     plan = session.make_plan(options, made, protocol)
     for step in range(2 * plan.steps_per_epoch):
         made.images.seen |= set(plan.batch(step)["indices"].ravel().tolist())

@@ -112,7 +112,9 @@ def test_what_may_change_when_a_run_is_resumed():
     changed = recipes.differences(
         given.replace(bits=24, backbone="compact:depth=3", method="ce", epochs=4.0, seed=1), begun
     )
-    assert [each.split()[0] for each in changed] == ["bits", "backbone", "method", "epochs", "seed"]
+    names = [each.split()[0] for each in changed]
+    assert names == ["bits", "backbone.depth", "method", "epochs", "seed"]
+    assert "method was dah, now ce" in changed and "backbone.depth was 2, now 3" in changed
     assert "bits was 36, now 24" in changed
 
 

@@ -13,6 +13,7 @@ from waiting import until
 
 from dah_tf.errors import UserError
 from dah_tf.runs import grid, workspace
+from dah_tf.runs.recipe import Recipe
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -53,10 +54,13 @@ def test_parts_of_a_sweep():
             grid.part(text, 5)
 
 
+RECORDED = Recipe(epochs=2.0, method="dah:phi1=1.0,phi2=1.0").as_dict()
+
+
 def finished(cell, value, validation):
     cell.folder.mkdir(parents=True)
     (cell.folder / "model.keras").write_text("")
-    (cell.folder / "flags.json").write_text(json.dumps({"flags": {"phi1": 1.0}}))
+    (cell.folder / "flags.json").write_text(json.dumps({"flags": RECORDED}))
     (cell.folder / "evaluation.json").write_text(json.dumps({"map": {"expected": value}}))
     line = {"step": 9, "validation_map": validation}
     (cell.folder / "validation.jsonl").write_text(json.dumps(line) + "\n")
@@ -78,14 +82,11 @@ def test_the_choice_is_by_validation_never_by_the_queries(tmp_path):
     text = grid.table(rows)
     assert "bits=12 phi1=2 seed=0         65.00 *   10.00" in text
     assert "the choice" in text
-    assert workspace.changed_flags(found[0].folder, {"phi1": 1.0, "data_dir": "elsewhere"}) == []
-    changed = workspace.changed_flags(found[0].folder, {"phi1": 2.0})
-    assert changed == ["phi1 was 1.0, now 2.0"]
-    assert workspace.changed_flags(found[7].folder, {"phi1": 2.0}) == []
-    # A run from before a flag had what is its default now.
-    later = {"phi1": 1.0, "phi9": 3.0}
-    assert workspace.changed_flags(found[0].folder, later, {"phi9": 3.0}) == []
-    assert len(workspace.changed_flags(found[0].folder, later, {"phi9": 4.0})) == 1
+    same = Recipe(method="dah:phi1=1", data_dir="elsewhere")
+    assert workspace.resumed(found[0].folder, same).data_dir == "elsewhere"
+    with pytest.raises(UserError, match="other settings: method.phi1 was 1.0, now 2; use"):
+        workspace.resumed(found[0].folder, Recipe(method="dah:phi1=2"))
+    assert workspace.resumed(found[7].folder, same) is None
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +184,7 @@ def test_a_failed_run_does_not_stop_the_others(tmp_path, arguments):
     ("flags", "message"),
     [
         (["--grid=bits=12"], "--output=DIR"),
-        (["--grid=bits=12", "--output=x", "--workdir=y"], "not --workdir"),
+        (["--grid=bits=12", "--output=x", "--workdir=y"], "give output, not --workdir"),
         (["--grid=colour=red", "--output=x"], "no such flag"),
         (["--grid=bits=many", "--output=x"], "--grid=bits:"),
         (["--grid=workdir=a,b", "--output=x"], "no such flag"),

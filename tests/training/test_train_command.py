@@ -95,7 +95,14 @@ def size(path):
 
 def test_a_run_says_what_it_does_and_leaves_its_results(finished):
     workdir, out = finished
-    for word in ("tiny.npz", "full", "compact + CBAM", "12 bits", "float32", "MAP"):
+    for word in (
+        "tiny.npz",
+        "full",
+        "compact:widths=64/256/256,depth=2,attention=true",
+        "12 bits",
+        "float32",
+        "MAP",
+    ):
         assert word in out
     result = json.loads((workdir / "evaluation.json").read_text())
     assert result["protocol"]["counts"] == {
@@ -361,7 +368,7 @@ def test_files_that_vanish_end_a_run_in_one_line(data, tmp_path):
 def test_other_flags_are_refused_with_the_difference(finished, data):
     workdir, _ = finished
     code, _, err = run("train", *flags(data, workdir, "--phi1=0.25"))
-    assert code == 2 and "phi1 was 1.0, now 0.25" in err and err.count("\n") == 1
+    assert code == 2 and "method.phi1 was 1.0, now 0.25" in err.splitlines()[-1]
 
 
 @pytest.mark.slow
@@ -382,22 +389,25 @@ def test_nan_stops_the_run_and_names_the_term(data, tmp_path):
         (["--attention", "false"], "unexpected argument 'false'"),
         (["--dataset=folder:/nowhere"], "/nowhere"),
         (["--dataset=npz:/nowhere.npz"], "/nowhere.npz"),
-        (["--dataset=digits", "--protocol=most"], "unknown --protocol"),
+        (["--dataset=digits", "--protocol=most"], "unknown --protocol=most"),
         (["--dataset=digits", "--backbone=resnet30"], "--image_size=32"),
-        (["--dataset=digits", "--backbone=nothing", "--image_size=32"], "Unknown backbone"),
+        (["--dataset=digits", "--backbone=nothing", "--image_size=32"], "there is no backbone"),
         (["--dataset=digits", "--train_sizes=16:0.4"], "--train_sizes"),
         (["--dataset=digits", "--backbone=compact", "--train_sizes=16:.7,8:.3"], "of 8 pixels"),
         (["--dataset=digits", "--seed=-1"], "--seed"),
         (["--dataset=digits", "--train_sizes=16:nan"], "--train_sizes"),
         (["--dataset=digits", "--train_sizes=16:1.5,20:-0.5"], "--train_sizes"),
-        (["--dataset=digits", "--freeze_epochs=inf"], "--freeze_epochs=inf is no finite"),
-        (["--dataset=digits", "--epochs=nan"], "--epochs=nan is no finite number"),
+        (
+            ["--dataset=digits", "--freeze_epochs=inf"],
+            "--freeze_epochs=inf must be a finite number",
+        ),
+        (["--dataset=digits", "--epochs=nan"], "--epochs=nan must be a finite number"),
         (["--dataset=digits", "--cutout=16"], "would cover images of 16 pixels"),
         (
-            ["--dataset=digits", "--backbone=compact", "--image_size=16", "--widths=a,b"],
-            "--widths=a,b",
+            ["--dataset=digits", "--backbone=compact:widths=a/b", "--image_size=16"],
+            "widths=a/b is not a whole number",
         ),
-        (["--dataset=digits", "--image_size=32", "--widths=1,2,3"], "of compact only"),
+        (["--widths=1,2,3"], "--widths is an option of --backbone=compact, not of resnet30"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments, message, tmp_path):
@@ -410,7 +420,8 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, message, tmp_path):
 def test_help_exits_0_without_tensorflow(module):
     code, out, _ = run(module, "--help")
     assert code == 0 and "--workdir" in out
-    source = f"import sys; sys.argv = ['x', '--help']; import dah_tf.{module} as m; "
+    source = "import importlib, sys; sys.argv = ['x', '--help']; "
+    source += f"m = importlib.import_module('dah_tf.{module}'); "
     source += (
         "m.define_flags(); from dah_tf.terminal import cli\ntry: cli.launch(m.main, m.__doc__)"
     )
