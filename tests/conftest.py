@@ -21,11 +21,12 @@ def photos(tmp_path, monkeypatch):
     """50 pictures in `photos`, three more files that are none; the working directory."""
     monkeypatch.chdir(tmp_path)
     write_folder(tmp_path / "photos", 50)
-    (tmp_path / "photos" / "cat" / "0000.txt").write_text("no image")
+    (tmp_path / "photos" / "cat" / "0000_.png").write_text("no image")
     (tmp_path / "photos" / "dog" / "\udcffempty\n.png").write_bytes(b"")
     good = (tmp_path / "photos" / "owl" / "0002.png").read_bytes()
     (tmp_path / "photos" / "owl" / "half.png").write_bytes(good[: len(good) // 2])
     (tmp_path / "photos" / ".hidden").write_text("not looked at")
+    (tmp_path / "photos" / "cat" / "notes.txt").write_text("not an image, and not counted")
     return tmp_path
 
 

@@ -56,9 +56,9 @@ def encode_folder(
     if runner not in ("local", "ray"):
         raise UserError(f"runner={runner} must be local or ray")
     if runtime != "auto" and runner == "ray":
-        raise UserError("runtime is for runner=local; Ray's workers use the SavedModel")
+        raise UserError(f"runtime={runtime} is for runner=local; Ray's workers use the SavedModel")
     if workers is not None and runner != "ray":
-        raise UserError("workers is for runner=ray")
+        raise UserError(f"workers={workers} is for runner=ray")
     chosen = None if runtime == "auto" else runtimes.name_of(runtime)
 
     def locally(work):

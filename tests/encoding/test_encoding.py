@@ -38,7 +38,11 @@ def test_codes_are_those_that_the_model_serves(encoder, photos):
     assert manifest["broken"] == 3 and len(manifest["shards"]) == 4  # ceil(53 / 16)
     lines = Path("codes", "broken.tsv").read_bytes().split(b"\n")
     names = [line.split(b"\t")[0] for line in lines[:-1]]
-    assert names == [b"photos/cat/0000.txt", b"photos/dog/\xffempty\\n.png", b"photos/owl/half.png"]
+    assert names == [
+        b"photos/cat/0000_.png",
+        b"photos/dog/\xffempty\\n.png",
+        b"photos/owl/half.png",
+    ]
     reasons = [line.split(b"\t")[1] for line in lines[:-1]]
     assert reasons == [
         b"Unknown image file format. One of JPEG, JPEG XL, PNG, GIF, BMP, WebP required.",
@@ -89,16 +93,16 @@ def test_in_memory_equals_on_disk(encoder, photos):
     found = encoder.files("photos", batch_size=7)
     np.testing.assert_array_equal(found.codes, codes)
     assert (found.keys, found.labels) == (keys, labels)
-    assert next(key for key, _ in found.broken) == "photos/cat/0000.txt"
+    assert next(key for key, _ in found.broken) == "photos/cat/0000_.png"
     # The bits are the hash values above 1/2.
     np.testing.assert_array_equal(np.packbits(found.hash > 0.5, axis=1), found.codes)
     one = encoder.files("photos/owl/0047.png", "photos/cat/0000.png")
     assert one.keys == ["photos/owl/0047.png", "photos/cat/0000.png"]
     assert one.labels == ["owl", "cat"]
     np.testing.assert_array_equal(one.codes[0], codes[keys.index(one.keys[0])])
-    nothing = encoder.files("photos/cat/0000.txt")
+    nothing = encoder.files("photos/cat/0000_.png")
     assert nothing.codes.shape == (0, 2) and nothing.hash.shape == (0, BITS)
-    assert nothing.broken == [("photos/cat/0000.txt", nothing.broken[0][1])]
+    assert nothing.broken == [("photos/cat/0000_.png", nothing.broken[0][1])]
 
 
 def test_batches_are_full_across_shards_and_broken_images(encoder, photos, monkeypatch):
@@ -140,7 +144,7 @@ def test_finds_models(encoder, tmp_path):
         if made.name == "trained":
             made.mkdir()
             (made / "flags.json").write_text("{}")
-        with pytest.raises(UserError, match=f"{advice}={workdir} output={output}$"):
+        with pytest.raises(UserError, match=f"{advice}={workdir} --output={output}$"):
             find_model(made)
     (run / "dah.json").write_text('{"bits": 3}')
     with pytest.raises(UserError, match=r"dah.json is damaged"):

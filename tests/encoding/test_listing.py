@@ -162,7 +162,7 @@ def test_what_is_no_file(encoder, photos):
     [
         ("nothing", "nothing is no file or folder"),
         ("empty", "nothing to encode"),
-        ("list:nothing", "cannot read --input=list:nothing: No such file"),
+        ("list:nothing", "cannot read input=list:nothing: No such file"),
         ("list:empty.txt", "nothing to encode"),
         ("tfds:cifar10", "names no split"),
     ],

@@ -247,7 +247,7 @@ def test_command_refuses_in_one_line(encoder, photos):
     process = command(encoder.path, "--output=codes", "--workers=2")
     out, errors = process.communicate()
     assert process.returncode == 2 and out == ""
-    assert errors == "error: --workers is for --runner=ray\n"
+    assert errors == "error: --workers=2 is for --runner=ray\n"
     assert not Path("codes").exists()
 
 
