@@ -20,6 +20,7 @@ import numpy as np
 from dah_tf import pretrained
 from dah_tf.errors import UserError
 from dah_tf.runs import runlog, workspace
+from dah_tf.runs.recipe import SETTINGS
 from dah_tf.training import build
 
 LARGEST = 8_000_000  # bytes
@@ -28,12 +29,13 @@ SHIPPED = pathlib.Path(__file__).resolve().parent.parent / "dah_tf" / "pretraine
 
 def main(run, name):
     run, folder = pathlib.Path(run), SHIPPED / name
-    model, step = build.load_model(run)
+    model, step = build.load_run(run)
     if step is not None:
         raise UserError(f"{run} has not ended: it is at step {step:,}")
     content = json.loads((run / pretrained.FLAGS).read_text())
     content["flags"] = workspace.portable(content["flags"])
-    content["flags"].update(dict.fromkeys(workspace.LOCAL_FLAGS & content["flags"].keys()))
+    local = {name for name, setting in SETTINGS.items() if setting.local}
+    content["flags"].update(dict.fromkeys(local & content["flags"].keys()))
     folder.mkdir(exist_ok=True)
     workspace.write_json(folder / pretrained.FLAGS, content)
     last = runlog.last_record(run / pretrained.LAST)

@@ -84,10 +84,10 @@ def row(link, result):
 
 def table(folder=RESULTS, shipped=SHIPPED):
     """The Markdown table of two folders of results, by data, protocol, network and bits."""
-    files = {f"[{path.stem}](configs/results/{path.name})": path for path in folder.glob("*.json")}
+    files = {f"[{path.stem}]({path.name})": path for path in folder.glob("*.json")}
     for path in shipped.glob("*/evaluation.json"):
         name = path.parent.name
-        files[f"[pretrained:{name}](dah_tf/pretrained/{name}/{path.name})"] = path
+        files[f"[pretrained:{name}](../../dah_tf/pretrained/{name}/{path.name})"] = path
     rows = [row(link, json.loads(path.read_text())) for link, path in sorted(files.items())]
     rows.sort(key=lambda cells: (cells[0], cells[1], int(cells[2])))
     return markdown(COLUMNS, rows)
@@ -164,7 +164,7 @@ def with_table(readme, text, name="results"):
     start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     pattern = re.compile(f"{re.escape(start)}\n.*?{re.escape(end)}", re.DOTALL)
     if not pattern.search(readme):
-        raise ValueError(f"README.md has no {start} ... {end}")
+        raise ValueError(f"the README has no {start} ... {end}")
     return pattern.sub(lambda _: f"{start}\n{text}\n{end}", readme)
 
 
@@ -210,7 +210,7 @@ def main():
             sys.exit(f"error: {run} has no whole result ({error}); run dah_tf.evaluate on it")
     if options.ablation:
         draw()
-    readme = ROOT / "README.md"
+    readme = RESULTS / "README.md"
     readme.write_text(with_tables(readme.read_text()))
 
 

@@ -217,9 +217,9 @@ def named_model(*args, **kwargs):
     from dah_tf.model import HashModel
 
     class Named(HashModel):
-        def terms(self, labels, outputs):
+        def terms(self, *arguments):
             with tf.name_scope(LOSS_SCOPE):
-                return super().terms(labels, outputs)
+                return super().terms(*arguments)
 
     return Named(*args, name=MODEL, **kwargs)
 

@@ -20,7 +20,7 @@ from dah_tf.index.engines import BACKENDS
 from dah_tf.index.hits import Neighbours, Within
 from dah_tf.index.index import Index
 
-__all__ = ["BACKENDS", "Index", "Neighbours", "Within", "at"]
+__all__ = ["BACKENDS", "Index", "Neighbours", "Within", "at", "open_index"]
 
 
 def at(path):
@@ -28,3 +28,23 @@ def at(path):
     from dah_tf.index.milvus import MilvusIndex, is_milvus
 
     return MilvusIndex if is_milvus(path) else Index
+
+
+def open_index(path, backend: str | None = None):
+    """Opens an index, in a folder or in Milvus.
+
+    Args:
+        path: path of its folder, or `milvus:URI/COLLECTION`.
+        backend: how this object searches; None is as the index was made.
+
+    Returns:
+        `Index`, or for Milvus `MilvusIndex`, which has the same methods.
+
+    Raises:
+        UserError: there is no index, or it cannot be read.
+
+    Example:
+        >>> index = open_index("photos.index")
+        >>> distances, ids = index.search(codes, k=10)
+    """
+    return at(path).open(path, backend)

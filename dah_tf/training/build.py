@@ -181,6 +181,22 @@ def compile_model(model, recipe: Recipe, steps):
     model.optimizer.build(model.trainable_variables)
 
 
+def check_parts(recipe: Recipe):
+    """Refuses parts that do not exist, before any data is read.
+
+    Raises:
+        UserError: a part or an option of one is unknown, or its value out of range.
+    """
+    from dah_tf.model import backbones, methods
+    from dah_tf.training import optimizers
+
+    backbones.resolved(recipe.backbone)
+    if recipe.method is not None:
+        methods.get(recipe.method)
+    if recipe.optimizer is not None:
+        optimizers.get(recipe.optimizer, 0.0)
+
+
 def written_out(recipe: Recipe) -> Recipe:
     """A recipe with every option of its parts written out, as a run keeps it.
 

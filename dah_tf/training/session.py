@@ -93,16 +93,22 @@ def train(
 def _undisturbed(seed):
     """Random initial weights by a seed; afterwards random state and precision are as before.
 
-    Keras draws the seeds of initial weights and of dropout from Python's generator.
+    Keras draws the seeds of initial weights and of dropout from Python's generator, and from a
+    generator of its own, which it makes when it is first asked for and which has no public name.
     """
     import keras
+    from keras.src.backend.common import global_state
+    from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 
     state, policy = random.getstate(), keras.config.dtype_policy()
+    generator = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
+    global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, None)
     random.seed(seed)
     try:
         yield
     finally:
         random.setstate(state)
+        global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, generator)
         keras.config.set_dtype_policy(policy)
 
 
@@ -113,6 +119,7 @@ def _train(given, data, held, watch, stop_on_sigterm, say):
     from dah_tf.terminal import progress
     from dah_tf.training import build, checkpoint, lineage, loop
 
+    build.check_parts(given)
     workdir = pathlib.Path(given.workdir)
     recipe = workspace.resumed(workdir, given)
     strategy = loop.strategy(given.strategy)

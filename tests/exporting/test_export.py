@@ -305,6 +305,7 @@ def test_description(served, model):
         "image_size": SIZE,
         "channels": 3,
         "mirror": False,
+        "span": [0.25, 0.75],
         "fingerprint": model.fingerprint(),
         "flags": {"bits": BITS, "dataset": "digits", "levels": [1, 2]},
         "metrics": {"map": 0.5, "loss": None},

@@ -316,7 +316,7 @@ def test_codes_of_another_model_are_refused(models, photos):
 
 def test_five_lines_of_python(models, photos):
     """The README's block, with its names."""
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    readme = (Path(__file__).parents[2] / "dah_tf" / "index" / "README.md").read_text()
     block = readme.partition("from dah_tf.encoding import Encoder")[2].partition("```")[0]
     block = "from dah_tf.encoding import Encoder" + block
     block = block.replace("runs/digits-compact-36", str(models / "old"))

@@ -51,7 +51,7 @@ def test_some_ship():
 def test_weights_are_those_that_were_measured(name):
     from dah_tf.training import build
 
-    model, step = build.load_model(pretrained.folder(name))
+    model, step = build.load_run(pretrained.folder(name))
     assert step is None
     assert model.fingerprint() == shipped(name, pretrained.RESULT)["model"]["fingerprint"]
 
@@ -74,7 +74,7 @@ def test_encoder_gives_the_models_codes(name):
     from dah_tf.training import build
 
     encoder = Encoder(name)
-    model, _ = build.load_model(pretrained.folder(name))
+    model, _ = build.load_run(pretrained.folder(name))
     size = (64, encoder.image_size, encoder.image_size, encoder.channels)
     images = np.random.default_rng(0).integers(0, 256, size, np.uint8)
     mirror = shipped(name, pretrained.FLAGS)["flags"]["mirror"]
@@ -134,17 +134,17 @@ def test_a_sample_scores_what_the_result_says(name):
 
     if "TFDS_DATA_DIR" not in os.environ:
         pytest.skip("TFDS_DATA_DIR names no data sets")
-    options = workspace.read_flags(pretrained.folder(name))
-    options.data_dir = os.environ["TFDS_DATA_DIR"]
-    dataset, protocol = build.open_data(options)
+    recipe = workspace.read_recipe(pretrained.folder(name))
+    recipe = recipe.replace(data_dir=os.environ["TFDS_DATA_DIR"])
+    dataset, protocol = build.open_data(recipe)
     result = shipped(name, pretrained.RESULT)
     if dataset.fingerprint != result["data"]["fingerprint"]:
         pytest.skip(f"other images than the result's: {dataset.fingerprint}")
     assert protocol.checksum == result["protocol"]["checksum"]
-    model, _ = build.load_model(pretrained.folder(name))
+    model, _ = build.load_run(pretrained.folder(name))
     queries, database = protocol.query[::10], protocol.database[::10]
     ours, theirs = (
-        model.encode(dataset.images.read(part), mirror=options.mirror)
+        model.encode(dataset.images.read(part), mirror=recipe.mirror)
         for part in (queries, database)
     )
     labels = dataset.labels

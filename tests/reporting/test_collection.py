@@ -15,7 +15,7 @@ FILES = sorted([*results.RESULTS.rglob("*.json"), *results.SHIPPED.glob("*/evalu
 
 
 def test_readme_holds_the_files_tables():
-    readme = (ROOT / "README.md").read_text()
+    readme = (ROOT / "configs" / "results" / "README.md").read_text()
     assert results.with_tables(readme) == readme, "run python tools/results.py"
 
 
@@ -57,10 +57,10 @@ def test_a_table_by_hand(tmp_path):
     shipped.write_text(json.dumps({**result, "bits": 48}))
     line, ready_made = results.table(tmp_path, tmp_path / "shipped").splitlines()[-2:]
     assert "| 48 |" in ready_made
-    assert "[pretrained:two](dah_tf/pretrained/two/evaluation.json)" in ready_made
+    assert "[pretrained:two](../../dah_tf/pretrained/two/evaluation.json)" in ready_made
     assert line == (
         "| cifar10 (JPEG q75), `full`, seed 3 | compact + CBAM | 36 | **91.23** (90.00 to 92.00) | "
-        "50.00 | – | – | 12,345 | 2 min | 2 CPU cores | [one](configs/results/one.json) |"
+        "50.00 | – | – | 12,345 | 2 min | 2 CPU cores | [one](one.json) |"
     )
     text = "a\n<!-- results -->\nold\n<!-- /results -->\nb"
     assert results.with_table(text, "new") == "a\n<!-- results -->\nnew\n<!-- /results -->\nb"

@@ -1,7 +1,6 @@
 """What flags stand for: networks that fit their images, weights that are there, averages."""
 
-import types
-
+import keras
 import pytest
 import tensorflow as tf
 
@@ -27,9 +26,6 @@ def test_weights_that_cannot_be_downloaded(monkeypatch):
     def offline(*_, **__):
         raise Exception("URL fetch failure on https://there")  # noqa: TRY002 - as Keras does
 
-    monkeypatch.setattr(backbones, "get", offline)
-    options = types.SimpleNamespace(
-        backbone="resnet50", backbone_weights="imagenet", attention=False, widths=None
-    )
-    with pytest.raises(UserError, match="--backbone_weights=imagenet: URL fetch failure"):
-        build.build_model(options, num_classes=3, channels=3, image_size=32)
+    monkeypatch.setattr(keras.applications, "ResNet50", offline)
+    with pytest.raises(UserError, match="ImageNet weights of ResNet50 .*URL fetch failure"):
+        backbones.get("resnet50", weights="imagenet")

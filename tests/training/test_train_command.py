@@ -291,7 +291,7 @@ def test_a_backbone_starts_from_a_runs(finished, data, tmp_path):
     )
     code, _, err = run("train", *flags(data, workdir, more))
     assert code == 0, err
-    theirs, ours = (build.load_model(folder)[0] for folder in (source, workdir))
+    theirs, ours = (build.load_run(folder)[0] for folder in (source, workdir))
     assert ours.bits == 8 and theirs.bits == 12
     for one, other in zip(ours.backbone.weights, theirs.backbone.weights, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -331,7 +331,7 @@ def test_sigterm_saves_and_exits_0(data, tmp_path):
     assert process.returncode == 0, err
     assert "stopped at step" in out
     assert last_arrays(workdir)[0]["step"] == steps(workdir)[-1]
-    model, step = build.load_model(workdir)
+    model, step = build.load_run(workdir)
     assert step == steps(workdir)[-1] and model.in_float32() is model
 
 
