@@ -22,7 +22,6 @@ ALLOWED = {
     "": set(),
     "codes": set(),
     "encoding": {"codes", "data", "pretrained", "runtimes", "terminal"},
-    "encoding.rebuild": {"codes", "index", "pretrained", "runtimes", "terminal"},
     "errors": set(),
     "evaluation": {"codes", "metrics"},
     "exporting": {"codes", "data", "metrics", "model", "runtimes", "serving"},
