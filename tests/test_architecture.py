@@ -22,7 +22,6 @@ ALLOWED = {
     "": set(),  # the front door: it names what it loads later
     "codes": set(),
     "encoding": {"codes", "data", "images", "pretrained", "runtimes", "terminal"},
-    "encoding.rebuild": {"codes", "index", "pretrained", "runtimes", "terminal"},
     "errors": set(),
     "evaluation": {"codes", "metrics"},
     "exporting": {"codes", "data", "metrics", "model", "runtimes", "serving"},

@@ -4,7 +4,6 @@ import glob
 import hashlib
 import os
 import pathlib
-import re
 import shutil
 
 import numpy as np
@@ -13,7 +12,6 @@ from dah_tf.codes import archive
 from dah_tf.encoding import find_model, job
 from dah_tf.errors import UserError
 from dah_tf.files import durable
-from dah_tf.index.milvus import is_milvus
 
 
 def rebuild(index, model, encode, root=None):
@@ -104,12 +102,8 @@ def _encoded(index, model, fingerprint, ids, paths, rest, encode):
 
 
 def _prefix(index):
-    """Beside the index; of one in Milvus in the working directory."""
-    path = str(index.path)
-    if is_milvus(path):
-        path = re.sub(r"[^\w.-]", "_", path)
-    path = pathlib.Path(path).absolute()
-    return path.with_name(f".{path.name}.rebuild.")
+    """How the paths of a rebuild's folders begin."""
+    return f"{index.beside}.rebuild."
 
 
 def _folders(index):

@@ -16,35 +16,69 @@ An index is a folder: `manifest.json` and, in `segments/`, arrays `NUMBER-NAME.n
 A removed item's row stays until `compact`.
 """
 
+import importlib
+import os
+
+from dah_tf.index.calibration import RecallWarning
 from dah_tf.index.engines import BACKENDS
 from dah_tf.index.hits import Neighbours, Within
 from dah_tf.index.index import Index
+from dah_tf.index.store import Store
 
-__all__ = ["BACKENDS", "Index", "Neighbours", "Within", "at", "open_index"]
+__all__ = [
+    "BACKENDS",
+    "Index",
+    "Neighbours",
+    "RecallWarning",
+    "Store",
+    "Within",
+    "at",
+    "create_index",
+    "open_index",
+]
+
+# What keeps an index, by the scheme of its address; without a scheme it is a folder.
+STORES = {"milvus": "dah_tf.index.milvus:MilvusIndex"}
 
 
-def at(path):
-    """The class of index that a path means: `MilvusIndex` for `milvus:...`, else `Index`."""
-    from dah_tf.index.milvus import MilvusIndex, is_milvus
+def at(path: str | os.PathLike) -> type[Store]:
+    """The kind of store that an address means: `MilvusIndex` for `milvus:...`, else `Index`."""
+    scheme, colon, _ = str(path).partition(":")
+    if not colon or scheme not in STORES:
+        return Index
+    module, _, name = STORES[scheme].partition(":")
+    return getattr(importlib.import_module(module), name)
 
-    return MilvusIndex if is_milvus(path) else Index
 
-
-def open_index(path, backend: str | None = None):
-    """Opens an index, in a folder or in Milvus.
+def open_index(path: str | os.PathLike, backend: str | None = None) -> Store:
+    """Opens an index, wherever it is.
 
     Args:
-        path: path of its folder, or `milvus:URI/COLLECTION`.
-        backend: how this object searches; None is as the index was made.
-
-    Returns:
-        `Index`, or for Milvus `MilvusIndex`, which has the same methods.
+        path: a folder, or `milvus:URI/COLLECTION`.
+        backend: how it is searched, as in `Store.open`; None is as the index was made.
 
     Raises:
-        UserError: there is no index, or it cannot be read.
+        UserError: no index, a damaged one, or a backend that it does not have.
 
     Example:
-        >>> index = open_index("photos.index")
-        >>> distances, ids = index.search(codes, k=10)
+        >>> with open_index("photos.index") as index:
+        ...     distances, ids = index.search(codes, k=10)
     """
     return at(path).open(path, backend)
+
+
+def create_index(path: str | os.PathLike, bits: int, **settings) -> Store:
+    """Makes an index, wherever it is to be.
+
+    Args:
+        path: a folder that does not exist, or `milvus:URI/COLLECTION`.
+        bits: code length, 8 to 256.
+        **settings: what else `Store.create` takes.
+
+    Raises:
+        UserError: bad arguments, or the index cannot be made.
+
+    Example:
+        >>> index = create_index("photos.index", 48, backend="hnsw:recall=0.99", codes=codes)
+    """
+    return at(path).create(path, bits, **settings)

@@ -1,29 +1,60 @@
-"""Which algorithm answers a search in a segment."""
+"""Which algorithm answers a search in a segment, and how it is named: `hnsw:recall=0.99`."""
 
+import typing
+
+from dah_tf import parts
 from dah_tf.errors import UserError
 from dah_tf.index import approximate, scan, tables
 
-# What `Index` may be made with, and how it searches.
-BACKENDS = {
-    "flat": "exact; faiss scans the distinct codes, radius by tables where that is faster",
-    "mih": "as flat, with radius always by the tables of multi-index hashing",
-    "numpy": "exact and slow, needs no faiss: what the others are tested against",
-    "hnsw": "approximate neighbours by a graph, to a stated recall; radius as flat",
-    "ivf": "approximate neighbours by clusters, to a stated recall; radius as flat",
-    "auto": "flat for small segments or a recall of 1, else hnsw, ivf for the largest",
+RECALL = 0.95  # share of the nearest, where none is given
+
+
+def exact() -> None:
+    """A backend that finds every item; it has no options."""
+
+
+def approximately(*, recall: float | None = None) -> float | None:
+    """A backend that finds a share of the nearest codes.
+
+    Args:
+        recall: share of the true 10 nearest codes that it is to find.
+    """
+    if recall is not None and not 0 < recall <= 1:
+        raise UserError(f"recall is a share above 0 and up to 1. Received: {recall}")
+    return recall
+
+
+# How `Index` may search.
+BACKENDS: dict[str, typing.Callable] = {
+    "flat": exact,  # faiss scans the distinct codes, radius by tables where that is faster
+    "mih": exact,  # as flat, with radius always by the tables of multi-index hashing
+    "numpy": exact,  # slow, needs no faiss: what the others are tested against
+    "hnsw": approximately,  # neighbours by a graph; radius as flat
+    "ivf": approximately,  # neighbours by clusters; radius as flat
+    "auto": approximately,  # flat for small segments or a recall of 1, else hnsw or, if huge, ivf
 }
 
 
-def check(backend, recall=1):
-    """Refuses a backend that does not exist, or a recall that is no share.
+def read(backend, recall=None, kind="backend", known=None):
+    """A backend's name, and the recall that is asked for.
+
+    Args:
+        backend: str, `NAME` or `NAME:recall=SHARE`.
+        recall: float, the share given beside it, the older way; None is none.
+        kind: str, what messages call the backend.
+        known: dict of the backends that there are; None is `BACKENDS`.
+
+    Returns:
+        str, and float or None where no recall is given.
 
     Raises:
-        UserError: what is wrong.
+        UserError: no such backend or option, two recalls, or one that is not a share.
     """
-    if backend not in BACKENDS:
-        raise UserError(f"no backend {backend!r}; choose one of {', '.join(BACKENDS)}")
-    if not 0 < recall <= 1:
-        raise UserError(f"recall is a share above 0 and up to 1. Received: {recall}")
+    given = parts.build(kind, backend, BACKENDS if known is None else known)
+    if given is not None and recall is not None and given != recall:
+        raise UserError(f"{backend} and a recall of {recall} contradict each other: give one")
+    asked = given if recall is None else approximately(recall=recall)
+    return parts.parse(backend).name, asked
 
 
 def knn(backend, segment, view, queries, k):

@@ -9,6 +9,7 @@ from dah_tf.index.spans import spans
 
 # Distances and ids merged at a time, over all segments: 96 MiB.
 MERGED = 1 << 23
+COUNTED = 1 << 22  # entries that may be found at a time where only their number is wanted
 
 
 class Neighbours(typing.NamedTuple):
@@ -102,3 +103,25 @@ def within(backend, views, queries, radius):
         ids[spans(place[own], counts[own])] = segment.ids_of(view, items)
     starts = np.append(place, len(ids))[np.searchsorted(near, np.arange(len(queries) + 1))]
     return Within(starts, np.repeat(distances, counts).astype(np.int32), ids)
+
+
+def count_at(backend, views, queries, distance):
+    """The number of items at one distance over all segments.
+
+    Args:
+        backend, views, queries: as in `nearest`.
+        distance: int.
+
+    Returns:
+        int64 array of shape `(q,)`.
+    """
+    counts = np.zeros(len(queries), np.int64)
+    for segment, view in views:
+        block = max(1, COUNTED // view.count)
+        for start in range(0, len(queries), block):
+            part = queries[start : start + block]
+            near, entries, apart = engines.within(backend, segment, view, part, distance)
+            last = apart == distance
+            _, items = segment.runs(view, entries[last])
+            counts += np.bincount(start + near[last], items, len(queries)).astype(np.int64)
+    return counts

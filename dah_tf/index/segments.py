@@ -198,7 +198,10 @@ class Segment:
 
     @functools.cached_property
     def approximate(self):
-        """The faiss index over the codes, read into memory; None where there is none."""
+        """The faiss index over the codes, read into memory; None where there is none.
+
+        All threads search it at the same time: nothing may set anything in it.
+        """
         array = self.arrays.get("approximate")
         return None if array is None else approximate.load(array)
 
@@ -236,11 +239,14 @@ class Segment:
     def view(self, label=None, key_prefix=None):
         """What takes part in a search: the items not removed, of a label, with a key's prefix."""
         wanted = (label, key_prefix)
-        if wanted not in self._views:
-            # Only the latest filter is kept: each may take a byte for every four of ids.
-            self._views = {k: v for k, v in self._views.items() if k == (None, None)}
-            self._views[wanted] = self._view(label, key_prefix)
-        return self._views[wanted]
+        view = self._views.get(wanted)
+        if view is None:
+            view = self._view(label, key_prefix)
+            # Only the latest filter is kept: each may take a byte for every four of ids. Another
+            # thread may do the same meanwhile, so the dict is replaced and never changed.
+            kept = {k: v for k, v in self._views.items() if k == (None, None)}
+            self._views = {**kept, wanted: view}
+        return view
 
     def _view(self, label, key_prefix):
         if label is None and key_prefix is None and self.alive is None:

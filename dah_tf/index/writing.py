@@ -28,19 +28,6 @@ def settings(bits, fingerprint, root):
     return {"bits": int(bits), "fingerprint": fingerprint, "root": root}
 
 
-def empty(bits, fingerprint, backend, recall, root):
-    """The manifest's content of an index without items."""
-    return {
-        **settings(bits, fingerprint, root),
-        "backend": backend,
-        "recall": recall,
-        "generation": 0,
-        "next_id": 0,
-        "next_segment": 1,
-        "segments": [],
-    }
-
-
 @contextlib.contextmanager
 def change(index):
     """Holds the lock while an index is changed: yields its newest manifest's content to edit.
@@ -55,7 +42,7 @@ def change(index):
         index.refresh()
         try:
             disk.sweep(index.path)
-            yield copy.deepcopy(index._manifest)
+            yield copy.deepcopy(index._facts)
         except BaseException as error:
             with contextlib.suppress(OSError, UserError):
                 disk.sweep(index.path)
@@ -84,8 +71,12 @@ def append(folder, content, items):
         backend = content["backend"]
         arrays = segments.arrays_of(part, content["bits"], with_tables=backend != "numpy")
         kind = approximate.choose(backend, content["recall"], len(arrays["codes"]), total)
+        about = {}
         if kind:
-            arrays["approximate"] = approximate.build(arrays["codes"], kind, content["recall"])
+            arrays["approximate"], reached = approximate.build(
+                arrays["codes"], kind, content["recall"], content["bits"]
+            )
+            about["reached"] = round(reached, 4)  # dah_tf 0.2.0 neither writes nor reads it
         name = f"{content['next_segment']:08d}"
         content["next_segment"] += 1
         content["segments"].append(
@@ -94,6 +85,7 @@ def append(folder, content, items):
                 "rows": len(part.ids),
                 "live": len(part.ids),
                 "range": [int(part.ids.min()), int(part.ids.max())],
+                **about,
                 "files": {
                     each: disk.write_array(folder, f"{name}-{each}.npy", array)
                     for each, array in arrays.items()

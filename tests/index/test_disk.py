@@ -142,7 +142,7 @@ def test_leftovers_of_killed_writers_are_cleared(folder):
     (abandoned / disk.SEGMENTS).mkdir(parents=True)
     assert len(Index.open(folder)) == len(index)
     index.add(np.zeros((5, 6), np.uint8))
-    named = {file[0] for part in index._manifest["segments"] for file in part["files"].values()}
+    named = {file[0] for part in index._facts["segments"] for file in part["files"].values()}
     assert {path.name for path in stored(folder)} == named
     Index.create(folder.with_name("new"), 48)
     assert not abandoned.exists()

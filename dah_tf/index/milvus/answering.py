@@ -96,26 +96,14 @@ def within(ask, queries, radius):
     return Within(np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]), distances, ids)
 
 
-def least_effort(search, efforts, recall):
-    """The least effort at which an approximate search finds the wanted share.
-
-    Args:
-        search: function of an effort to int distances of shape `(q, k)`, -1 for none.
-        efforts: list of int, ascending; the last one is exact.
-        recall: float, share of the nearest.
-
-    Returns:
-        int, one of the efforts.
-    """
-    truth = search(efforts[-1])
-    there = truth >= 0
-    last = truth.max(axis=1, keepdims=True, initial=0)
-    for effort in efforts[:-1]:
-        found = search(effort)
-        # Anything as near as the true last one is right: which of equals is found is chance.
-        if ((found >= 0) & (found <= last)).sum() >= recall * there.sum():
-            return effort
-    return efforts[-1]
+def count_at(ask, queries, distance):
+    """The number of items at one distance of each query: int64 array of shape `(q,)`."""
+    counts = np.zeros(len(queries), np.int64)
+    for row, (_, ids) in enumerate(_asked(ask, queries, FIRST, (distance, distance))):
+        if len(ids) >= FIRST:
+            _, ids = _at(ask, queries[row : row + 1], distance, 0, GREATEST)
+        counts[row] = len(ids)
+    return counts
 
 
 def _asked(ask, queries, limit, band=None):

@@ -165,18 +165,40 @@ class Server:
             self.client.release_collection(name, timeout=REQUEST)
             self.client.drop_index(name, "code", timeout=REQUEST)
 
-    def pending(self, name):
-        """Number of rows that are not in the index yet, after sealing what is being filled."""
+    def flush(self, name):
+        """Seals the rows that a collection is being filled with: only then they are indexed."""
         with self._telling():
             self.client.flush(name, timeout=LOAD)
-            found = self.client.describe_index(name, "code", timeout=REQUEST)
-        return int(found.get("pending_index_rows", 0))
 
-    def compact(self, name):
-        """Asks a server to give the space of deleted rows free; Milvus Lite cannot."""
-        if not self.lite:
+    def is_indexed(self, name, count):
+        """Whether the index has every row that was sealed, and these are so many at least."""
+        with self._telling():
+            found = self.client.describe_index(name, "code", timeout=REQUEST)
+        rows, indexed, pending = (
+            int(found.get(key) or 0) for key in ("total_rows", "indexed_rows", "pending_index_rows")
+        )
+        return not pending and indexed >= rows >= count
+
+    def refresh(self, name):
+        """Lets the nodes that search take up what was sealed and indexed since the loading."""
+        with self._telling():
+            self.client.refresh_load(name, timeout=LOAD)
+
+    def compacting(self, name):
+        """Asks a server to give the space of deleted rows free; Milvus Lite cannot.
+
+        Yields:
+            bool, again and again: whether it is done.
+        """
+        if self.lite:
+            yield True
+            return
+        with self._telling():
+            job = self.client.compact(name, timeout=REQUEST)
+        while job > 0:  # else there is nothing to be done
             with self._telling():
-                self.client.compact(name, timeout=REQUEST)
+                state = self.client.get_compaction_state(job, timeout=REQUEST)
+            yield state != "Executing"
 
     def load(self, name):
         """Makes a collection ready for searching, if it is not."""

@@ -4,53 +4,55 @@ import contextlib
 import json
 import math
 import time
+import warnings
 
 import numpy as np
 
 from dah_tf.errors import UserError
-from dah_tf.index import engines, texts, writing
+from dah_tf.index import calibration, engines, texts
 from dah_tf.index.milvus import answering, connection, names
 
 BACKENDS = {
-    "flat": "exact: Milvus' BIN_FLAT",
-    "ivf": "approximate neighbours by clusters, to a stated recall: BIN_IVF_FLAT; radius exact",
+    "flat": engines.exact,  # Milvus' BIN_FLAT
+    "ivf": engines.approximately,  # neighbours by clusters: BIN_IVF_FLAT; radius exact
 }
 VERSION = 1
 # Descriptions, by which a collection is known.
 FACTS, ITEMS = "dah_tf index: facts", "dah_tf index: items"
 STRINGS = {"key": connection.KEY_BYTES, "label": connection.LABEL_BYTES}
 LEAST_LISTS, SEGMENT = 64, 10_000_000  # items in a segment of a gigabyte, about
-SAMPLE, NEIGHBOURS = 256, 10
-INDEXING = 600  # seconds that a measurement waits for Milvus' index
+SAMPLE, PLACES = 256, 32  # queries of a measurement, and places that they are taken from
+NOISE = 0.03  # by which the recall of a sample differs from another's
+# Seconds that a measurement waits for Milvus' index to be built, and to be loaded.
+INDEXING, LOADING, PAUSE = 600, 60, 1
 
 
-def check_backend(backend, recall=1, lite=False):
-    """Refuses a backend that Milvus or Milvus Lite has not, or a recall that is no share.
+def check_backend(backend, lite):
+    """Refuses to build what Milvus Lite does not have.
 
     Raises:
         UserError: what is wrong.
     """
-    engines.check(backend, recall)
-    if backend not in BACKENDS:
-        raise UserError(f"Milvus has no backend {backend!r}; choose one of {', '.join(BACKENDS)}")
     if lite and backend != "flat":
         raise UserError(f"Milvus Lite has no backend {backend!r}; choose flat, or a server")
 
 
-def empty(name, bits, fingerprint, backend, recall, root):
-    """The facts of an index without items."""
+def empty(name, facts):
+    """The facts of an index without items.
+
+    Args:
+        name: str, the collection of the facts.
+        facts: dict of `Store.create`.
+    """
     return {
         "version": VERSION,
-        **writing.settings(bits, fingerprint, root),
-        "backend": backend,
-        "recall": recall,
+        **facts,
         "lists": None,  # clusters of a BIN_IVF_FLAT
         "probes": None,  # those that a search looks into
+        "reached": None,  # the recall that was measured with these; 0.2.0 does not write it
         "number": 1,
         "collection": f"{name}__1",
-        "generation": 0,
         "items": 0,
-        "next_id": 0,
         "writing": False,
     }
 
@@ -175,7 +177,11 @@ def rebuild(server, facts):
             server.drop_index(collection)
         server.make_index(collection, facts["lists"])
     server.load(collection)
-    server.compact(collection)
+    end = time.monotonic() + INDEXING
+    for done in server.compacting(collection):
+        if done or time.monotonic() > end:
+            break
+        time.sleep(PAUSE)
     tune(server, facts)
 
 
@@ -189,34 +195,93 @@ def lists(facts):
 
 
 def tune(server, facts):
-    """Measures how many clusters a search must look into for the recall; completes the facts."""
+    """Measures how many clusters a search must look into for the recall; completes the facts.
+
+    The measurement is of what searches will meet: the rows are sealed, their index is built and
+    loaded. Before that Milvus compares every row, and any number of clusters seems to be enough.
+
+    Warns:
+        RecallWarning: Milvus was not ready in time, and nothing was measured.
+    """
+    facts["reached"] = None
     if not facts["lists"]:
         facts["probes"] = None
         return
     facts["probes"] = max(1, facts["lists"] // 8)  # until there is something to measure
-    collection = facts["collection"]
-    rows = server.some(collection, "id >= 0", ["code"], SAMPLE)
-    if len(rows) < SAMPLE:
+    if facts["items"] < SAMPLE:
         return
-    end = time.monotonic() + INDEXING
-    while server.pending(collection) and time.monotonic() < end:
-        time.sleep(1)
     rng = np.random.default_rng(0)
-    queries = np.array([list(b"".join(row["code"])) for row in rows], np.uint8)
-    # A stored code would find itself: a flipped bit or two make a query of it.
-    for _ in range(2):
-        bits = rng.integers(0, facts["bits"], SAMPLE)
-        queries[np.arange(SAMPLE), bits // 8] ^= (128 >> bits % 8).astype(np.uint8)
+    if not _ready(server, facts, rng):
+        warnings.warn(
+            "Milvus searches the collection without its index, so that its recall could not be "
+            "measured; compact measures it",
+            calibration.RecallWarning,
+            stacklevel=2,
+        )
+        return
+    efforts = [2**i for i in range(20) if 2**i < facts["lists"]] + [facts["lists"]]
+    while True:
+        search, truth = _measurement(server, facts, rng)
+        facts["probes"], _ = calibration.least_effort(search, truth, efforts, facts["recall"])
+        # The choice is the best of several by chance: other queries say what it is worth.
+        search, truth = _measurement(server, facts, rng)
+        reached = calibration.found_share(search(facts["probes"]), truth)
+        if reached >= facts["recall"] - NOISE or facts["probes"] == facts["lists"]:
+            break
+        efforts = [each for each in efforts if each > facts["probes"]]
+    facts["reached"] = round(reached, 4)
+
+
+def _ready(server, facts, rng):
+    """Waits until searches use the index of every row; returns whether they do."""
+    collection, end = facts["collection"], time.monotonic() + INDEXING
+    server.flush(collection)
+    while not server.is_indexed(collection, facts["items"]):
+        if time.monotonic() > end:
+            return False
+        time.sleep(PAUSE)
+    server.refresh(collection)
+    # The server says so before the nodes that search have loaded the index.
+    end = time.monotonic() + LOADING
+    codes = _sample(server, facts, rng)[:8]
+    most = min(answering.LIMIT, max(1, facts["items"] // 4))
+    truth = _distances(server, facts, codes, most, facts["lists"])
+    # One cluster of 64 or more cannot hold all of the nearest quarter.
+    while calibration.found_share(_distances(server, facts, codes, most, 1), truth) == 1:
+        if time.monotonic() > end:
+            return False
+        time.sleep(PAUSE)
+    return True
+
+
+def _measurement(server, facts, rng):
+    """A search of so many clusters for new queries, and what it should find."""
+    codes, lists = _sample(server, facts, rng), facts["lists"]
+    apart = _distances(server, facts, codes, calibration.NEIGHBOURS + 1, lists)
+    queries = calibration.queries(codes, apart, facts["bits"], rng)
 
     def search(probes):
-        found = server.search(collection, queries, NEIGHBOURS, params={"nprobe": probes})
-        distances = np.full((SAMPLE, NEIGHBOURS), -1, np.int32)
-        for row, (apart, _) in zip(distances, found, strict=True):
-            row[: len(apart)] = apart
-        return distances
+        return _distances(server, facts, queries, calibration.NEIGHBOURS, probes)
 
-    efforts = [2**i for i in range(20) if 2**i < facts["lists"]] + [facts["lists"]]
-    facts["probes"] = answering.least_effort(search, efforts, facts["recall"])
+    return search, search(lists)
+
+
+def _distances(server, facts, queries, k, probes):
+    """int32 array of shape `(q, k)` of the distances that a search finds; -1 for none."""
+    distances = np.full((len(queries), k), -1, np.int32)
+    found = server.search(facts["collection"], queries, k, params={"nprobe": probes})
+    for row, (apart, _) in zip(distances, found, strict=True):
+        row[: len(apart)] = apart
+    return distances
+
+
+def _sample(server, facts, rng):
+    """Codes of some items from many places: uint8 array; items lie by class."""
+    codes, each = {}, SAMPLE // PLACES
+    for least in [*rng.integers(0, max(1, facts["next_id"]), PLACES).tolist(), 0]:
+        rows = server.some(facts["collection"], f"id >= {least}", ["id", "code"], each)
+        codes |= {row["id"]: b"".join(row["code"]) for row in rows}
+    return np.array([list(code) for code in codes.values()], np.uint8)
 
 
 def faults(server, facts):
