@@ -28,7 +28,7 @@ import time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the commands do
 
-from dah_tf.machine import memory
+from dah_tf.machine import cores, memory
 
 memory.keep_freed()  # likewise
 
@@ -112,7 +112,7 @@ def main():
     options = parser.parse_args()
     encoder = Encoder(options.model)
     print(
-        f"{os.cpu_count()} cores, {platform.machine()}; Python {platform.python_version()}, "
+        f"{cores.cores()} cores, {platform.machine()}; Python {platform.python_version()}, "
         f"TensorFlow {tf.__version__}; {encoder.bits} bits, {encoder.image_size} px"
     )
     with tempfile.TemporaryDirectory() as name:

@@ -11,7 +11,6 @@ memory. Rounds alternate; medians and all raw values are printed.
 """
 
 import argparse
-import os
 import pathlib
 import platform
 import resource
@@ -23,6 +22,7 @@ import numpy as np
 
 from dah_tf import codes, metrics
 from dah_tf.evaluation import retrieval
+from dah_tf.machine import cores
 
 PROTOCOL = {"name": "benchmark", "checksum": None, "description": "made codes", "seed": 0}
 
@@ -127,7 +127,7 @@ def main():
     parser.add_argument("--kinds", nargs="+", default=["trained", "uniform"])
     options = parser.parse_args()
     print(
-        f"{os.cpu_count()} cores, {platform.machine()}; Python {platform.python_version()}, "
+        f"{cores.cores()} cores, {platform.machine()}; Python {platform.python_version()}, "
         f"NumPy {np.__version__}"
     )
     for kind in options.kinds:

@@ -14,7 +14,6 @@ Opening and memory are measured in fresh processes.
 """
 
 import argparse
-import os
 import pathlib
 import platform
 import statistics
@@ -28,6 +27,7 @@ import numpy as np
 
 from dah_tf import codes as packed
 from dah_tf.index import Index
+from dah_tf.machine import cores
 
 CHUNK = 1_000_000
 
@@ -206,7 +206,7 @@ def main():
     parser.add_argument("--codes", help="a trained model's codes of --bits bits, .npy")
     options = parser.parse_args()
     print(
-        f"{os.cpu_count()} cores, {platform.machine()}; Python {platform.python_version()}, "
+        f"{cores.cores()} cores, {platform.machine()}; Python {platform.python_version()}, "
         f"NumPy {np.__version__}, faiss {faiss.__version__}"
     )
     for kind in options.kinds:

@@ -11,6 +11,7 @@ import numpy as np
 from dah_tf import images, pretrained, runtimes
 from dah_tf.codes import archive
 from dah_tf.errors import UserError
+from dah_tf.machine import cores
 
 
 class Encoded(typing.NamedTuple):
@@ -173,7 +174,7 @@ class Encoder:
         # Measured: sharing the model's threads, three runs of five had the model on one of them
         # from beginning to end; with these, one of five.
         threads = tf.data.Options()
-        threads.threading.private_threadpool_size = os.cpu_count() or 1
+        threads.threading.private_threadpool_size = cores.cores()
         found = found.with_options(threads)
         for rows, labels, pixels in found:
             yield rows.numpy(), labels.numpy(), self(pixels)

@@ -1,11 +1,10 @@
 """A retrieval evaluation as one JSON-able dict, and as a table for people. NumPy only."""
 
-import math
-
 import numpy as np
 
 from dah_tf import metrics
 from dah_tf.errors import UserError
+from dah_tf.files.plain import plain
 
 TOP = 1000
 RADII = range(5)
@@ -108,7 +107,7 @@ def evaluate(
         result["ndcg"] = metrics.ndcg(graded).mean()
         result[f"ndcg_at_{TOP}"] = metrics.ndcg(graded, TOP).mean()
         result["weighted_map"] = metrics.weighted_average_precision(graded).mean()
-    return _plain(result)
+    return plain(result)
 
 
 def _means(bounds):
@@ -185,19 +184,6 @@ def _per_class(precision, query_labels, database_labels, names):
         for index in range(classes)
         if queries[index] or items[index]
     ]
-
-
-def _plain(value):
-    """Python numbers in place of NumPy's; None for NaN and infinity."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def table(result):

@@ -24,7 +24,6 @@ import tempfile
 from pathlib import Path
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from dah_tf import __version__, runtimes
@@ -32,6 +31,7 @@ from dah_tf.data import pixels
 from dah_tf.errors import UserError
 from dah_tf.exporting import parity
 from dah_tf.files import durable
+from dah_tf.files.plain import plain
 from dah_tf.model.hash_model import mirrored
 from dah_tf.serving import layout, warmup
 
@@ -195,22 +195,7 @@ def _describe(model, class_names, mirror, flags, metrics, extra):
     hidden = description.keys() & (extra or {}).keys()
     if hidden:
         raise ValueError(f"Entries that `extra` may not replace. Received: {sorted(hidden)}")
-    return _plain({**description, **(extra or {})})
-
-
-def _plain(value):
-    """`value` as JSON can hold it: NumPy values become Python's, NaN and infinity become None."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (np.ndarray, np.generic)):
-        return _plain(value.tolist())
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if value is None or isinstance(value, (str, bool, int, float)):
-        return value
-    return str(value)
+    return plain({**description, **(extra or {})})
 
 
 def _archive(model, mirror):

@@ -1,10 +1,11 @@
 """What the back end computes on."""
 
-import os
 import pathlib
 import platform
 
 import keras
+
+from dah_tf.machine.cores import cores
 
 # x86 extensions, the widest first, and whether they multiply bfloat16.
 EXTENSIONS = {"amx_bf16": True, "avx512_bf16": True, "avx512f": False, "avx2": False}
@@ -31,11 +32,6 @@ def name():
     """The kind of device that a model trains on: an accelerator's name, or the CPU with cores."""
     found = accelerators()
     return found[0] if found else f"CPU ({cores()} cores)"
-
-
-def cores():
-    """Number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def hardware():

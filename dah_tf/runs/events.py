@@ -11,6 +11,8 @@ import time as clock
 import numpy as np
 from PIL import Image
 
+from dah_tf.files import tfrecord
+
 
 class Appender:
     """A file that grows by whole records: a write that fails leaves it as it was before."""
@@ -54,7 +56,6 @@ class Events:
 
     def __init__(self, workdir, first_step):
         from tensorboard.compat.proto import event_pb2, summary_pb2
-        from tensorboard.summary.writer.record_writer import RecordWriter
 
         self._event, self._proto = event_pb2, summary_pb2
         # Readers take files in the order of their names, which begin with the second.
@@ -63,7 +64,6 @@ class Events:
         seconds = max([int(clock.time()), *(int(m[1]) + 1 for m in found if m)])
         name = f"events.out.tfevents.{seconds:010d}.{socket.gethostname()}.{os.getpid()}.0"
         self.file = Appender(pathlib.Path(workdir) / name)
-        self._writer = RecordWriter(self.file)
         self._add(clock.time(), file_version="brain.Event:2")
         # A folder's first START voids nothing, and a later one counts only if there was a first.
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
@@ -147,4 +147,4 @@ class Events:
 
     def _add(self, time, **content):
         event = self._event.Event(wall_time=time, **content)
-        self._writer.write(event.SerializeToString())
+        self.file.write(tfrecord.encode([event.SerializeToString()]))

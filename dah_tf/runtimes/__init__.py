@@ -6,16 +6,13 @@ own size, for n >= 1, and returns `codes`, uint8 `(n, ceil(bits / 8))`, `hash`, 
 but where a format says otherwise.
 """
 
-import contextlib
 import importlib
 import importlib.metadata
 import importlib.util
-import os
-import sys
-import warnings
 
 from dah_tf import parts
 from dah_tf.errors import UserError
+from dah_tf.machine import cores, quiet
 
 BATCH = 32  # images; activations of larger ones leave the caches (tools/bench_encode.py)
 SAVEDMODEL = "savedmodel"
@@ -127,7 +124,7 @@ def write(name, function, folder, images):
     """
     runtime = get(name)
     require(name, (*runtime.WRITING, *runtime.PACKAGES))
-    with _silence():
+    with quiet.quiet(stdout=True):
         runtime.write(function, folder, images)
     versions = {each: version(each) for each in sorted(set(runtime.PACKAGES))}
     return {"files": list(runtime.FILES), "versions": versions}
@@ -141,29 +138,6 @@ def require(name, packages):
             f"{runtime.TITLE} needs {package}, which is not installed: "
             f"pip install 'dah_tf[{runtime.EXTRA}]'"
         )
-
-
-@contextlib.contextmanager
-def _silence():
-    """Keeps converters' messages, which come from C++ too, off the user's screen."""
-    sys.stdout.flush(), sys.stderr.flush()
-    saved = [os.dup(1), os.dup(2)]
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 1), os.dup2(nowhere, 2)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        sys.stdout.flush(), sys.stderr.flush()
-        for place, file in enumerate(saved, start=1):
-            os.dup2(file, place)
-            os.close(file)
-        os.close(nowhere)
-
-
-def _cores():
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def check_present(name, folder):
@@ -193,8 +167,8 @@ def load(name, folder, threads=None):
     check_present(name, folder)
     require(name, runtime.PACKAGES)
     try:
-        with _silence():
-            return runtime.load(folder, threads or _cores())
+        with quiet.quiet(stdout=True):
+            return runtime.load(folder, threads or cores.cores())
     except Exception as error:  # each runtime has kinds of its own
         reason = (str(error) or type(error).__name__).strip().partition("\n")[0]
         raise UserError(

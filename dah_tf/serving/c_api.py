@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from dah_tf.errors import UserError
+from dah_tf.machine import quiet
 from dah_tf.serving import messages
 from dah_tf.serving.failure import CODES, ServingError
 
@@ -219,7 +220,7 @@ def _library():
     # A broken image is an answer here, and would be a warning there.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        with _silence():
+        with quiet.quiet():
             # Never RTLD_GLOBAL: its BoringSSL would hide the OpenSSL that hashlib loads later.
             api = ctypes.CDLL(str(path))
     except OSError as error:
@@ -271,20 +272,6 @@ def _library():
         function = getattr(api, name)
         function.restype, function.argtypes = result, arguments
     return api
-
-
-@contextlib.contextmanager
-def _silence():
-    """Keeps start-up messages off the screen: the library writes them before any log level."""
-    sys.stderr.flush()
-    screen, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(screen, 2)
-        os.close(screen)
-        os.close(nowhere)
 
 
 def _signatures(meta_graph):

@@ -10,7 +10,8 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from PIL import Image
 
-from dah_tf.serving import layout, messages, records
+from dah_tf.files import tfrecord
+from dah_tf.serving import layout, messages
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
 """Batch sizes that a server runs; configs/serving/batching.config has the same. Powers of 2, so a
@@ -34,7 +35,7 @@ def encode(channels):
             log = messages.PredictionLog()
             log.predict_log.request.CopyFrom(messages.predict_request(inputs, signature))
             logs.append(log.SerializeToString())
-    return records.encode(logs)
+    return tfrecord.encode(logs)
 
 
 def read(model):
@@ -51,7 +52,7 @@ def read(model):
         OSError: there is no such file, or it cannot be read.
     """
     requests = []
-    for record in records.decode((model / layout.WARMUP).read_bytes()):
+    for record in tfrecord.decode((model / layout.WARMUP).read_bytes()):
         try:
             log = messages.PredictionLog.FromString(record)
         except DecodeError as error:

@@ -8,7 +8,7 @@ import traceback
 from absl import flags
 
 from dah_tf.errors import UserError
-from dah_tf.machine import memory
+from dah_tf.machine import memory, quiet
 from dah_tf.runs import recipe
 
 FLAGS = flags.FLAGS
@@ -86,22 +86,13 @@ def import_quietly():
     # step is 1.2 to 1.7 times as fast with it (tools/bench_train.py --profile).
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.stderr.flush()
-    screen = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        # The messages come from C++, before any log level is obeyed.
-        os.dup2(nowhere, 2)
+    with quiet.quiet():
         import keras
 
         if keras.backend.backend() == "tensorflow":
             import tensorflow as tf
 
             tf.config.list_logical_devices()
-    finally:
-        os.dup2(screen, 2)
-        os.close(screen)
-        os.close(nowhere)
 
 
 def help_text(usage):

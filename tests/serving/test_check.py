@@ -11,7 +11,8 @@ import pytest
 import serving_models
 
 from dah_tf.errors import UserError
-from dah_tf.serving import check, layout, messages, records, warmup
+from dah_tf.files import tfrecord
+from dah_tf.serving import check, layout, messages, warmup
 from dah_tf.serving.c_api import SavedModel
 
 
@@ -33,8 +34,8 @@ def model(tmp_path, monkeypatch):
 def rewrite(model, change):
     """Changes the list of `PredictionLog`s in a model's warm-up file."""
     path = model / "1" / layout.WARMUP
-    logs = [messages.PredictionLog.FromString(r) for r in records.decode(path.read_bytes())]
-    path.write_bytes(records.encode([log.SerializeToString() for log in change(logs)]))
+    logs = [messages.PredictionLog.FromString(r) for r in tfrecord.decode(path.read_bytes())]
+    path.write_bytes(tfrecord.encode([log.SerializeToString() for log in change(logs)]))
 
 
 def describe(model, **entries):
@@ -154,11 +155,11 @@ FAULTS = {
         ["record 2 is cut short or damaged"],
     ),
     "warm-up is something else": (
-        lambda m: (m / V1 / layout.WARMUP).write_bytes(records.encode([b"\xff\xff"])),
+        lambda m: (m / V1 / layout.WARMUP).write_bytes(tfrecord.encode([b"\xff\xff"])),
         ["record 1 is no PredictionLog"],
     ),
     "warm-up without requests": (
-        lambda m: (m / V1 / layout.WARMUP).write_bytes(records.encode([b""])),
+        lambda m: (m / V1 / layout.WARMUP).write_bytes(tfrecord.encode([b""])),
         ["record 1 is no request to predict"],
     ),
     "warm-up of one signature": (

@@ -8,7 +8,8 @@ from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, saved_model_pb2
 from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
 
-from dah_tf.serving import layout, messages, records, warmup
+from dah_tf.files import tfrecord
+from dah_tf.serving import layout, messages, warmup
 
 GENUINE = {
     "TensorProto": tensor_pb2.TensorProto,
@@ -122,24 +123,24 @@ def test_requests():
 
 def test_records_are_tensorflows(tmp_path):
     contents = [b"", b"123456789", bytes(range(256)) * 9]
-    (tmp_path / "ours").write_bytes(records.encode(contents))
+    (tmp_path / "ours").write_bytes(tfrecord.encode(contents))
     read = tf.data.TFRecordDataset(str(tmp_path / "ours")).as_numpy_iterator()
     assert list(read) == contents
     with tf.io.TFRecordWriter(str(tmp_path / "theirs")) as writer:
         for record in contents:
             writer.write(record)
     assert (tmp_path / "theirs").read_bytes() == (tmp_path / "ours").read_bytes()
-    assert list(records.decode((tmp_path / "theirs").read_bytes())) == contents
+    assert list(tfrecord.decode((tmp_path / "theirs").read_bytes())) == contents
 
 
 def test_a_flipped_bit_or_a_short_file_is_found():
-    whole = records.encode([b"abc", b"defg"])
+    whole = tfrecord.encode([b"abc", b"defg"])
     for at in range(len(whole)):
-        with pytest.raises(records.DamagedRecord):
-            list(records.decode(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :]))
-    for length in set(range(1, len(whole))) - {len(records.encode([b"abc"]))}:
-        with pytest.raises(records.DamagedRecord):
-            list(records.decode(whole[:length]))
+        with pytest.raises(tfrecord.DamagedRecord):
+            list(tfrecord.decode(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :]))
+    for length in set(range(1, len(whole))) - {len(tfrecord.encode([b"abc"]))}:
+        with pytest.raises(tfrecord.DamagedRecord):
+            list(tfrecord.decode(whole[:length]))
 
 
 def test_the_warmup_file_holds_genuine_requests():
