@@ -80,7 +80,16 @@ def dashed(message):
 
 
 def import_quietly():
-    """Imports Keras and its back end without their start-up messages on the user's screen."""
+    """Imports Keras and its back end without their start-up messages on the user's screen.
+
+    Raises:
+        UserError: the environment names a back end that dah_tf does not run on.
+    """
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    if backend not in ("tensorflow", "jax"):
+        raise UserError(
+            f"KERAS_BACKEND={backend} is not supported; set it to tensorflow, or to jax for training"
+        )
     memory.keep_freed()
     # TensorFlow's default only where the processor has AVX512-VNNI; with AVX2 alone a training
     # step is 1.2 to 1.7 times as fast with it (tools/bench_train.py --profile).

@@ -431,9 +431,10 @@ def make_validator(recipe, dataset, protocol):
 
 
 def announce(recipe, dataset, protocol, model, plan, steps, precision, replicas, say):
-    """Says what is about to happen."""
+    """Says what is about to happen, what the data holds, and what about it spoils a run."""
     import keras
 
+    from dah_tf.data import summary
     from dah_tf.machine import devices
 
     size, channels = dataset.images.size, dataset.images.channels
@@ -454,6 +455,9 @@ def announce(recipe, dataset, protocol, model, plan, steps, precision, replicas,
     ]
     for name, value in rows:
         say(f"{name:<10}{value}")
+    facts, warnings = summary.describe(dataset, protocol)
+    for line in [*facts, *(f"warning: {each}" for each in warnings)]:
+        say(line)
 
 
 def slow_advice(recipe):

@@ -122,3 +122,22 @@ def test_given_flags_make_the_same_recipe_again():
 def test_a_command_writes_arguments_as_flags(message, shown, monkeypatch):
     monkeypatch.setattr(cli, "own_flags", lambda: {f.name for f in dataclasses.fields(Recipe)})
     assert shown in cli.dashed(message)
+
+
+def test_another_back_end_is_refused_before_it_is_imported(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    with pytest.raises(UserError, match="KERAS_BACKEND=torch is not supported"):
+        cli.import_quietly()
+
+
+def test_the_traceback_of_a_users_error_is_shown_on_request(monkeypatch, capsys):
+    for wanted, shown in (("0", False), ("1", True)):
+        monkeypatch.setenv("DAH_TF_TRACEBACK", wanted)
+        with pytest.raises(SystemExit) as ended:
+            try:
+                raise UserError("bits=0 is wrong")
+            except UserError as error:
+                cli.fail(error)
+        text = capsys.readouterr().err
+        assert ended.value.code == 2 and ("Traceback" in text) is shown
+        assert text.splitlines()[-1].endswith("bits=0 is wrong")
