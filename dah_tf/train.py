@@ -5,7 +5,7 @@ Images with labels go in; a model, its retrieval quality and a SavedModel come o
 
   python -m dah_tf.train --flagfile=configs/digits.cfg
   python -m dah_tf.train --flagfile=configs/cifar10_compact.cfg --bits=24
-  python -m dah_tf.train --dataset=folder:photos --backbone=compact --minutes=15
+  python -m dah_tf.train --dataset=folder:photos --backbone=compact
 
 A part is a name with options: --backbone=compact:depth=3 --method=dah:t=12.5,balance_weight=30.
 """

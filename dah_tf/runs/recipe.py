@@ -169,13 +169,6 @@ class Recipe:
     epochs: float | None = _setting(
         None, TRAINING, f"epochs: how often the training images are shown. {BY_RECIPE}", low=0.0
     )
-    minutes: float | None = _setting(
-        None,
-        TRAINING,
-        "minutes: the time for the whole run with its evaluation and export. The run measures its "
-        "speed first and sets its epochs by it.",
-        low=0.1,
-    )
     groups: int | None = _setting(
         None, TRAINING, f"groups: the class-balanced groups of a step. {BY_RECIPE}", low=1
     )

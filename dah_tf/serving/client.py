@@ -33,7 +33,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds before a retry, at most
 
 
 @dataclasses.dataclass(frozen=True)
-class Encoded:
+class Answer:
     """What `Client.encode` returns for n images.
 
     Attributes:
@@ -120,7 +120,7 @@ class Client:
             deadline: float, seconds for the whole call, or None.
 
         Returns:
-            `Encoded`, in the order of the images.
+            `Answer`, in the order of the images.
 
         Raises:
             UserError: the client is closed; something that is no image; a file that cannot be read; with
@@ -152,7 +152,7 @@ class Client:
                 raise UserError(f"{names[row]} cannot be decoded{inputs.why(batch[row])}")
         if not answers:  # an answer to no image has the right shape all the same
             answers = [{k: v[:0] for k, v in self._answered([b""], end)[0].items()}]
-        return Encoded(
+        return Answer(
             *self._joined(answers, "codes", "valid"),
             *(self._joined(answers, "probabilities") if probabilities else ()),
         )

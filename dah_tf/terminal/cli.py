@@ -71,9 +71,11 @@ def dashed(message):
     words of a sentence.
     """
 
+    flags_now = own_flags() - recipe.moved().keys()
+
     def flag(found):
         name = found.group(1)
-        known = name in own_flags() and (found.group(2) or "_" in name or name == "workdir")
+        known = name in flags_now and (found.group(2) or "_" in name or name == "workdir")
         return f"--{found.group(0)}" if known else found.group(0)
 
     return re.sub(r"(?<![\w./:'\"-])([a-z]\w*)\b(=?)(?![\w(]*\()", flag, message)

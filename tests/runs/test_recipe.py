@@ -132,7 +132,7 @@ def test_presets_decide_what_was_left_open_and_nothing_else():
         recipe = presets.resolve(Recipe(learning_rate=0.5, method="dah:t=2"), facts)
         assert recipe.recipe == name
         assert recipe.learning_rate == 0.5 and recipe.method == "dah:t=2"
-        open_settings = {"image_size", "channels", "validation", "data_dir", "workdir", "minutes"}
+        open_settings = {"image_size", "channels", "validation", "data_dir", "workdir"}
         open_settings |= {"classes_per_group", "cutout_epochs"}
         undecided = {k for k, v in recipe.as_dict().items() if v is None}
         assert undecided == open_settings
