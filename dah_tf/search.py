@@ -7,14 +7,18 @@ Commands:
   query    --model=MODEL IMAGE... or --codes=CODES  prints the nearest items of each query
   rebuild  --model=MODEL or --codes=CODES           encodes the images again by another model, or
                                                     takes other items, and swaps in one step
-  compact  [--backend --recall]                     gives the space of removed items free
+  compact  [--backend=BACKEND]                      gives the space of removed items free
   stats                                             prints what the index holds
   verify                                            checks every file against its checksum
 
 CODES is a folder that dah_tf.encode made, or a .npy array: uint8 (n, bytes), packed as
 dah_tf.codes says. With an array go --ids, whole numbers (n,), without which items are numbered
 on; --keys (such as paths) and --labels, strings or numbers (n,). IMAGEs are files or folders of
-them. What add, remove, rebuild and compact did is on the disk when they end, all of it or nothing.
+them. BACKEND is flat, mih or numpy, which are exact, or hnsw, ivf or auto, which find a share of
+the nearest codes: hnsw:recall=0.99. What add, remove, rebuild and compact did is on the disk when they end, all of it or nothing.
+
+Where more items stand at the last distance of an answer than --k shows, query says how many; which
+of them are shown is not defined.
 
 --index=milvus:URI/COLLECTION keeps the items in Milvus: milvus:http://HOST:19530/photos, or
 milvus:photos.db/photos for one embedded in this process.
@@ -23,11 +27,12 @@ milvus:photos.db/photos for one embedded in this process.
 import json
 import os
 import sys
+import warnings
 
 import numpy as np
 from absl import flags
 
-from dah_tf.errors import UserError
+from dah_tf.errors import UserError, shortened
 from dah_tf.gallery import answers
 from dah_tf.terminal import cli
 
@@ -46,9 +51,13 @@ def define_flags():
     flags.DEFINE_integer("bits", None, "Code length, 8 to 256; None: the codes' own.")
     flags.DEFINE_string("fingerprint", None, "The model that the codes are from.")
     flags.DEFINE_string(
-        "backend", None, "flat (default), mih, numpy, hnsw, ivf or auto; in Milvus flat or ivf."
+        "backend",
+        None,
+        "flat (default), mih, numpy, hnsw, ivf or auto; in Milvus flat or ivf. The last three of "
+        "these take the share of the nearest codes that they are to find, by default 0.95: "
+        "hnsw:recall=0.99.",
     )
-    flags.DEFINE_float("recall", None, "Of hnsw, ivf and auto: 0 to 1; None: 0.95.")
+    flags.DEFINE_float("recall", None, "An option of --backend now.")
     flags.DEFINE_string(
         "model", None, "A SavedModel, a folder of its versions, a run, or pretrained:NAME."
     )
@@ -72,12 +81,14 @@ def define_flags():
 
 def build():
     codes, items = read_items()
-    made = index_class().create(
+    from dah_tf.index import create_index
+
+    made = create_index(
         FLAGS.index,
         bits=FLAGS.bits or items.pop("bits", None) or 8 * codes.shape[1],
         fingerprint=items.pop("fingerprint"),
         backend=FLAGS.backend or "flat",
-        recall=0.95 if FLAGS.recall is None else FLAGS.recall,
+        recall=recall("flat"),
         codes=codes,
         root=os.path.abspath(FLAGS.root) if FLAGS.root else items.get("root"),
         **{name: items[name] for name in ("ids", "keys", "labels")},
@@ -111,6 +122,21 @@ def add():
         items["changes"] = changes
     added = index.add(codes, **items)
     print(f"{len(added):,} added to {FLAGS.index}: {len(index):,} items")
+
+
+def recall(backend):
+    """The share of the older flag, of which a line on stderr names the new home."""
+    if FLAGS.recall is not None:
+        own = (FLAGS.backend or backend).partition(":")[0]
+        if own in ("hnsw", "ivf", "auto"):
+            print(f"note: --recall is now --backend={own}:recall={FLAGS.recall:g}", file=sys.stderr)
+        else:
+            print(
+                "note: --recall is now an option of --backend, such as "
+                f"--backend=hnsw:recall={FLAGS.recall:g}; {own} is exact and has none",
+                file=sys.stderr,
+            )
+    return FLAGS.recall
 
 
 def root_of(index):
@@ -161,7 +187,11 @@ def query(words):
     index = opened(FLAGS.backend)
     queries, codes, values, fingerprint, broken = read_queries(words, index)
     about = {"label": FLAGS.label, "key_prefix": FLAGS.key_prefix, "fingerprint": fingerprint}
-    found = answers.describe(index, queries, nearest(index, codes, values, about))
+    found = nearest(index, codes, values, about)
+    totals = [0] * len(found)  # within a radius all items are shown
+    if FLAGS.radius is None:
+        totals = index.count_at(codes, answers.last_distances(found), **about)
+    found = answers.describe(index, queries, found, totals)
     if FLAGS.json:
         print(answers.to_json(found))
     else:
@@ -170,7 +200,7 @@ def query(words):
     if FLAGS.gallery:
         gallery.write(FLAGS.gallery, answers.with_paths(found, root_of(index) or "."))
     for key, reason in broken:
-        print(f"error: {answers.shown(key)}: {reason}", file=sys.stderr)
+        print(f"error: {shortened(answers.shown(key), 200)}: {reason}", file=sys.stderr)
     return 2 if broken else 0
 
 
@@ -274,7 +304,7 @@ def encode_here(job):
 
 def compact():
     index = opened()
-    index.compact(FLAGS.backend, FLAGS.recall)
+    index.compact(FLAGS.backend, recall(index.stats()["backend"]))
     size = index.stats().get("megabytes")  # Milvus does not say
     print(f"{len(index):,} items{f', {size:,} MB' if size is not None else ''} in {FLAGS.index}")
 
@@ -321,14 +351,10 @@ COMMANDS = {
 }
 
 
-def index_class():
-    from dah_tf.index import at
-
-    return at(FLAGS.index)
-
-
 def opened(backend=None):
-    return index_class().open(FLAGS.index, backend)
+    from dah_tf.index import open_index
+
+    return open_index(FLAGS.index, backend)
 
 
 def read_items():
@@ -388,7 +414,14 @@ def main(words):
             raise UserError(f"{words[0]} takes no --{name}")
     if not FLAGS.index:
         raise UserError("name the index: --index=DIR")
-    return command(words[1:]) if with_words else command()
+    with warnings.catch_warnings():
+        warnings.showwarning = say_warning
+        return command(words[1:]) if with_words else command()
+
+
+def say_warning(message, *_):
+    """Says a warning as one line, not with a line of code."""
+    print(f"warning: {message}", file=sys.stderr)
 
 
 if __name__ == "__main__":

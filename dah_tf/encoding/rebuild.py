@@ -10,7 +10,7 @@ import numpy as np
 
 from dah_tf.codes import archive
 from dah_tf.encoding import find_model, job
-from dah_tf.errors import UserError
+from dah_tf.errors import UserError, shortened
 from dah_tf.files import durable
 
 
@@ -41,7 +41,7 @@ def rebuild(index, model, encode, root=None):
             gathered.extend(column)
     for number, key in zip(ids, keys, strict=True):
         if not key or key.startswith("tfds:"):
-            what = f"the key {key}" if key else "no key"
+            what = f"the key {shortened(key)}" if key else "no key"
             raise UserError(f"item {number} has {what}, so that its image is not known: encode it")
     root = os.path.abspath(root or index.root or ".")
     paths = [archive.place(key, root) for key in keys]

@@ -5,10 +5,11 @@ import os
 
 import numpy as np
 
+from dah_tf.errors import shortened
 from dah_tf.gallery.captions import shown
 
 
-def describe(index, queries, answers):
+def describe(index, queries, answers, totals=None):
     """Answers with keys and labels.
 
     Args:
@@ -16,16 +17,21 @@ def describe(index, queries, answers):
         queries: list of dicts, one a query: what is known of it.
         answers: list of tuples of arrays of equal length, nearest first: distances, ids, and
             optionally scores; ids of -1 are none.
+        totals: sequence of int, one a query: how many items of the index stand at the last
+            distance of its answer; None where that is not known.
 
     Returns:
         List of dicts, one a query: its own entries, and `neighbours`, a list of dicts with
-        `rank`, `distance`, `id`, `key`, `label`, and `score` where there are scores.
+        `rank`, `distance`, `id`, `key`, `label`, and `score` where there are scores; with
+        `totals` also `at_last_distance`, the query's own, and `shown`, how many of these items
+        are among the neighbours.
     """
     found = [[each[answer[1] >= 0] for each in answer] for answer in answers]
     every = np.unique(np.concatenate([np.zeros(0, np.int64), *(each[1] for each in found)]))
     keys, labels = index.describe(every)
     described = []
-    for query, (distances, ids, *scores) in zip(queries, found, strict=True):
+    totals = [None] * len(found) if totals is None else totals
+    for query, (distances, ids, *scores), total in zip(queries, found, totals, strict=True):
         places = np.searchsorted(every, ids)
         neighbours = [
             {
@@ -40,7 +46,16 @@ def describe(index, queries, answers):
         for each, score in zip(neighbours, *scores or [()], strict=bool(scores)):
             each["score"] = round(float(score), 4)
         described.append({**query, "neighbours": neighbours})
+        if total is not None:
+            last = int((distances == distances.max(initial=-1)).sum())
+            # Another process may have removed some since they were found.
+            described[-1] |= {"at_last_distance": max(last, int(total)), "shown": last}
     return described
+
+
+def last_distances(answers):
+    """The largest distance of each answer that `describe` takes: int64 array; -1 for none."""
+    return np.array([distances.max(initial=-1) for distances, *_ in answers], np.int64)
 
 
 def to_json(answers):
@@ -49,24 +64,36 @@ def to_json(answers):
 
 
 def to_table(answers):
-    """Yields the lines of a table: a row for each neighbour."""
+    """Yields the lines of a table: a row for each neighbour.
+
+    Where further items stand at the last distance, a row below says how many.
+    """
     every = [each for answer in answers for each in answer["neighbours"]]
     names = ["rank", "distance", *(["score"] if any("score" in each for each in every) else [])]
     names += ["id", *(n for n in ("key", "label") if any(each[n] for each in every))]
     none = {name: "-" for name in names} | {"id": "no match", "key": "", "label": ""}
     rows = [["query", *names]]
     for answer in answers:
-        name = shown(answer["query"])
-        for each in answer["neighbours"] or [none]:
-            rows.append([name, *(shown(each.get(name, "-")) for name in names)])
+        name = cell(answer["query"])
+        listed = answer["neighbours"] or [none]
+        if further := answer.get("at_last_distance", 0) - answer.get("shown", 0):
+            last = max(each["distance"] for each in listed)
+            listed = [*listed, none | {"distance": last, "id": f"{further:,} more"}]
+        for each in listed:
+            rows.append([name, *(cell(each.get(name, "-")) for name in names)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     numbers = {"rank", "distance", "score", "id"} | ({"query"} if every_number(answers) else set())
     for row in rows:
         cells = [
-            cell.rjust(width) if name in numbers else cell.ljust(width)
-            for name, cell, width in zip(rows[0], row, widths, strict=True)
+            text.rjust(width) if name in numbers else text.ljust(width)
+            for name, text, width in zip(rows[0], row, widths, strict=True)
         ]
         yield "  ".join(cells).rstrip()
+
+
+def cell(text):
+    """A key, label or number on one line of bounded length."""
+    return shortened(shown(text))
 
 
 def every_number(answers):

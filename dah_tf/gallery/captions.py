@@ -7,14 +7,6 @@ def shown(text):
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
-def shortened(text, limit):
-    """Text of at most `limit` characters, cut in the middle; of a path the end tells most."""
-    if len(text) <= limit:
-        return text
-    tail = limit * 2 // 3
-    return f"{text[: limit - tail - 1]}…{text[len(text) - tail :]}"
-
-
 def name(neighbour):
     """A neighbour's key, or its id where it has none."""
     return shown(neighbour["key"]) if neighbour["key"] else f"id {neighbour['id']}"

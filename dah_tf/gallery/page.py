@@ -5,6 +5,7 @@ import html
 import io
 import re
 
+from dah_tf.errors import shortened
 from dah_tf.gallery import captions, thumbnails
 
 TILE = 128  # of the page's units
@@ -144,7 +145,7 @@ def _data(image, crisp):
 def _short(text, limit):
     """Shown text, isolated from the direction of what stands around it, in full in its title."""
     # Escapes such as &amp; end in ";": cut into words first.
-    words = re.findall(r"[^/;]*[/;]|[^/;]+", captions.shortened(text, limit))
+    words = re.findall(r"[^/;]*[/;]|[^/;]+", shortened(text, limit))
     short = "<wbr>".join(map(html.escape, words))
     return f'<bdi title="{html.escape(text)}">{short}</bdi>'
 

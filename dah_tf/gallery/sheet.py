@@ -5,7 +5,7 @@ import unicodedata
 
 from PIL import Image, ImageDraw, ImageFont
 
-from dah_tf.errors import UserError
+from dah_tf.errors import UserError, shortened
 from dah_tf.gallery import captions, thumbnails
 
 MAX_LINES = 200  # about 40,000 pixels high, a quarter of a gigabyte while it is drawn
@@ -130,9 +130,9 @@ class _Sheet:
         if width:
             # No glyph is narrower than 2 pixels; what is longer need not be measured.
             limit = min(len(text), width // 2)
-            while (long := self.font.getlength(captions.shortened(text, limit))) > width:
+            while (long := self.font.getlength(shortened(text, limit))) > width:
                 limit = min(limit - 1, int(limit * width / long))
-            text = captions.shortened(text, limit)
+            text = shortened(text, limit)
         self.draw.text((left, top), text, color, self.font)
 
     def _drawable(self, character):

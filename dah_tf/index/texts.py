@@ -6,7 +6,7 @@
 
 import numpy as np
 
-from dah_tf.errors import UserError
+from dah_tf.errors import UserError, shortened
 from dah_tf.index.spans import spans
 
 BLOCK = 1 << 20
@@ -25,7 +25,8 @@ def encode(strings):
     try:
         encoded = [string.encode("utf-8", "surrogateescape") for string in strings]
     except UnicodeEncodeError as error:
-        raise UserError(f"{error.object!a} is no text: it holds half of a surrogate pair") from None
+        shown = shortened(ascii(error.object))
+        raise UserError(f"{shown} is no text: it holds half of a surrogate pair") from None
     starts = np.zeros(len(encoded) + 1, np.int64)
     np.cumsum([len(each) for each in encoded], out=starts[1:])
     return np.frombuffer(b"".join(encoded), np.uint8), starts

@@ -6,7 +6,7 @@ import copy
 import numpy as np
 
 from dah_tf import codes as packed
-from dah_tf.errors import UserError
+from dah_tf.errors import UserError, shortened
 from dah_tf.files import durable
 from dah_tf.index import approximate, disk, scan, segments, texts
 
@@ -222,8 +222,8 @@ def check_model(index, fingerprint):
     """
     if fingerprint and index.fingerprint and fingerprint != index.fingerprint:
         raise UserError(
-            f"the codes are from model {fingerprint}, {index.path} holds codes of model "
-            f"{index.fingerprint}: their distances mean nothing"
+            f"the codes are from model {shortened(fingerprint)}, {index.path} holds codes of model "
+            f"{shortened(index.fingerprint)}: their distances mean nothing"
         )
 
 

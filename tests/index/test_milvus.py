@@ -11,7 +11,7 @@ from test_index import Model, fill
 
 from dah_tf import codes as packed
 from dah_tf.errors import UserError
-from dah_tf.index import Index
+from dah_tf.index import BACKENDS, Index, Store, at, create_index, hits, open_index
 from dah_tf.index.milvus import MilvusIndex, answering, connection, names, storing
 
 pytestmark = pytest.mark.slow
@@ -27,19 +27,60 @@ HOSTILE = [
 ]
 
 
-def test_interface_is_that_of_index():
-    def public(kind):
-        public = [n for n in vars(kind) if not n.startswith("_") or n in ("__len__",)]
-        return {n: inspect.getattr_static(kind, n) for n in public}
+def test_both_fill_in_one_contract():
+    public = {name for name in vars(Store) if not name.startswith("_")}
+    for kind in (Index, MilvusIndex):
+        assert issubclass(kind, Store) and not kind.__abstractmethods__
+        assert {name for name in vars(kind) if not name.startswith("_")} <= public
+        for name in public - {"KIND", "BACKENDS"}:
+            ours, theirs = (inspect.getattr_static(each, name) for each in (kind, Store))
+            assert type(ours) is type(theirs) and inspect.getdoc(getattr(kind, name)), name
+            if callable(getattr(Store, name)):
+                ours, theirs = (inspect.signature(getattr(each, name)) for each in (kind, Store))
+                assert list(ours.parameters) == list(theirs.parameters), name
+    assert set(storing.BACKENDS) < set(BACKENDS)
 
-    ours, theirs = public(MilvusIndex), public(Index)
-    assert set(ours) - {"close"} == set(theirs)
-    for name in theirs:
-        assert type(ours[name]) is type(theirs[name]), name
-        if not isinstance(theirs[name], property):
-            mine = inspect.signature(getattr(MilvusIndex, name))
-            assert mine == inspect.signature(getattr(Index, name)), name
-    assert set(storing.BACKENDS) < set(inspect.getmodule(Index).engines.BACKENDS)
+
+def test_address_chooses_the_kind(milvus_path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path, kind in (
+        *((milvus_path, MilvusIndex), ("ix", Index), (tmp_path / "iy", Index), ("a:b", Index)),
+    ):
+        with create_index(path, 16, codes=np.zeros((3, 2), np.uint8)) as index:
+            assert type(index) is kind and at(path) is kind
+        with open_index(path, "flat") as index:
+            assert type(index) is kind and len(index) == 3
+    assert open_index("ix").beside == tmp_path / ".ix"
+    place = "milvus:http://a:1/b"
+    monkeypatch.setattr(MilvusIndex, "__init__", lambda self, path: setattr(self, "path", path))
+    assert MilvusIndex(place).beside == tmp_path / ".milvus_http___a_1_b"
+
+
+@pytest.mark.parametrize("kind", [Index, MilvusIndex])
+def test_count_at_is_that_of_brute_force(kind, milvus_path, tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    for name, value in (("LIMIT", 7), ("FIRST", 3), ("QUERIES", 2), ("ANSWERS", 10)):
+        monkeypatch.setattr(answering, name, value)
+    monkeypatch.setattr(hits, "COUNTED", 100)
+    codes, labels = make(rng, 24, 300, 30), [str(i % 3) for i in range(300)]
+    path = milvus_path if kind is MilvusIndex else tmp_path / "ix"
+    index = kind.create(path, 24, codes=codes[:200], labels=labels[:200])
+    index.add(codes[200:], labels=labels[200:])
+    index.remove(np.arange(0, 300, 7))
+    queries = np.concatenate([codes[:3], make(rng, 24, 5)])
+    apart = packed.hamming(queries, codes)
+    there = np.arange(300) % 7 > 0
+    distances = np.array([0, 1, 2, 5, 9, 24, -1, 99])
+    for label in (None, "1", "none"):
+        wanted = there & np.isin(labels, label or ["0", "1", "2"])
+        expected = ((apart == distances[:, None]) & wanted).sum(axis=1)
+        np.testing.assert_array_equal(index.count_at(queries, distances, label=label), expected)
+        last = index.search(queries, 10, label=label).distances.max(axis=1)
+        expected = ((apart == last[:, None]) & wanted).sum(axis=1)
+        np.testing.assert_array_equal(index.count_at(queries, last, label=label), expected)
+    assert index.count_at(queries[:0], distances[:0]).shape == (0,)
+    with pytest.raises(UserError, match="8 queries need a distance each"):
+        index.count_at(queries, distances[:3])
 
 
 @pytest.mark.parametrize("bits", [8, 12, 36, 48, 64, 256])
@@ -233,21 +274,22 @@ def test_refusals_change_nothing(milvus_path, milvus_file):
         (lambda: index.search(make(rng, 48, 2), 1), "36 bits"),
         (lambda: index.search(good, 1, fingerprint="model-b"), "distances mean nothing"),
         (lambda: index.radius(good, -1), "radius"),
-        (lambda: index.compact("none"), "no backend"),
+        (lambda: index.compact("none"), "no Milvus backend"),
+        (lambda: index.compact("flat:recall=0.9"), "flat has no option 'recall'"),
         (lambda: index.compact("ivf"), "Milvus Lite has no backend 'ivf'"),
         (lambda: index.compact(recall=2.0), "recall"),
         (lambda: index.replace(good, bits=300), "8 to 256"),
         (lambda: index.replace(good, keys=["a" * 4097, ""]), "key of id 19"),
         (lambda: MilvusIndex.create(milvus_path, 36), "exists already"),
         (lambda: MilvusIndex.create(other, 7), "8 to 256"),
-        (lambda: MilvusIndex.create(other, 36, backend="hnsw"), "Milvus has no backend 'hnsw'"),
+        (lambda: MilvusIndex.create(other, 36, backend="hnsw"), "no Milvus backend 'hnsw'"),
         (lambda: MilvusIndex.create(other, 36, backend="ivf"), "choose flat, or a server"),
         (lambda: MilvusIndex.create(other, 36, codes=good, ids=[1, 1]), "twice"),
         (lambda: MilvusIndex.create(other, 36, "x" * 70_000), "65,535 bytes of facts"),
         (lambda: index.replace(good, fingerprint="x" * 70_000), "65,535 bytes of facts"),
         (lambda: MilvusIndex.open(other), "is no index"),
         (lambda: MilvusIndex.open(f"milvus:{milvus_file.parent}/none.db/x"), "is no index"),
-        (lambda: MilvusIndex.open(milvus_path, "none"), "no backend"),
+        (lambda: MilvusIndex.open(milvus_path, "none"), "no Milvus backend"),
         (
             lambda: MilvusIndex.open(f"milvus:{milvus_file}/{index._facts['collection']}"),
             "another prog",
@@ -267,21 +309,3 @@ def test_refusals_change_nothing(milvus_path, milvus_file):
     assert MilvusIndex.open(milvus_path).add(good[:1]).tolist() == [21], "and are not given again"
     index.add(good[:1], [20])
     assert len(index) == 13 and not index.verify()
-
-
-def test_least_effort_reaches_the_recall():
-    # Of two queries' nearest two, effort 1 finds 1 of 4, 2 finds 3 of 4, 4 an equal of the last.
-    found = {
-        1: [[3, 9], [-1, -1]],
-        2: [[3, 5], [7, 9]],
-        4: [[3, 5], [7, 8]],
-        8: [[3, 5], [8, 7]],
-    }
-    efforts = sorted(found)
-
-    def least(recall):
-        return answering.least_effort(lambda n: np.array(found[n]), efforts, recall)
-
-    assert [least(recall) for recall in (0.25, 0.3, 0.75, 0.8, 1)] == [1, 2, 2, 4, 4]
-    found[4] = found[2]
-    assert least(1) == 8

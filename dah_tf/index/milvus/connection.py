@@ -11,7 +11,7 @@ import pathlib
 
 import numpy as np
 
-from dah_tf.errors import UserError
+from dah_tf.errors import UserError, shortened
 
 CONNECT, REQUEST, LOAD = 5, 60, 600  # seconds
 # Items in one request. A message holds 64 MB at most; these take 44 MB where every string is as
@@ -82,6 +82,8 @@ class Server:
     def _told(self, code, message):
         message = " ".join(str(message).split())
         uri, low = self.location.uri, message.lower()
+        # It may repeat what was sent, such as a filter with a key of any length.
+        message = shortened(message, 300)
         if code == NO_COLLECTION or "can't find collection" in low:
             return Gone(f"{uri}: {message}")
         if code == NO_DATABASE or "database not found" in low:
@@ -98,7 +100,7 @@ class Server:
             return UserError(f"cannot reach Milvus at {uri}; check the address, and that it runs")
         if "deadline" in low or "timeout" in low:
             return UserError(f"Milvus at {uri} did not answer in time; try again")
-        return UserError(f"Milvus at {uri} says: {message[:300]}")
+        return UserError(f"Milvus at {uri} says: {message}")
 
     def description(self, name):
         """A collection's description, or None where there is no such collection."""
