@@ -174,3 +174,41 @@ def test_bad_input_leaves_nothing(encoder, photos, spec, message):
     with pytest.raises(UserError, match=message) as error:
         encode(encoder, spec, "codes")
     assert "\n" not in str(error.value) and sorted(os.listdir()) == before
+
+
+def test_other_files_are_ignored_and_counted(encoder, photos):
+    before = encode(encoder, "photos", "before")
+    for name in ("Thumbs.db", "more.txt", "most.txt"):
+        Path("photos", "cat", name).write_bytes(b"to do")
+    Path("photos", "cat", "raw.dng").write_bytes(b"II*\0")  # begins as a TIFF does
+    found = encode(encoder, "photos", "codes")
+    ignored = {**before["ignored"], ".db": 1, ".dng": 1}
+    ignored[".txt"] = ignored.get(".txt", 0) + 2
+    assert found["ignored"] == ignored
+    assert (found["items"], found["broken"]) == (before["items"], before["broken"])
+    # What a list names is meant as an image.
+    Path("list").write_text("photos/cat/notes.txt\nphotos/cat/0000.png\n")
+    assert encode(encoder, "list:list", "listed")["broken"] == 1
+
+
+def test_formats_that_the_model_does_not_read(encoder, photos):
+    """TIFF without loss gives the codes of the PNG that it was made of, on disk and in memory."""
+    png = sorted(Path("photos").glob("*/0*[0-9].png"))[:6]
+    for path in png:
+        other = Path("others", path.stem)
+        other.parent.mkdir(exist_ok=True)
+        image = Image.open(path).convert("RGB")
+        image.save(f"{other}.tif")
+        image.save(f"{other}.webp", save_all=True, append_images=[image.rotate(90)], lossless=True)
+    whole = Path(f"{other}.tif").read_bytes()
+    Path("others", "broken.tif").write_bytes(whole[: len(whole) // 2])
+    assert encode(encoder, "others", "codes")["broken"] == 1
+    assert Path("codes", "broken.tsv").read_text() == "others/broken.tif\ta damaged TIFF file\n"
+    codes, keys, _ = Codes.open("codes").read()
+    expected = encoder.files(*png).codes
+    by_name = {path.stem: code for path, code in zip(png, expected, strict=True)}
+    assert len(keys) == 12
+    for key, code in zip(keys, codes, strict=True):
+        np.testing.assert_array_equal(code, by_name[Path(key).stem])
+    np.testing.assert_array_equal(encoder.files("others").codes, codes)
+    assert encoder.files("others").broken == [("others/broken.tif", "a damaged TIFF file")]

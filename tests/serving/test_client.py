@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import serving_models
 import serving_servers
+from PIL import Image
 
 from dah_tf.errors import UserError
 from dah_tf.serving import Client, ServingError, client, inputs, layout
@@ -103,6 +104,22 @@ def test_a_broken_image_is_marked_or_raised(served, files, tmp_path):
         assert remote.encode(mixed).valid.tolist() == [True, True, False, True]
         with pytest.raises(UserError, match=r"image 2 \(.*broken.jpg\) cannot be decoded"):
             remote.encode(mixed, invalid="raise")
+
+
+def test_formats_that_the_model_does_not_read(local, tmp_path):
+    """The client sends their pixels, at their own size; the model resizes them."""
+    image = Image.fromarray(next(serving_models.crops(1))).resize((37, 50))
+    tiff = serving_models.encoded(image, "TIFF")
+    frames = {"save_all": True, "append_images": [image.rotate(90)], "lossless": True}
+    (tmp_path / "a.tif").write_bytes(tiff)
+    same = [np.asarray(image), tiff, tmp_path / "a.tif", serving_models.encoded(image, "JPEG2000")]
+    same.append(serving_models.encoded(image, "WEBP", **frames))
+    found = local.encode([*same, tiff[: len(tiff) // 2]])
+    assert found.valid.tolist() == [True] * 5 + [False]
+    for code in found.codes[1:5]:
+        np.testing.assert_array_equal(code, found.codes[0])
+    with pytest.raises(UserError, match="image 0 cannot be decoded: a damaged TIFF file"):
+        local.encode([tiff[: len(tiff) // 2]], invalid="raise")
 
 
 def test_versions(served, files):
