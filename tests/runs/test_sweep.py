@@ -158,7 +158,7 @@ def test_killed_sweep_goes_on_and_skips_what_is_done(tmp_path, arguments):
     assert (first / "model.keras").stat().st_mtime_ns == made
     process = sweep(*long, "--phi1=0.25")
     _, err = process.communicate()
-    assert process.returncode == 2 and "phi1 was 1.0, now 0.25" in err
+    assert process.returncode == 2 and "method.phi1 was 0.5, now 0.25" in err
     # A flag that is left out is one of another value: its default.
     process = sweep(*(each for each in long if each != "--shift=0"))
     _, err = process.communicate()

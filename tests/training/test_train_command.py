@@ -24,9 +24,9 @@ from dah_tf.training import checkpoint
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 KILLS = int(os.environ.get("DAH_TF_TRAIN_KILLS", "3"))
 TINY = (
-    "--dataset=npz:{data} --backbone=compact --attention --bits=12 --groups=2 --epochs=12 "
-    "--optimizer=muon --learning_rate=0.02 --adam_ratio=0.2 --shift=1 --cutout=4 "
-    "--cutout_epochs=7 --flip=alternate --class_scale=8 --validation=0 --checkpoint_steps=3 "
+    "--dataset=npz:{data} --backbone=compact:attention --bits=12 --groups=2 --epochs=12 "
+    "--optimizer=muon:adam_ratio=0.2 --learning_rate=0.02 --shift=1 --cutout=4 "
+    "--cutout_epochs=7 --flip=alternate --method=dah:class_scale=8 --validation=0 --checkpoint_steps=3 "
     "--precision=float32 --train_sizes=16:0.5,20:0.5 --noexport --classes_per_group=9"
 )
 
@@ -138,7 +138,7 @@ def test_evaluate_repeats_the_runs_own_figures(finished, tmp_path):
         (["--protocol=own"], "keeps its own figures; name a file: --output"),
         (
             ["--protocol=own", "--output={}/x.json"],
-            r"queries are among the images that the run was",
+            "queries of --protocol=own, by --protocol=full",
         ),
     ],
 )
@@ -177,7 +177,7 @@ def test_the_runs_data_by_another_name(finished, data, tmp_path):
     other, output = shutil.copy(data, tmp_path / "same.npz"), tmp_path / "same.json"
     arguments = f"--workdir={finished[0]}", f"--dataset=npz:{other}", f"--output={output}"
     code, _, err = run("evaluate", *arguments, "--protocol=own")
-    assert code == 2 and "queries are among the images that the run was trained on" in err
+    assert code == 2 and "queries of --protocol=own, by --protocol=full" in err
     assert not output.exists()
     more = f"--dataset=npz:{other} --protocol=own --epochs=1 --backbone_weights={finished[0]}"
     code, _, err = run("train", *flags(data, tmp_path / "run", more))
