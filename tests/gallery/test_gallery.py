@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from dah_tf import gallery
-from dah_tf.errors import UserError
+from dah_tf.errors import UserError, shortened
 from dah_tf.gallery import captions, sheet, thumbnails
 
 HOSTILE = "<script>&amp;\"'\n\x00\udcff\u202e/;é"
@@ -163,9 +163,9 @@ def test_captions_tell_rank_distance_label_and_key(tmp_path):
 
 
 def test_text_is_shortened_in_the_middle():
-    assert captions.shortened("abcdefghij", 10) == "abcdefghij"
-    assert captions.shortened("abcdefghijk", 10) == "abc…fghijk"
-    assert captions.shortened("abc", 1) == "…"
+    assert shortened("abcdefghij", 10) == "abcdefghij"
+    assert shortened("abcdefghijk", 10) == "abc…fghijk"
+    assert shortened("abc", 1) == "…"
 
 
 def test_names_of_any_characters(tmp_path):

@@ -54,7 +54,9 @@ def test_from_codes_to_answers(folder):
     lines = command("query --index=ix --codes=codes.npy --k=3", folder).splitlines()
     assert lines[0].split() == ["query", "rank", "distance", "id", "key", "label"]
     assert lines[1].split() == ["0", "1", "0", "100", r"photos/0\n.png", "0"]
-    assert len(lines) == 1 + 40 * 3
+    # A row more where further items stand at the third neighbour's distance.
+    ties = [line for line in lines if line.split()[4:5] == ["more"]]
+    assert len(lines) - len(ties) == 1 + 40 * 3 and ties
     found = json.loads(
         command("query --index=ix --codes=codes.npy --radius=0 --json --label=1", folder)
     )

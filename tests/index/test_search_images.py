@@ -52,7 +52,8 @@ def test_images_find_themselves(models, photos):
     )
     lines = table.splitlines()
     assert lines[0].split() == ["query", "rank", "distance", "id", "key", "label"]
-    assert lines[1].split()[:3] == ["photos/owl/0002.png", "1", "0"] and len(lines) == 4
+    assert lines[1].split()[:3] == ["photos/owl/0002.png", "1", "0"]
+    assert len([line for line in lines if " more" not in line]) == 4
     answers = json.loads(found)
     codes = Encoder(models / "old").files("photos").codes
     distances = np.sort(packed.hamming(codes, codes), axis=1)
