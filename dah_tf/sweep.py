@@ -49,7 +49,9 @@ def main():
         for value in values:
             check(name, value, arguments)
     for cell in chosen:
-        workspace.resumed(cell.folder, settings.parse([*arguments, *cell.arguments]))
+        recipe_of_cell = settings.parse([*arguments, *cell.arguments])
+        workspace.resumed(cell.folder, recipe_of_cell)
+        workspace.check_left_open(cell.folder, recipe_of_cell)
     failed = []
     if not FLAGS.dry_run:
         failed = run(chosen, arguments)

@@ -472,6 +472,27 @@ def _left_open(name, value):
     return value is None or (name in ("recipe", "protocol") and value == "auto")
 
 
+def closed(given: Recipe) -> dict:
+    """The settings of a recipe that are not left at their defaults, of those that must stay.
+
+    Returns:
+        Dict such as `{"epochs": 24.0, "method": "dah", "method.t": 12.5}`, options of parts one by
+        one.
+    """
+    found = {}
+    for field in dataclasses.fields(Recipe):
+        name, value = field.name, getattr(given, field.name)
+        if SETTINGS[name].free or value == field.default:
+            continue
+        if SETTINGS[name].spec:
+            part = given.part(name)
+            found[name] = part.name
+            found |= {f"{name}.{key}": _value(text) for key, text in part.arguments.items()}
+        else:
+            found[name] = value
+    return found
+
+
 def comparable(flags: dict) -> dict:
     """Recorded settings as two runs are compared by, options of parts one by one.
 

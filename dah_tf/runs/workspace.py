@@ -110,12 +110,13 @@ def check_classes(dataset, facts):
     )
 
 
-def record(workdir, recipe: Recipe, data, **made):
+def record(workdir, recipe: Recipe, data, given: Recipe | None = None, **made):
     """Stores a run's recipe, or brings what may change in a run that was begun up to date.
 
     Args:
         workdir: path; made if missing.
         recipe: `Recipe`, everything in it decided.
+        given: `Recipe` as it was asked for; the record tells what in it was not left open.
         data: JSON-able dict, what `build_model` must know of the data, and its fingerprint.
         **made: what came of the recipe, kept as it was at first: `steps` of the whole run,
             `images_per_step`, `precision`, the name of a Keras policy, `hardware`, a line,
@@ -127,6 +128,8 @@ def record(workdir, recipe: Recipe, data, **made):
     folder = pathlib.Path(workdir)
     path = folder / RECORD
     content = {"flags": recipe.as_dict(), "data": data, **made}
+    if given is not None:
+        content["given"] = recipes.closed(given)
     if path.exists():
         begun = _recorded(folder)
         theirs = begun["data"]
@@ -172,6 +175,33 @@ def resumed(workdir, recipe: Recipe) -> Recipe | None:
         )
     free = {name: getattr(recipe, name) for name, each in SETTINGS.items() if each.free}
     return begun.replace(**free)
+
+
+def check_left_open(workdir, recipe: Recipe):
+    """Refuses a recipe that leaves open what a run's own recipe did not, as `resumed` allows.
+
+    The runs of a sweep are compared with each other, so a run that is done counts as one of them
+    only where its recipe left open the same settings. Runs of version 0.2.0 are not checked.
+
+    Args:
+        workdir: path of the run's folder; one without a run is passed over.
+        recipe: `Recipe`, as it was given.
+
+    Raises:
+        UserError: a setting was given then and is not now, or the record is damaged.
+    """
+    given = _recorded(workdir).get("given") if is_begun(workdir) else None
+    now = recipes.closed(recipe)
+    missing = [
+        f"{name} was {value}, now left out"
+        for name, value in (given or {}).items()
+        if name not in now
+    ]
+    if missing:
+        raise UserError(
+            f"{workdir} holds a run with other settings: {'; '.join(missing)}; use the same, or "
+            "another folder"
+        )
 
 
 def run_facts(workdir, step=None):

@@ -164,6 +164,7 @@ def _train(given, data, held, watch, stop_on_sigterm, say):
         workdir,
         recipe,
         facts,
+        given,
         steps=steps,
         images_per_step=images_per_step,
         precision=precision,

@@ -151,7 +151,7 @@ def test_batch_norm_gradient_by_hand():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [lambda: SeparableBottleneck(16), lambda: CBAM()])
-def test_bfloat16_is_float32_but_for_rounding(make):
+def test_bfloat16_is_float32_but_for_rounding(make, monkeypatch):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         half = make()
@@ -164,6 +164,9 @@ def test_bfloat16_is_float32_but_for_rounding(make):
         layer.build(x.shape)
     half.set_weights(whole.get_weights())
     found, right = trained(half, x, "bfloat16"), trained(whole, x)
-    for one, other in zip(found, right, strict=True):
-        # A share of the energy: single values may cross a ReLU's or a maximum's edge.
-        assert np.sum((one - other) ** 2) < 0.01 * np.sum(other**2)
+    one_by_one = plain(monkeypatch, half, x, "bfloat16")
+    for one, other, rounded in zip(found, right, one_by_one, strict=True):
+        # A share of the energy: single values may cross a ReLU's or a maximum's edge. The plain
+        # operations cross it too, in as many places.
+        allowed = 0.005 * np.sum(other**2) + 1.5 * np.sum((rounded - other) ** 2)
+        assert np.sum((one - other) ** 2) < allowed

@@ -34,6 +34,19 @@ def test_a_run_keeps_what_it_was_begun_with(tmp_path):
     assert again.epochs == 3.0 and again.export is False
 
 
+def test_what_a_run_was_given_is_not_left_out_later(tmp_path):
+    given = Recipe(bits=12, shift=0, method="dah:phi1=0.25", workdir="here")
+    workspace.check_left_open(tmp_path, given)
+    workspace.record(tmp_path, given.replace(epochs=3.0), FACTS, given)
+    asked = {"bits": 12, "shift": 0, "method": "dah", "method.phi1": 0.25}
+    assert json.loads((tmp_path / "flags.json").read_text())["given"] == asked
+    workspace.check_left_open(tmp_path, given.replace(workdir="there"))
+    with pytest.raises(UserError, match="other settings: shift was 0, now left out; use the same"):
+        workspace.check_left_open(tmp_path, given.replace(shift=None))
+    with pytest.raises(UserError, match=r"settings: method.phi1 was 0.25, now left out"):
+        workspace.check_left_open(tmp_path, given.replace(method="dah"))
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"flags": 3}'])
 def test_damaged_flags(tmp_path, text):
     (tmp_path / "flags.json").write_text(text)
