@@ -107,7 +107,7 @@ def _sized(recipe, facts, epochs):
     wanted = min(STEP_IMAGES, max(facts.images // STEPS_PER_EPOCH, 1))
     groups = recipe.groups or max(1, round(wanted / group))
     least, most = epochs
-    count = min(most, max(least, round(FAST_IMAGES / max(facts.images, 1))))
+    count = recipe.epochs or min(most, max(least, round(FAST_IMAGES / max(facts.images, 1))))
     found = {"groups": groups, "epochs": float(count), "validate_epochs": float(-(-count // 3))}
     smaller = round(facts.size * 0.75)
     if facts.size >= 24 and smaller >= facts.smallest:

@@ -169,6 +169,14 @@ class Recipe:
     epochs: float | None = _setting(
         None, TRAINING, f"epochs: how often the training images are shown. {BY_RECIPE}", low=0.0
     )
+    minutes: float | None = _setting(
+        None,
+        TRAINING,
+        "minutes: the time from the start to the end of the run, evaluation and export among it. "
+        "The run measures its speed first, and sets its epochs so that it ends in time.",
+        low=0.1,
+        varied=True,
+    )
     groups: int | None = _setting(
         None, TRAINING, f"groups: the class-balanced groups of a step. {BY_RECIPE}", low=1
     )

@@ -37,6 +37,7 @@ class Settings:
         checkpoint_steps: int, steps between checkpoints; 0 leaves it to the minutes.
         checkpoint_minutes: float.
         validate_steps: int, steps between validations; 0 for none.
+        log_steps: int, steps between writes of the log.
     """
 
     workdir: str
@@ -46,6 +47,7 @@ class Settings:
     checkpoint_steps: int = 0
     checkpoint_minutes: float = 5.0
     validate_steps: int = 0
+    log_steps: int = 10
 
 
 class Diverged(UserError):
@@ -260,7 +262,7 @@ class Run:
         """What follows an optimiser step: log, show, validate, save, stop."""
         self.step += 1
         self.pending.append((self.step, time.time(), terms))
-        if len(self.pending) >= 10 or self.step == self.settings.steps:
+        if len(self.pending) >= self.settings.log_steps or self.step == self.settings.steps:
             self.flush()
         if self.validation_due(self.step):
             self.flush()
@@ -335,7 +337,10 @@ class Run:
         seconds = self.progress.eta_seconds
         shown = f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
         shown = f"about {shown}" if seconds >= 60 else "less than a minute"
-        self.progress.message(f"{shown} to go at {self.progress.images_per_second:.0f} images/s")
+        end = time.strftime("%H:%M", time.localtime(time.time() + seconds))
+        self.progress.message(
+            f"{shown} to go, until {end}, at {self.progress.images_per_second:.0f} images/s"
+        )
         if self.advice and seconds > 7200:
             self.progress.message(self.advice)
 

@@ -7,7 +7,6 @@ import json
 import os
 import pathlib
 import platform
-import random
 import time
 from collections.abc import Callable, Sequence
 
@@ -16,6 +15,7 @@ import numpy as np
 from dah_tf import pretrained
 from dah_tf.errors import UserError
 from dah_tf.runs.recipe import Recipe
+from dah_tf.training import planning
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,46 +78,23 @@ def train(
     """
     from dah_tf.runs import runlog
 
-    sizes_of(recipe.train_sizes, 1, None)  # refuses a bad text before anything is read
+    planning.sizes_of(recipe.train_sizes, 1, None)  # refuses a bad text before anything is read
     if data is not None:
         recipe = recipe.replace(dataset=data.name)
     workdir = recipe.workdir or default_workdir(recipe)
     if pretrained.is_name(workdir):
         raise UserError(f"workdir={workdir} is trained already; name a folder")
     recipe = recipe.replace(workdir=str(workdir))
-    with runlog.Lock(workdir) as held, _undisturbed(recipe.seed):
-        return _train(recipe, data, held, watch, stop_on_sigterm, say)
+    begun = time.monotonic()
+    with runlog.Lock(workdir) as held, planning.undisturbed(recipe.seed):
+        return _train(recipe, data, held, watch, stop_on_sigterm, say, begun)
 
 
-@contextlib.contextmanager
-def _undisturbed(seed):
-    """Random initial weights by a seed; afterwards random state and precision are as before.
-
-    Keras draws the seeds of initial weights and of dropout from Python's generator, and from a
-    generator of its own, which it makes when it is first asked for and which has no public name.
-    """
-    import keras
-    from keras.src.backend.common import global_state
-    from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
-
-    state, policy = random.getstate(), keras.config.dtype_policy()
-    generator = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
-    global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, None)
-    random.seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(state)
-        global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, generator)
-        keras.config.set_dtype_policy(policy)
-
-
-def _train(given, data, held, watch, stop_on_sigterm, say):
+def _train(given, data, held, watch, stop_on_sigterm, say, clock):
     from dah_tf.files import durable
-    from dah_tf.model import backbones
     from dah_tf.runs import runlog, workspace
     from dah_tf.terminal import progress
-    from dah_tf.training import build, checkpoint, lineage, loop
+    from dah_tf.training import budget, build, checkpoint, lineage, loop
 
     build.check_parts(given)
     workdir = pathlib.Path(given.workdir)
@@ -131,7 +108,9 @@ def _train(given, data, held, watch, stop_on_sigterm, say):
         raise
     protocol = build.make_protocol(given, dataset, (recipe or given).protocol)
     if recipe is None:
-        recipe = decided(given, dataset, protocol)
+        if given.minutes and given.epochs:
+            raise UserError("minutes and epochs exclude each other; leave one out")
+        recipe = planning.decided(given, dataset, protocol)
     facts = workspace.data_facts(dataset) | {"checksum": protocol.checksum}
     write_skipped(workdir, dataset.skipped, say)
     started_from = []
@@ -142,23 +121,27 @@ def _train(given, data, held, watch, stop_on_sigterm, say):
             started_from, recipe, dataset, protocol, f"backbone_weights={recipe.backbone_weights}"
         )
 
-    plan = make_plan(recipe, dataset, protocol)
-    steps = max(1, round(recipe.epochs * plan.steps_per_epoch))
+    plan = planning.make_plan(recipe, dataset, protocol)
     replicas = strategy.num_replicas_in_sync if strategy else 1
     if recipe.groups % replicas:
         raise UserError(f"groups={recipe.groups} cannot be split over {replicas} devices")
-    with scope(strategy):
-        model = build.build_model(
-            recipe,
-            **{k: facts[k] for k in ["num_classes", "channels", "image_size", "multi_label"]},
-            weights=not begun,
+
+    def make(recipe):
+        return planning.made(recipe, dataset, protocol, plan, facts, strategy, begun)
+
+    if given.minutes and not workspace.is_begun(workdir):
+        say(f"measuring what {given.minutes:g} minutes are enough for")
+        recipe = budget.within(given, recipe, dataset, protocol, plan, make, strategy, clock)
+        end = time.strftime(
+            "%H:%M", time.localtime(time.time() + 60 * given.minutes - (time.monotonic() - clock))
         )
-        sizes = sizes_of(recipe.train_sizes, steps, dataset.images.size)
-        build.check_size(model.backbone, min(size for size, _ in sizes))
-        build.check_needs(model, plan, replicas)
-        if recipe.backbone_weights == "none" and not begun:
-            backbones.prepare(model.backbone, recipe.backbone, some_images(dataset, protocol.train))
-        build.compile_model(model, recipe, steps)
+        images = recipe.epochs * plan.steps_per_epoch * recipe.groups * plan.group_size
+        say(
+            f"minutes   {given.minutes:g}: {recipe.epochs:g} epochs, {images:,.0f} images, until about {end}"
+        )
+    model = make(recipe)
+    settings = planning.settings_of(recipe, dataset, plan)
+    steps = settings.steps
     images_per_step = recipe.groups * plan.group_size
     workspace.record(
         workdir,
@@ -170,15 +153,6 @@ def _train(given, data, held, watch, stop_on_sigterm, say):
         precision=precision,
         started_from=started_from,
         **surroundings(),
-    )
-    settings = loop.Settings(
-        workdir=str(workdir),
-        steps=steps,
-        sizes=sizes,
-        frozen_steps=round(recipe.freeze_epochs * plan.steps_per_epoch),
-        checkpoint_steps=recipe.checkpoint_steps,
-        checkpoint_minutes=recipe.checkpoint_minutes,
-        validate_steps=round(recipe.validate_epochs * plan.steps_per_epoch),
     )
     announce(recipe, dataset, protocol, model, plan, steps, precision, replicas, say)
     with writing(workdir):
@@ -225,31 +199,6 @@ def _train(given, data, held, watch, stop_on_sigterm, say):
             "and kept in its checkpoint: free space and run the same command"
         ) from error
     return TrainedRun(workdir, recipe, model, result)
-
-
-def decided(recipe: Recipe, dataset, protocol) -> Recipe:
-    """A recipe with everything decided that it left open, and its parts written out."""
-    from dah_tf.model import backbones
-    from dah_tf.runs import presets
-    from dah_tf.training import build
-
-    about = backbones.facts(recipe.backbone)
-    facts = presets.Facts(
-        images=len(protocol.train),
-        classes=recipe.classes_per_group or min(dataset.num_classes, 100),
-        size=dataset.images.size,
-        smallest=about.smallest,
-        paper=about.paper and recipe.dataset == "cifar10",
-        trained=recipe.backbone_weights != "none",
-        mirrored=dataset.mirrored,
-    )
-    return build.written_out(presets.resolve(recipe, facts).replace(protocol=protocol.name))
-
-
-def some_images(dataset, train):
-    """Up to 5,000 training images, evenly spread: uint8 `(n, h, w, channels)`."""
-    rows = np.asarray(train)[np.linspace(0, len(train) - 1, min(len(train), 5000)).astype(int)]
-    return dataset.images.read(rows)
 
 
 def surroundings():
@@ -334,61 +283,6 @@ def set_precision(name):
     return name
 
 
-def scope(strategy):
-    """The strategy's scope; nothing under another back end."""
-    return strategy.scope() if strategy else contextlib.nullcontext()
-
-
-def make_plan(recipe, dataset, protocol):
-    """The plan of groups and augmentation of a recipe."""
-    from dah_tf import data
-
-    size = dataset.images.size
-    if recipe.cutout >= size:
-        raise UserError(
-            f"cutout={recipe.cutout} would cover images of {size} pixels; lower it, such as to "
-            f"{size // 4}"
-        )
-    classes = recipe.classes_per_group or min(dataset.num_classes, 100)
-    return data.GroupPlan(
-        dataset.labels[protocol.train],
-        indices=protocol.train,
-        seed=recipe.seed,
-        groups=recipe.groups,
-        classes_per_group=classes,
-        images_per_class=recipe.images_per_class,
-        flip=recipe.flip,
-        shift=recipe.shift,
-        cutout=recipe.cutout,
-        cutout_epochs=recipe.cutout_epochs,
-        image_size=size,
-    )
-
-
-def sizes_of(text, steps, size):
-    """`train_sizes` as a list of `(image size, first step)`.
-
-    Raises:
-        UserError: not SIZE:SHARE,... with shares that sum to 1.
-    """
-    if not text:
-        return [(size, 0)]
-    try:
-        parts = [(int(a), float(b)) for a, b in (part.split(":") for part in text.split(","))]
-    except ValueError:
-        parts = []
-    shares = [share for _, share in parts]
-    # Written so that NaN is refused too.
-    whole = abs(sum(shares) - 1.0) <= 1e-6 and all(0.0 <= share <= 1.0 for share in shares)
-    if not whole or min(parts)[0] < 8:
-        raise UserError(
-            f"train_sizes={text}: give SIZE:SHARE,... with shares that sum to 1, "
-            "such as 16:0.5,32:0.5"
-        )
-    starts = np.cumsum([0.0] + [share for _, share in parts[:-1]])
-    return [(each, round(start * steps)) for (each, _), start in zip(parts, starts, strict=True)]
-
-
 def work_of(settings):
     """The work of the steps up to one, taken as the pixels that they see."""
     from dah_tf.training import loop
@@ -420,7 +314,7 @@ def make_validator(recipe, dataset, protocol):
     if not len(protocol.validation) or not recipe.validate_epochs:
         return None
     train = np.asarray(protocol.train)
-    rows = np.random.default_rng([recipe.seed, 7]).permutation(len(train))[:10_000]
+    rows = np.random.default_rng([recipe.seed, 7]).permutation(len(train))[: planning.VALIDATED]
     return loop.validator(
         dataset.images,
         dataset.labels,

@@ -9,7 +9,7 @@ import pytest
 from dah_tf import data
 from dah_tf.data import image_sources, protocols
 from dah_tf.model import HashModel, backbones
-from dah_tf.training import session
+from dah_tf.training import planning, session
 
 
 class Recorder(image_sources.ArrayImages):
@@ -59,8 +59,8 @@ def test_queries_are_never_read_before_the_evaluation(name):
     )
     model = HashModel(backbones.get("compact:widths=8/8/8", channels=1), 8, 4, image_size=16)
     model.compile(optimizer=keras.optimizers.SGD(0.1))
-    backbones.prepare(model.backbone, "compact", session.some_images(made, protocol.train))
-    plan = session.make_plan(options, made, protocol)
+    backbones.prepare(model.backbone, "compact", planning.some_images(made, protocol.train))
+    plan = planning.make_plan(options, made, protocol)
     for step in range(2 * plan.steps_per_epoch):
         made.images.seen |= set(plan.batch(step)["indices"].ravel().tolist())
     validate = session.make_validator(options, made, protocol)

@@ -1,0 +1,163 @@
+"""What a run will be: its recipe decided, its plan and settings, the model that it begins with."""
+
+import contextlib
+import random
+
+import numpy as np
+
+from dah_tf.errors import UserError
+from dah_tf.runs.recipe import Recipe
+
+VALIDATED = 10_000  # training images that validation searches among
+
+
+def decided(recipe: Recipe, dataset, protocol) -> Recipe:
+    """A recipe with everything decided that it left open, and its parts written out."""
+    from dah_tf.model import backbones
+    from dah_tf.runs import presets
+    from dah_tf.training import build
+
+    about = backbones.facts(recipe.backbone)
+    facts = presets.Facts(
+        images=len(protocol.train),
+        classes=recipe.classes_per_group or min(dataset.num_classes, 100),
+        size=dataset.images.size,
+        smallest=about.smallest,
+        paper=about.paper and recipe.dataset == "cifar10",
+        trained=recipe.backbone_weights != "none",
+        mirrored=dataset.mirrored,
+    )
+    return build.written_out(presets.resolve(recipe, facts).replace(protocol=protocol.name))
+
+
+def make_plan(recipe, dataset, protocol):
+    """The plan of groups and augmentation of a recipe."""
+    from dah_tf import data
+
+    size = dataset.images.size
+    if recipe.cutout >= size:
+        raise UserError(
+            f"cutout={recipe.cutout} would cover images of {size} pixels; lower it, such as to "
+            f"{size // 4}"
+        )
+    classes = recipe.classes_per_group or min(dataset.num_classes, 100)
+    return data.GroupPlan(
+        dataset.labels[protocol.train],
+        indices=protocol.train,
+        seed=recipe.seed,
+        groups=recipe.groups,
+        classes_per_group=classes,
+        images_per_class=recipe.images_per_class,
+        flip=recipe.flip,
+        shift=recipe.shift,
+        cutout=recipe.cutout,
+        cutout_epochs=recipe.cutout_epochs,
+        image_size=size,
+    )
+
+
+def settings_of(recipe: Recipe, dataset, plan):
+    """How long a run of a recipe is, and how often it writes and validates: `loop.Settings`."""
+    from dah_tf.training import loop
+
+    steps = max(1, round(recipe.epochs * plan.steps_per_epoch))
+    return loop.Settings(
+        workdir=recipe.workdir,
+        steps=steps,
+        sizes=sizes_of(recipe.train_sizes, steps, dataset.images.size),
+        frozen_steps=round(recipe.freeze_epochs * plan.steps_per_epoch),
+        checkpoint_steps=recipe.checkpoint_steps,
+        checkpoint_minutes=recipe.checkpoint_minutes,
+        validate_steps=round(recipe.validate_epochs * plan.steps_per_epoch),
+    )
+
+
+def sizes_of(text, steps, size):
+    """`train_sizes` as a list of `(image size, first step)`.
+
+    Raises:
+        UserError: not SIZE:SHARE,... with shares that sum to 1.
+    """
+    if not text:
+        return [(size, 0)]
+    try:
+        parts = [(int(a), float(b)) for a, b in (part.split(":") for part in text.split(","))]
+    except ValueError:
+        parts = []
+    shares = [share for _, share in parts]
+    # Written so that NaN is refused too.
+    whole = abs(sum(shares) - 1.0) <= 1e-6 and all(0.0 <= share <= 1.0 for share in shares)
+    if not whole or min(parts)[0] < 8:
+        raise UserError(
+            f"train_sizes={text}: give SIZE:SHARE,... with shares that sum to 1, "
+            "such as 16:0.5,32:0.5"
+        )
+    starts = np.cumsum([0.0] + [share for _, share in parts[:-1]])
+    return [(each, round(start * steps)) for (each, _), start in zip(parts, starts, strict=True)]
+
+
+def made(recipe: Recipe, dataset, protocol, plan, facts, strategy, begun):
+    """The compiled model that a run begins with.
+
+    Args:
+        recipe: `Recipe`, everything in it decided.
+        dataset: `data.Dataset`.
+        protocol: `data.Protocol`.
+        plan: `data.GroupPlan`.
+        facts: dict, `workspace.data_facts`.
+        strategy: `tf.distribute.Strategy` or None.
+        begun: bool; a checkpoint will replace the weights.
+
+    Returns:
+        `HashModel`.
+    """
+    from dah_tf.model import backbones
+    from dah_tf.training import build
+
+    with scope(strategy):
+        model = build.build_model(
+            recipe,
+            **{k: facts[k] for k in ["num_classes", "channels", "image_size", "multi_label"]},
+            weights=not begun,
+        )
+        settings = settings_of(recipe, dataset, plan)
+        build.check_size(model.backbone, min(size for size, _ in settings.sizes))
+        build.check_needs(model, plan, strategy.num_replicas_in_sync if strategy else 1)
+        if recipe.backbone_weights == "none" and not begun:
+            backbones.prepare(model.backbone, recipe.backbone, some_images(dataset, protocol.train))
+        build.compile_model(model, recipe, settings.steps)
+    return model
+
+
+def some_images(dataset, train):
+    """Up to 5,000 training images, evenly spread: uint8 `(n, h, w, channels)`."""
+    rows = np.asarray(train)[np.linspace(0, len(train) - 1, min(len(train), 5000)).astype(int)]
+    return dataset.images.read(rows)
+
+
+def scope(strategy):
+    """The strategy's scope; nothing under another back end."""
+    return strategy.scope() if strategy else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def undisturbed(seed):
+    """Random initial weights by a seed; afterwards random state and precision are as before.
+
+    Keras draws the seeds of initial weights and of dropout from Python's generator, and from a
+    generator of its own, which it makes when it is first asked for and which has no public name.
+    """
+    import keras
+    from keras.src.backend.common import global_state
+    from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
+
+    state, policy = random.getstate(), keras.config.dtype_policy()
+    generator = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
+    global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, None)
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)
+        global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, generator)
+        keras.config.set_dtype_policy(policy)
