@@ -14,13 +14,13 @@ ROUNDS = 3
 def fastest(path, batch_size=runtimes.BATCH, say=print):
     """Times the exported formats that are installed and give equal codes, and takes the fastest.
 
-    Those whose codes differed when the model was exported take no part, nor those whose codes
-    differ here, on the images of the timing.
+    A format takes no part where its codes differed when the model was exported, or where they
+    differ here, on the images of the timing; `say` is told of each.
 
     Args:
         path: as of `Encoder`.
         batch_size: int, images at a time.
-        say: function of str, told what was taken and by how much it is faster.
+        say: function of str, told what was left out, what was taken and by how much it is faster.
 
     Returns:
         `Encoder`.
@@ -30,22 +30,23 @@ def fastest(path, batch_size=runtimes.BATCH, say=print):
             installed.
     """
     folder, description = find_model(path)
-    names = [name for name in runtimes.present(folder) if equal_codes(name, description)]
+    present = runtimes.present(folder)
+    names = [name for name in present if equal_codes(name, description)]
+    _say_left_out(say, "at the export", [name for name in present if name not in names])
     if not names:
         raise UserError(
             f"no format of {folder} gives the model's own codes; name one: "
-            f"runtime={next(iter(runtimes.present(folder)), runtimes.SAVEDMODEL)}"
+            f"runtime={next(iter(present), runtimes.SAVEDMODEL)}"
         )
     installed = [name for name in names if not runtimes.missing(runtimes.get(name).PACKAGES)]
     encoders = [Encoder(folder, name) for name in installed or names[:1]]
     size, channels = description["image_size"], description["channels"]
     images = np.random.default_rng(0).integers(0, 256, (batch_size, size, size, channels), np.uint8)
     codes = [encoder(images)["codes"] for encoder in encoders]
-    encoders = [
-        encoder
-        for encoder, found in zip(encoders, codes, strict=True)
-        if np.array_equal(found, codes[0])
-    ]
+    equal = [np.array_equal(found, codes[0]) for found in codes]
+    differing = [each.runtime for each, same in zip(encoders, equal, strict=True) if not same]
+    _say_left_out(say, "on this machine", differing)
+    encoders = [encoder for encoder, same in zip(encoders, equal, strict=True) if same]
     seconds = [[] for _ in encoders]
     for _ in range(ROUNDS if len(encoders) > 1 else 0):
         for encoder, taken in zip(encoders, seconds, strict=True):
@@ -63,3 +64,9 @@ def fastest(path, batch_size=runtimes.BATCH, say=print):
     ]
     say(", ".join([text, "equal codes", *rivals] if rivals else [text]))
     return chosen
+
+
+def _say_left_out(say, where, names):
+    if names:
+        titles = ", ".join(runtimes.get(name).TITLE for name in names)
+        say(f"left out, because their codes are not the model's {where}: {titles}")

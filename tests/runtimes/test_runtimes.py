@@ -172,10 +172,13 @@ def test_fastest_is_taken_and_said(folder, monkeypatch):
     monkeypatch.setattr(runtimes, "load", slowed)
     monkeypatch.setattr(choice, "time", types.SimpleNamespace(perf_counter=lambda: now[0]))
     assert choice.fastest(folder, 8, said.append).runtime == "openvino"
-    assert said[0].startswith("runtime: OpenVINO 20") and "times as fast as TensorFlow" in said[0]
+    *left_out, taken = said
+    assert taken.startswith("runtime: OpenVINO 20") and "times as fast as TensorFlow" in taken
+    start = "left out, because their codes are not the model's at the export: "
+    assert [line[: len(start)] for line in left_out] == [start] and "int8" in left_out[0]
     delays |= {"openvino": 0.4, "litert": 0.01}
     assert choice.fastest(folder, 8, said.append).runtime == "litert"
-    assert "int8" not in said[0] + said[1]
+    assert "int8" not in said[-1]
 
 
 @pytest.mark.slow
@@ -194,7 +197,23 @@ def test_only_equal_and_installed_take_part(folder, tmp_path, monkeypatch):
     )
     said = []
     assert choice.fastest(moved, 8, said.append).runtime == "savedmodel"
-    assert said == [f"runtime: TensorFlow {tf.__version__}"]
+    assert said[-1] == f"runtime: TensorFlow {tf.__version__}"
+    assert len(said) == 2 and "at the export: " in said[0]
+    assert {"ONNX Runtime", "LiteRT"} <= set(said[0].partition(": ")[2].split(", "))
+    load = runtimes.load
+
+    def otherwise(name, *arguments):
+        run = load(name, *arguments)
+        return lambda images: (
+            run(images) | ({"codes": ~run(images)["codes"]} if name != "savedmodel" else {})
+        )
+
+    description["formats"]["litert"]["bits_differing"] = 0.0
+    monkeypatch.setattr(runtimes, "load", otherwise)
+    del said[:]
+    assert choice.fastest(moved, 8, said.append).runtime == "savedmodel"
+    assert "left out, because their codes are not the model's on this machine: LiteRT" in said
+    monkeypatch.setattr(runtimes, "load", load)
     with pytest.raises(UserError, match=r"pip install 'dah_tf\[openvino\]'"):
         Encoder(folder, "openvino")
     only = export_model(tmp_path / "2", formats=["litert_int8"], samples=SAMPLES)
