@@ -20,6 +20,7 @@ ROOM_COMMANDS = {"serving.__main__"}
 # which import nothing but `errors`.
 ALLOWED = {
     "": set(),  # the front door: it names what it loads later
+    "baselines": {"codes"},
     "codes": set(),
     "encoding": {"codes", "data", "images", "pretrained", "runtimes", "terminal"},
     "errors": set(),
@@ -49,8 +50,8 @@ ALLOWED = {
 }
 
 # Modules that never import TensorFlow, nor Keras, which would: searching starts at once.
-LIGHT = {"codes", "errors", "files", "gallery", "images", "index", "machine.memory", "metrics"}
-LIGHT |= {"parts", "pretrained"}
+LIGHT = {"baselines", "codes", "errors", "files", "gallery", "images", "index", "machine.memory"}
+LIGHT |= {"metrics", "parts", "pretrained"}
 LIGHT |= {"reporting", "runs", "serving", "terminal"}
 LIGHT |= {"data.plan", "evaluation.retrieval", "evaluation.reference_points"}
 LIGHT |= {"training.checkpoint"}
@@ -189,6 +190,8 @@ def run_python(code, *arguments):
 @pytest.mark.parametrize(
     "name",
     [
+        "baselines.base",
+        "baselines.features",
         "codes",
         "metrics",
         "data.plan",

@@ -1,0 +1,213 @@
+"""What a shallow hash method is: `Hasher`, and the three forms of its hash function.
+
+A method is one file with one class, and one line in `baselines.METHODS`. The class takes one of
+the forms below, whose arrays are all that the hash function needs, and brings `_learn`:
+
+- `Linear`: `(x - mean_) @ components_`;
+- `Cosine`: `cos((x - mean_) @ components_ - phases_)`;
+- `Kernel`: `exp(-gamma_ * |x - anchors_|²) @ components_ + intercept_`.
+
+So a fitted method is also a few constants of a graph. The constructor only stores; what it takes
+by keyword only are the options of the method's text. `fit` learns from all of X in blocks of
+rows, which it turns into float64; nothing of n x n values is ever held.
+"""
+
+from typing import ClassVar
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from dah_tf import codes
+from dah_tf.baselines import checks, kernels, labels, saving
+from dah_tf.baselines.rows import blocks
+from dah_tf.errors import UserError
+
+
+class Hasher(TransformerMixin, BaseEstimator):
+    """A hash function that is learned from rows of features.
+
+    A bit is 1 where its value of `decision_function` is above 0.
+
+    Args:
+        n_bits: int, code length k.
+        random_state: int, the seed of every random choice; None draws another one each time.
+
+    Attributes:
+        n_features_in_: int, the number d of features.
+    """
+
+    SUPERVISED = False
+    STATE: ClassVar = {}
+    """Each array of the fitted state, by letters of its shape: d features, k bits, others free."""
+
+    def __init__(self, n_bits: int = 36, random_state: int | None = 0):
+        self.n_bits = n_bits
+        self.random_state = random_state
+
+    def fit(self, X, y=None):
+        """Learns the hash function.
+
+        Args:
+            X: float array of shape `(n, d)`, at least 2 rows.
+            y: where the method is supervised, the n classes of the rows, or a 0/1 array of shape
+                `(n, classes)` where a row can have several labels; else ignored.
+
+        Returns:
+            self.
+
+        Raises:
+            UserError: X or y is of another form, or a constructor's argument is out of its range.
+        """
+        X = self._checked(X, reset=True)
+        checks.whole("n_bits", self.n_bits, 1)
+        if self.random_state is not None:
+            checks.whole("random_state", self.random_state, 0)
+        rng = np.random.default_rng(self.random_state)
+        if self.SUPERVISED:
+            self._learn(X, labels.Supervision(y, len(X), type(self).__name__), rng)
+        else:
+            self._learn(X, None, rng)
+        return self
+
+    def _learn(self, X, supervision, rng):
+        """Sets the arrays of `STATE` from checked rows, a `labels.Supervision` and a generator."""
+        raise NotImplementedError
+
+    def decision_function(self, X):
+        """The values whose signs are the bits.
+
+        Args:
+            X: float array of shape `(n, d)`.
+
+        Returns:
+            float64 array of shape `(n, n_bits)`.
+
+        Raises:
+            UserError: X is of another form.
+            sklearn.exceptions.NotFittedError: before `fit`.
+        """
+        check_is_fitted(self)
+        X = self._checked(X, reset=False)
+        result = np.empty((len(X), self.n_bits))
+        for rows, block in blocks(X):
+            result[rows] = self._logits(block)
+        return result
+
+    def transform(self, X):
+        """Packed codes.
+
+        Args:
+            X: float array of shape `(n, d)`.
+
+        Returns:
+            uint8 array of shape `(n, ceil(n_bits / 8))`, as `dah_tf.codes.pack` makes them.
+
+        Raises:
+            UserError: X is of another form.
+            sklearn.exceptions.NotFittedError: before `fit`.
+        """
+        check_is_fitted(self)
+        X = self._checked(X, reset=False)
+        result = np.empty((len(X), -(-self.n_bits // 8)), np.uint8)
+        for rows, block in blocks(X):
+            result[rows] = codes.pack(codes.binarize(self._logits(block)))
+        return result
+
+    def _logits(self, block):
+        """`decision_function` of float64 rows."""
+        raise NotImplementedError
+
+    def save(self, path):
+        """Writes the fitted hash function to one `.npz` file without pickled objects.
+
+        Args:
+            path: path of the file; its folder exists. It appears whole or not at all.
+
+        Raises:
+            UserError: it cannot be written.
+            sklearn.exceptions.NotFittedError: before `fit`.
+        """
+        check_is_fitted(self)
+        saving.save(self, path)
+
+    @classmethod
+    def load(cls, path):
+        """A fitted method of this class that `save` wrote.
+
+        Raises:
+            UserError: there is none, it is damaged, or another method's.
+        """
+        from dah_tf import baselines
+
+        found = saving.load(path, baselines.METHODS)
+        if not isinstance(found, cls):
+            raise UserError(f"{path} holds {type(found).__name__}, not {cls.__name__}")
+        return found
+
+    def _checked(self, X, reset):
+        """X as float32 or float64 rows; other numbers become float64."""
+        try:
+            return validate_data(
+                self,
+                X,
+                reset=reset,
+                dtype=(np.float64, np.float32),
+                ensure_min_samples=2 if reset else 1,
+            )
+        except UserError:
+            raise
+        except ValueError as error:
+            raise UserError(" ".join(str(error).split())) from None
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = self.SUPERVISED
+        tags.target_tags.two_d_labels = self.SUPERVISED
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+
+class Linear(Hasher):
+    """A hash function `(x - mean_) @ components_`.
+
+    Attributes:
+        mean_: float64 array of shape `(d,)`.
+        components_: float64 array of shape `(d, n_bits)`.
+    """
+
+    STATE: ClassVar = {"mean_": "d", "components_": "dk"}
+
+    def _logits(self, block):
+        return (block - self.mean_) @ self.components_
+
+
+class Cosine(Hasher):
+    """A hash function `cos((x - mean_) @ components_ - phases_)`.
+
+    Attributes:
+        mean_: float64 array of shape `(d,)`.
+        components_: float64 array of shape `(d, n_bits)`.
+        phases_: float64 array of shape `(n_bits,)`, radians.
+    """
+
+    STATE: ClassVar = {"mean_": "d", "components_": "dk", "phases_": "k"}
+
+    def _logits(self, block):
+        return np.cos((block - self.mean_) @ self.components_ - self.phases_)
+
+
+class Kernel(Hasher):
+    """A hash function `exp(-gamma_ * |x - anchors_|²) @ components_ + intercept_`.
+
+    Attributes:
+        anchors_: float64 array of shape `(m, d)`.
+        gamma_: float64 array of shape `()`.
+        components_: float64 array of shape `(m, n_bits)`.
+        intercept_: float64 array of shape `(n_bits,)`.
+    """
+
+    STATE: ClassVar = {"anchors_": "md", "gamma_": "", "components_": "mk", "intercept_": "k"}
+
+    def _logits(self, block):
+        return kernels.rbf(block, self.anchors_, self.gamma_) @ self.components_ + self.intercept_

@@ -1,0 +1,81 @@
+"""What a feature of images is, and how many images are gone through. NumPy only."""
+
+import numpy as np
+
+from dah_tf.errors import UserError
+
+
+class Feature:
+    """Describes each image of a batch by d numbers.
+
+    A subclass has `_describe(images)`, which takes uint8 `(n, h, w, 1 or 3)` with n of at least 1
+    and returns float32 `(n, d)`. What its constructor takes by keyword only are the options of
+    its text.
+    """
+
+    name = ""
+
+    def __call__(self, images):
+        """The features of a batch.
+
+        Args:
+            images: uint8 array of shape `(n, h, w)` or `(n, h, w, 1 or 3)`, at least one image.
+
+        Returns:
+            float32 array of shape `(n, d)`.
+
+        Raises:
+            UserError: images of another form.
+        """
+        return self._describe(checked(images))
+
+    def _describe(self, images):
+        raise NotImplementedError
+
+
+def checked(images):
+    """Images with their axis of channels.
+
+    Raises:
+        UserError: images of another form.
+    """
+    images = np.asarray(images)
+    shape = images.shape if images.ndim != 3 else (*images.shape, 1)
+    if images.dtype != np.uint8 or len(shape) != 4 or shape[3] not in (1, 3) or not images.size:
+        raise UserError(
+            "images must be a uint8 array of shape (n, h, w) or (n, h, w, 1 or 3) with at least "
+            f"one image, received {images.dtype} of shape {images.shape}"
+        )
+    return images.reshape(shape)
+
+
+def square(images, name):
+    """The side of square images.
+
+    Raises:
+        UserError: they are not square.
+    """
+    height, width = images.shape[1:3]
+    if height != width:
+        raise UserError(
+            f"{name} describes square images, received {height} x {width} pixels; resize them"
+        )
+    return height
+
+
+def gray(images):
+    """The mean of the channels: float64 `(n, h, w)`."""
+    return images.mean(axis=3, dtype=np.float64)
+
+
+def extract_with(feature, images, batch):
+    """`features.extract` with a feature that is made."""
+    if batch < 1:
+        raise UserError(f"batch={batch} is below 1")
+    result = None
+    for start in range(0, max(len(images), 1), batch):
+        rows = feature(images[start : start + batch])
+        if result is None:
+            result = np.empty((len(images), rows.shape[1]), np.float32)
+        result[start : start + batch] = rows
+    return result

@@ -1,0 +1,45 @@
+"""The Gaussian kernel against anchors, by blocks of rows. NumPy only."""
+
+import numpy as np
+
+from dah_tf.baselines.rows import blocks
+from dah_tf.errors import UserError
+
+
+def squared_distances(block, anchors):
+    """Squared Euclidean distances: float64 `(n, m)` of `(n, d)` rows and `(m, d)` anchors."""
+    result = block @ anchors.T
+    result *= -2
+    result += np.square(block).sum(axis=1)[:, None]
+    result += np.square(anchors).sum(axis=1)
+    return np.maximum(result, 0, out=result)
+
+
+def rbf(block, anchors, gamma):
+    """`exp(-gamma * |x - z|²)`: float64 `(n, m)`."""
+    result = squared_distances(block, anchors)
+    result *= -gamma
+    return np.exp(result, out=result)
+
+
+def draw_anchors(X, count, rng):
+    """Rows drawn without replacement: float64 `(min(count, n), d)`."""
+    rows = np.sort(rng.permutation(len(X))[:count])
+    return X[rows].astype(np.float64)
+
+
+def mean_distances(X, anchors):
+    """The means of the Euclidean distances from rows to anchors, and of their squares.
+
+    Raises:
+        UserError: they are 0, all rows being equal.
+    """
+    total, squares = 0.0, 0.0
+    for _, block in blocks(X):
+        distances = squared_distances(block, anchors)
+        squares += distances.sum()
+        total += np.sqrt(distances, out=distances).sum()
+    count = len(X) * len(anchors)
+    if not np.isfinite(squares) or squares / count <= 1e-12 * np.square(anchors).mean():
+        raise UserError("the rows of X do not differ, or are too large for their distances")
+    return total / count, squares / count

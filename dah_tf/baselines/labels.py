@@ -1,0 +1,94 @@
+"""Labels of supervised methods: one class a row or several, and which rows are similar. NumPy."""
+
+import numpy as np
+
+from dah_tf.errors import UserError
+
+MOST_SETS = 8192
+"""Distinct sets of labels whose similarity is held as a matrix."""
+
+
+class Supervision:
+    """What the labels of n rows say.
+
+    Two rows are similar that have a class in common, so that similarity depends on a row's set of
+    labels alone. With D distinct sets, a product with the n x n matrix of similarities is a sum
+    over each set's rows and a product with a D x D one.
+
+    Args:
+        y: n whole numbers, truth values or texts, one class a row; or a 0/1 array of shape
+            `(n, classes)`. A row without any label is similar to none.
+        n: int, the number of rows.
+        name: str, the method's name in messages.
+
+    Attributes:
+        targets: float64 array of shape `(n, classes)`, 0/1.
+        groups: int array of shape `(n,)`, the number of each row's set of labels.
+        sets: float64 array of shape `(D, classes)`, 0/1, the distinct sets.
+
+    Raises:
+        UserError: y is of another form, or all rows are of one class.
+    """
+
+    def __init__(self, y, n, name):
+        if y is None:
+            raise UserError(f"{name} learns from labels; fit requires y to be passed: fit(X, y)")
+        y = np.asarray(y)
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = y[:, 0]
+        if len(np.atleast_1d(y)) != n or y.ndim not in (1, 2):
+            raise UserError(f"y has shape {y.shape}, but X has {n} rows")
+        if y.dtype.kind == "f" and not np.isfinite(y).all():
+            raise UserError("y has NaN or infinity in it; each row needs its class")
+        if y.ndim == 1:
+            self.sets, self.groups = _classes(y)
+        else:
+            if y.dtype.kind not in "biuf" or not np.isin(y, (0, 1)).all():
+                raise UserError("y of two axes must hold 0 and 1 only: rows by classes")
+            sets, groups = np.unique(y.astype(np.int8), axis=0, return_inverse=True)
+            self.sets, self.groups = sets.astype(np.float64), groups.reshape(-1)
+        if len(self.sets) < 2:
+            raise UserError(f"y has one class only; {name} needs two or more")
+
+    @property
+    def targets(self):
+        return self.sets[self.groups]
+
+    def similar(self):
+        """Which sets of labels have one in common: float64 `(D, D)`, 0/1.
+
+        Raises:
+            UserError: there are too many distinct sets.
+        """
+        if len(self.sets) > MOST_SETS:
+            raise UserError(
+                f"y has {len(self.sets)} distinct sets of labels, this method takes {MOST_SETS}; "
+                "fit on fewer rows"
+            )
+        return (self.sets @ self.sets.T > 0).astype(np.float64)
+
+    def sums(self, values):
+        """Sums of the rows of `(n, ...)` values over each set of labels: `(D, ...)`."""
+        order = np.argsort(self.groups, kind="stable")
+        starts = np.searchsorted(self.groups[order], np.arange(len(self.sets)))
+        return np.add.reduceat(values[order], starts, axis=0)
+
+    def subset(self, rows):
+        """The supervision of some rows, all sets of labels keeping their numbers."""
+        result = object.__new__(Supervision)
+        result.sets, result.groups = self.sets, self.groups[rows]
+        return result
+
+
+def _classes(y):
+    """One-hot sets and their numbers from one class a row."""
+    if y.dtype.kind == "f":
+        if (y != np.round(y)).any():
+            raise UserError("y holds fractions, but classes are whole numbers or names")
+    elif y.dtype.kind not in "biuUSO":
+        raise UserError(f"y holds {y.dtype}, but classes are whole numbers or names")
+    try:
+        values, groups = np.unique(y, return_inverse=True)
+    except TypeError:
+        raise UserError("y mixes numbers and names; give one kind") from None
+    return np.eye(len(values)), groups.reshape(-1)

@@ -1,0 +1,62 @@
+"""Means, covariances and ridge regression over blocks of rows. NumPy and SciPy."""
+
+import numpy as np
+import scipy.linalg
+
+from dah_tf.baselines.rows import blocks
+from dah_tf.errors import UserError
+
+
+def mean(X):
+    """The mean row: float64 `(d,)`."""
+    return sum(block.sum(axis=0) for _, block in blocks(X)) / len(X)
+
+
+def covariance(X, centre):
+    """`(X - centre)ᵀ (X - centre) / n`: float64 `(d, d)`."""
+    result = np.zeros((X.shape[1], X.shape[1]))
+    for _, block in blocks(X):
+        block = block - centre
+        result += block.T @ block
+    return result / len(X)
+
+
+def principal(X, most):
+    """Principal axes of the directions in which X varies.
+
+    Args:
+        X: float array of shape `(n, d)`.
+        most: int, the largest number of axes.
+
+    Returns:
+        float64 arrays: the mean `(d,)`, axes `(d, p)` of falling variance with p of at most
+        `most`, each one's largest entry by size positive, and the variances `(p,)`.
+
+    Raises:
+        UserError: X does not vary.
+    """
+    centre, d = mean(X), X.shape[1]
+    first = max(d - most, 0)
+    values, axes = scipy.linalg.eigh(covariance(X, centre), subset_by_index=(first, d - 1))
+    values, axes = values[::-1], axes[:, ::-1]
+    # Below this a variance is the rounding of numbers of X's size.
+    least = np.finfo(X.dtype).eps * max(values[0], np.finfo(np.float64).eps * (centre @ centre))
+    kept = values > least
+    if not kept.any():
+        raise UserError("the rows of X do not differ, so there is nothing to learn")
+    values, axes = values[kept], axes[:, kept]
+    largest = np.abs(axes).argmax(axis=0)
+    return centre, axes * np.sign(axes[largest, np.arange(axes.shape[1])]), values
+
+
+def projected(X, centre, axes):
+    """`(X - centre) @ axes`: float64 `(n, p)`."""
+    result = np.empty((len(X), axes.shape[1]))
+    for rows, block in blocks(X):
+        result[rows] = (block - centre) @ axes
+    return result
+
+
+def solve(matrix, right):
+    """The solution of a symmetric positive definite system."""
+    return scipy.linalg.solve(matrix, right, assume_a="pos", check_finite=False)

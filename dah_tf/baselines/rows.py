@@ -1,0 +1,18 @@
+"""Rows by blocks, and signs. NumPy only."""
+
+import numpy as np
+
+BLOCK = 2048
+"""Rows that are in float64 at a time."""
+
+
+def blocks(X, size=BLOCK):
+    """Yields slices of rows and those rows in float64."""
+    for start in range(0, len(X), size):
+        rows = slice(start, min(start + size, len(X)))
+        yield rows, X[rows].astype(np.float64, copy=False)
+
+
+def signs(values):
+    """float64 1 where a value is above 0, else -1."""
+    return np.where(values > 0, 1.0, -1.0)
