@@ -12,6 +12,7 @@ from dah_tf.layers.initializers import PartialIdentity
 from dah_tf.layers.normalization import BatchNorm
 from dah_tf.layers.package import PACKAGE
 from dah_tf.layers.preprocess import PixelTransform
+from dah_tf.layers.shallow import CosineHash, KernelHash, LinearHash
 
 __all__ = [
     "CBAM",
@@ -20,7 +21,10 @@ __all__ = [
     "BatchNorm",
     "ChannelAttention",
     "Conv3x3",
+    "CosineHash",
     "HashHead",
+    "KernelHash",
+    "LinearHash",
     "PartialIdentity",
     "PixelTransform",
     "SeparableBottleneck",

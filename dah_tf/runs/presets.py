@@ -42,6 +42,24 @@ TUNED = FAST | {
     "freeze_epochs": 1.0,
 }
 
+# A method that learns in one fit: no step of an optimiser is taken.
+FITTED = {
+    "mirror": False,
+    "epochs": 0.0,
+    "groups": 1,
+    "images_per_class": 1,
+    "flip": "none",
+    "shift": 0,
+    "cutout": 0,
+    "train_sizes": "",
+    "optimizer": "sgd",
+    "learning_rate": 0.0,
+    "warmup": 0.0,
+    "decay": "constant",
+    "freeze_epochs": 0.0,
+    "validate_epochs": 0.0,
+}
+
 STEP_IMAGES = 500  # of the fast recipe
 STEPS_PER_EPOCH = 12  # at least, of a small data set
 FAST_IMAGES = 1_200_000  # shown in all: half an hour on two CPU cores with AMX
@@ -60,6 +78,7 @@ class Facts:
         smallest: int, the least side that the backbone takes.
         paper: bool; the backbone is the paper's and the data is the paper's.
         trained: bool; the backbone starts from weights.
+        one_fit: bool; the method takes no steps.
         mirrored: bool; a mirror image shows the same thing (it does not for digits or text).
     """
 
@@ -69,11 +88,14 @@ class Facts:
     smallest: int
     paper: bool
     trained: bool
+    one_fit: bool = False
     mirrored: bool = True
 
 
 def name_of(recipe: Recipe, facts: Facts) -> str:
-    """The preset that a recipe means: "paper", "fast" or "tuned"."""
+    """The preset that a recipe means: "paper", "fast", "tuned" or "fitted"."""
+    if facts.one_fit:
+        return "fitted"
     if recipe.recipe != "auto":
         return recipe.recipe
     if facts.trained:
@@ -93,8 +115,8 @@ def resolve(recipe: Recipe, facts: Facts) -> Recipe:
         own defaults, not the preset's options.
     """
     name = name_of(recipe, facts)
-    chosen = dict({"paper": PAPER, "fast": FAST, "tuned": TUNED}[name])
-    if name != "paper":
+    chosen = dict({"paper": PAPER, "fast": FAST, "tuned": TUNED, "fitted": FITTED}[name])
+    if name in ("fast", "tuned"):
         chosen |= _sized(recipe, facts, TUNED_EPOCHS if name == "tuned" else FAST_EPOCHS)
     open_settings = {key: value for key, value in chosen.items() if getattr(recipe, key) is None}
     return recipe.replace(recipe=name, **open_settings)

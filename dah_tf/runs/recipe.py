@@ -137,6 +137,14 @@ class Recipe:
         spec=True,
         varied=True,
     )
+    features: str | None = _setting(
+        None,
+        MODEL,
+        "features: what a method that learns in one fit sees of an image: gist, hog, pixels, "
+        "run:DIR for those of a trained run, or application:NAME for a network of Keras "
+        "Applications with its ImageNet weights. By default gist, unless backbone_weights are "
+        "given.",
+    )
     backbone_weights: str = _setting(
         "none",
         MODEL,
@@ -164,7 +172,7 @@ class Recipe:
         "fast has large steps, Muon and a schedule; tuned is for a backbone that is trained "
         "already. auto takes tuned where backbone_weights are given, paper for the paper's "
         "network on cifar10, and fast otherwise.",
-        choices=("auto", "paper", "fast", "tuned"),
+        choices=("auto", "paper", "fast", "tuned", "fitted"),
     )
     epochs: float | None = _setting(
         None, TRAINING, f"epochs: how often the training images are shown. {BY_RECIPE}", low=0.0

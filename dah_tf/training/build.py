@@ -208,7 +208,7 @@ def written_out(recipe: Recipe) -> Recipe:
 
     return recipe.replace(
         backbone=backbones.resolved(recipe.backbone),
-        method=parts.resolved("method", recipe.method, methods.METHODS),
+        method=methods.resolved(recipe.method),
         optimizer=parts.resolved("optimizer", recipe.optimizer, optimizers.OPTIMIZERS),
     )
 

@@ -79,6 +79,7 @@ def train(
     from dah_tf.runs import runlog
 
     planning.sizes_of(recipe.train_sizes, 1, None)  # refuses a bad text before anything is read
+    recipe = planning.with_features(recipe)
     if data is not None:
         recipe = recipe.replace(dataset=data.name)
     workdir = recipe.workdir or default_workdir(recipe)
@@ -338,13 +339,16 @@ def announce(recipe, dataset, protocol, model, plan, steps, precision, replicas,
     parts = f"{len(protocol.train):,} training, {len(protocol.validation):,} validation"
     parts += f", {len(protocol.query):,} query, {len(protocol.database):,} database images"
     shown = f"{steps:,} steps of {recipe.groups} groups x {plan.group_size} images"
+    lines = [("recipe", f"{recipe.recipe}: {shown} ({recipe.epochs:g} epochs)")]
+    lines += [("", f"{recipe.optimizer} at {recipe.learning_rate:g}")]
+    if model.method.one_fit:
+        lines = [("recipe", f"{recipe.recipe}: one fit to {len(protocol.train):,} images")]
     rows = [
         ("data", f"{dataset.name}: {data}"),
         ("protocol", f"{protocol.name} ({protocol.checksum}): {parts}"),
         ("network", f"{recipe.backbone}, {recipe.bits} bits, {count:,} trainable parameters"),
         ("method", f"{model.method.title}: {model.method}"),
-        ("recipe", f"{recipe.recipe}: {shown} ({recipe.epochs:g} epochs)"),
-        ("", f"{recipe.optimizer} at {recipe.learning_rate:g}"),
+        *lines,
         ("device", f"{devices.name()} x {replicas}, {precision}, {keras.backend.backend()}"),
         ("folder", recipe.workdir),
     ]

@@ -21,6 +21,9 @@ __all__ = ["BACKBONES", "Facts", "facts", "get", "names", "prepare", "resolved"]
 BACKBONES = {
     "resnet30": "dah_tf.model.backbones.resnet30:resnet30",
     "compact": "dah_tf.model.backbones.compact:compact",
+    "gist": "dah_tf.model.backbones.described:gist",
+    "hog": "dah_tf.model.backbones.described:hog",
+    "pixels": "dah_tf.model.backbones.described:pixels",
 }
 
 

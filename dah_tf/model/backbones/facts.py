@@ -11,6 +11,7 @@ class Facts:
     Attributes:
         smallest: int, the least side of its images in pixels.
         paper: bool; it is the network of the DAH paper.
+        fixed: bool; it has nothing to train, and needs no weights.
         imagenet: bool; weights trained on ImageNet can be had by that name.
         prepare: function of the new backbone and some training images, uint8
             `(n, h, w, channels)`, that is called before training begins; None where nothing is to
@@ -20,6 +21,7 @@ class Facts:
 
     smallest: int
     paper: bool = False
+    fixed: bool = False
     imagenet: bool = False
     prepare: Callable | None = None
     advice: str | None = None

@@ -1,13 +1,25 @@
 """Hash methods by name: `dah:phi1=0.5,balance_weight=3`.
 
-`base` describes what a method is and how to add one.
+`base` describes what a method is and how to add one. The shallow ones of `baselines` are methods
+too; `shallow` makes them.
 """
 
-from dah_tf import parts
+from dah_tf import baselines, parts
 from dah_tf.errors import UserError
 from dah_tf.model.methods.base import Facts, Method, Needs
 
-__all__ = ["METHODS", "STATE", "Facts", "Method", "Needs", "get", "with_options"]
+__all__ = [
+    "METHODS",
+    "STATE",
+    "Facts",
+    "Method",
+    "Needs",
+    "get",
+    "is_shallow",
+    "names",
+    "resolved",
+    "with_options",
+]
 
 STATE = "method"  # begins the paths of a method's variables in checkpoints
 
@@ -16,6 +28,25 @@ METHODS = {
     "ce": "dah_tf.model.methods.ce:CrossEntropy",
     "dpsh": "dah_tf.model.methods.dpsh:DPSH",
 }
+
+
+def names() -> list[str]:
+    """Names that `get` knows, the deep ones first."""
+    return [*METHODS, *baselines.METHODS]
+
+
+def is_shallow(text: str | None) -> bool:
+    """Whether a text names a method that learns in one fit, from features."""
+    return text is not None and parts.parse(text).name in baselines.METHODS
+
+
+def resolved(text: str) -> str:
+    """A method's text with every option written out.
+
+    Raises:
+        UserError: as `get`.
+    """
+    return str(get(text))
 
 
 def get(text: str) -> Method:
@@ -31,6 +62,12 @@ def get(text: str) -> Method:
         >>> str(get("dpsh:eta=0.1"))
         'dpsh:eta=0.1'
     """
+    if is_shallow(text):
+        from dah_tf.model.methods.shallow import Shallow
+
+        return Shallow(text)
+    if (name := parts.parse(text).name) not in METHODS:
+        raise UserError(f"there is no method {name!r}; there are {', '.join(names())}")
     try:
         return parts.build("method", text, METHODS)
     except UserError:

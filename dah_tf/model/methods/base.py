@@ -105,6 +105,7 @@ class Method:
             Where it is False, the class layer is a linear probe: it learns from the hash values
             behind a stopped gradient, by a cross-entropy of its own, and changes no code.
         needs: `Needs`.
+        one_fit: bool; it learns in one fit from features, and no step of an optimiser is taken.
         loop: None for `training.loop.Run`; or a class to take in its place, with the same
             arguments, attributes and `fit`, or its address as text, "package.module:Class".
     """
@@ -115,6 +116,7 @@ class Method:
     activation = "tanh"
     has_classifier = False
     needs = Needs()
+    one_fit = False
     loop = None
 
     def __str__(self):

@@ -1,0 +1,239 @@
+"""Hand-made features as backbones: `gist`, `hog` and `pixels` of `baselines`, as layers.
+
+They have no weights. Their values are those of `baselines.features` to float32's rounding, which
+the tests compare, so that a method that was fitted on these finds them in the exported model.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from dah_tf.baselines.features import gist as numpy_gist
+from dah_tf.baselines.features import hog as numpy_hog
+from dah_tf.layers import PACKAGE
+from dah_tf.model.backbones.facts import Facts
+
+FACTS = Facts(smallest=16, fixed=True)
+
+
+def gist(channels: int = 3, *, size: int = 32) -> keras.Model:
+    """GIST of 512 values, see `baselines.features.gist.Gist`. Images become `size` pixels wide."""
+    return _backbone(Gist(size, name="gist"), channels, "gist")
+
+
+def hog(
+    channels: int = 3, *, size: int = 32, orientations: int = 9, cell: int = 8, block: int = 2
+) -> keras.Model:
+    """Histograms of oriented gradients, see `baselines.features.hog.HOG`."""
+    return _backbone(HOG(size, orientations, cell, block, name="hog"), channels, "hog")
+
+
+def pixels(channels: int = 3, *, size: int = 32) -> keras.Model:
+    """All values from 0 to 1, see `baselines.features.pixels.Pixels`."""
+    return _backbone(Pixels(size, name="values"), channels, "pixels")
+
+
+def _backbone(layer, channels, name):
+    # === Functional Model ===
+    inputs = keras.Input((None, None, channels), name="pixels")
+    return keras.Model(inputs, layer(inputs), name=name)
+
+
+class Described(keras.layers.Layer):
+    """Square images of any side, brought to one, to a row of numbers, in float32.
+
+    Args:
+        size: int, the side in pixels.
+
+    Call arguments:
+        inputs: uint8 or float tensor of shape `(n, side, side, 1 or 3)`, 0..255.
+
+    Returns:
+        float32 tensor of shape `(n, d)`.
+
+    Raises:
+        ValueError: a size that is too small.
+    """
+
+    smallest = 1
+
+    def __init__(self, size, **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(autocast=False, **kwargs)
+        if size < self.smallest:
+            raise ValueError(f"size={size} is below {self.smallest} pixels")
+        self.size = size
+
+    def call(self, inputs):
+        x = ops.cast(inputs, "float32")
+        if x.shape[1] != self.size:
+            x = ops.image.resize(x, (self.size, self.size), antialias=True)
+        return self._describe(x)
+
+    def _describe(self, x):
+        raise NotImplementedError
+
+    def _length(self, channels):
+        raise NotImplementedError
+
+    def compute_output_spec(self, inputs):
+        return keras.KerasTensor((inputs.shape[0], self._length(inputs.shape[-1])), "float32")
+
+    def get_config(self):
+        return {**super().get_config(), "size": self.size}
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Pixels(Described):
+    """Every value, row by row, from 0 to 1. Arguments, call and result: `Described`."""
+
+    def _length(self, channels):
+        return self.size**2 * channels
+
+    def _describe(self, x):
+        return ops.reshape(x / 255.0, (-1, self._length(x.shape[-1])))
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Gist(Described):
+    """The spatial envelope of 512 values. Arguments, call and result: `Described`.
+
+    Every Fourier transform is a product with a constant matrix, so that the layer runs under
+    every back end and in every exported format.
+
+    References:
+        Oliva and Torralba, IJCV 2001; `baselines.features.gist`.
+    """
+
+    smallest = numpy_gist.CELLS
+
+    def _length(self, channels):
+        return numpy_gist.SCALES * numpy_gist.ORIENTATIONS * numpy_gist.CELLS**2
+
+    def _describe(self, x):
+        x = ops.mean(x, axis=-1)
+        low, high = (each(x, axis=(1, 2), keepdims=True) for each in (ops.min, ops.max))
+        x = _quotient(x - low, high - low) * 255.0
+        x = self._normalised(x)
+        n = self.size + 2 * numpy_gist.FILTER_PAD
+        pad = _symmetric(self.size, numpy_gist.FILTER_PAD)
+        cells = np.float32(numpy_gist.cell_means(self.size))
+        found = []
+        for each in numpy_gist.bank(self.size):
+            # The padding is a part of the transform, at the frequencies that matter alone.
+            rows, columns = (_parts(_waves(f, n) @ pad) for f in (each.rows, each.columns))
+            part = _product(_product(rows, (x, None)), tuple(half.T for half in columns))
+            part = tuple(half * each.gains for half in part)
+            part = _product(_product(_parts(each.back_rows), part), _parts(each.back_columns))
+            strength = ops.sqrt(part[0] * part[0] + part[1] * part[1])
+            found.append(ops.matmul(ops.matmul(cells, strength), cells.T))
+        found = ops.reshape(ops.stack(found, axis=1), (-1, self._length(None)))
+        return _quotient(found, ops.sqrt(ops.sum(found * found, axis=1, keepdims=True)))
+
+    def _normalised(self, x):
+        """Local mean and contrast taken out, see `baselines.features.gist.normalised`."""
+        pad, side = numpy_gist.LOCAL_PAD, self.size
+        wide = _symmetric(side, pad)
+        if side % 2:
+            wide = _symmetric(len(wide), 1)[1:] @ wide
+        n = len(wide)
+        gains = np.exp(-(np.fft.fftfreq(n, 1 / n) ** 2) * np.log(2) / numpy_gist.LOCAL_CYCLES**2)
+        smooth = np.float32(
+            np.fft.ifft(gains[:, None] * np.fft.fft(np.eye(n), axis=0), axis=0).real
+        )
+        wide = np.float32(wide)
+
+        def both(matrix, image):
+            return ops.matmul(ops.matmul(matrix, image), matrix.T)
+
+        o = both(wide, ops.log1p(x))
+        o = o - both(smooth, o)
+        o = o / (numpy_gist.LOCAL_OFFSET + ops.sqrt(ops.absolute(both(smooth, o * o))))
+        return o[:, pad : pad + side, pad : pad + side]
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class HOG(Described):
+    """Histograms of oriented gradients. Call and result: `Described`.
+
+    Args:
+        size, orientations, cell, block: ints, see `hog`.
+
+    Raises:
+        ValueError: one of them is too small.
+
+    References:
+        Dalal and Triggs, CVPR 2005; `baselines.features.hog`.
+    """
+
+    def __init__(self, size, orientations, cell, block, **kwargs):
+        super().__init__(size, **kwargs)
+        if min(orientations, cell, block) < 1 or size < cell * block:
+            raise ValueError(
+                f"orientations, cell and block must be at least 1, and size at least cell * block. "
+                f"Received: {orientations}, {cell}, {block} and {size}"
+            )
+        self.orientations, self.cell, self.block = orientations, cell, block
+
+    def _length(self, channels):
+        return (self.size // self.cell - self.block + 1) ** 2 * self.block**2 * self.orientations
+
+    def _describe(self, x):
+        count, used = self.size // self.cell, self.size // self.cell * self.cell
+        down = ops.pad(x[:, 2:] - x[:, :-2], ((0, 0), (1, 1), (0, 0), (0, 0)))
+        right = ops.pad(x[:, :, 2:] - x[:, :, :-2], ((0, 0), (0, 0), (1, 1), (0, 0)))
+        length = ops.sqrt(down * down + right * right)
+        longest = ops.one_hot(ops.argmax(length, axis=-1), x.shape[-1], dtype="float32")
+        down, right, length = (ops.sum(each * longest, axis=-1) for each in (down, right, length))
+        direction = ops.mod(ops.arctan2(down, right), np.float32(np.pi))
+        bins = ops.floor(direction * np.float32(self.orientations / np.pi))
+        bins = ops.mod(ops.minimum(bins, float(self.orientations)), float(self.orientations))
+        shares = ops.cast(
+            bins[..., None] == np.arange(self.orientations, dtype="float32"), "float32"
+        )
+        shares = (shares * length[..., None])[:, :used, :used]
+        shape = (-1, count, self.cell, count, self.cell, self.orientations)
+        cells = ops.mean(ops.reshape(shares, shape), axis=(2, 4))
+        blocks, last = [], count - self.block + 1
+        for row in range(self.block):
+            blocks += [cells[:, row : row + last, c : c + last] for c in range(self.block)]
+        blocks = ops.reshape(
+            ops.stack(blocks, axis=3), (-1, last, last, len(blocks) * self.orientations)
+        )
+        blocks = _unit(ops.minimum(_unit(blocks), numpy_hog.CLIP))
+        return ops.reshape(blocks, (-1, self._length(None)))
+
+    def get_config(self):
+        names = ("orientations", "cell", "block")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+def _quotient(x, by):
+    """`x / by`, and 0 where `by` is 0."""
+    return ops.where(by > 0, x / ops.where(by > 0, by, 1.0), 0.0)
+
+
+def _unit(blocks):
+    return blocks / ops.sqrt(ops.sum(blocks * blocks, axis=-1, keepdims=True) + numpy_hog.SMALL**2)
+
+
+def _symmetric(side, pad):
+    """Matrix of shape `(side + 2 pad, side)` that pads a column symmetrically."""
+    return np.eye(side)[np.pad(np.arange(side), pad, "symmetric")]
+
+
+def _waves(frequencies, n):
+    """Rows of the Fourier matrix of n places: complex `(frequencies, n)`."""
+    return np.exp(-2j * np.pi * np.outer(frequencies, np.arange(n)) / n)
+
+
+def _parts(matrix):
+    return np.float32(matrix.real), np.float32(matrix.imag)
+
+
+def _product(a, b):
+    """The product of complex matrices, each a pair of its real and imaginary part."""
+    if b[1] is None:
+        return ops.matmul(a[0], b[0]), ops.matmul(a[1], b[0])
+    real = ops.matmul(a[0], b[0]) - ops.matmul(a[1], b[1])
+    return real, ops.matmul(a[0], b[1]) + ops.matmul(a[1], b[0])

@@ -1,0 +1,49 @@
+"""Shallow methods of `baselines` as methods of a `HashModel`, whose head has their constants."""
+
+from dah_tf import baselines, layers, parts
+from dah_tf.baselines import base
+from dah_tf.model.methods.base import Method
+
+FORMS = {base.Linear: layers.LinearHash, base.Cosine: layers.CosineHash}
+
+
+class Shallow(Method):
+    """A method that learns in one fit, from features that it does not change.
+
+    Its class layer is a linear probe on the hash values, fitted by least squares.
+
+    Args:
+        text: str, a method of `baselines` and options, such as "ksh:anchors=300".
+
+    Raises:
+        UserError: there is no such method or option.
+    """
+
+    one_fit = True
+    loop = "dah_tf.training.shallow:Fit"
+
+    def __init__(self, text):
+        estimator = baselines.get(text)
+        self.name = parts.parse(text).name
+        self.title = getattr(estimator, "title", self.name)
+        self.source = getattr(estimator, "source", "paper")
+        self.supervised = estimator.SUPERVISED
+        self._estimator = estimator
+
+    @property
+    def options(self):
+        names = parts.keys(type(self._estimator))
+        return {name: getattr(self._estimator, name) for name in names}
+
+    def estimator(self, bits: int, seed: int):
+        """An estimator that is not fitted yet: `baselines.base.Hasher`."""
+        return baselines.get(str(self), bits, seed)
+
+    def head(self, bits):
+        if isinstance(self._estimator, base.Kernel):
+            return layers.KernelHash(bits, self._estimator.anchors, name="hash_head")
+        (form,) = (FORMS[each] for each in type(self._estimator).__mro__ if each in FORMS)
+        return form(bits, name="hash_head")
+
+    def terms(self, labels, outputs, state, step):
+        raise TypeError(f"{self.name} learns in one fit; it has no loss of a step")
