@@ -1,0 +1,121 @@
+"""A method that learns in one fit, from the recipe to a SavedModel."""
+
+import json
+
+import numpy as np
+import pytest
+
+import dah_tf
+from dah_tf import baselines
+from dah_tf.baselines import features
+from dah_tf.errors import UserError
+from dah_tf.model import methods
+from dah_tf.runs import workspace
+from dah_tf.runs.recipe import Recipe
+from dah_tf.training import planning
+
+
+def data():
+    rng = np.random.default_rng(0)
+    labels = rng.permutation(np.tile(np.arange(4), 40))
+    pictures = np.kron(rng.integers(0, 256, (4, 4, 4, 3)), np.ones((4, 4, 1)))[labels]
+    noisy = np.clip(pictures + rng.normal(scale=30, size=pictures.shape), 0, 255)
+    return noisy.astype(np.uint8), labels.astype(np.int32)
+
+
+def recipe(tmp_path, method, **changes):
+    return Recipe(method=method, bits=12, workdir=str(tmp_path / "run"), export=False, **changes)
+
+
+@pytest.mark.parametrize("method", ["itq", "ksh:anchors=50", "sh"])
+def test_a_run_has_the_estimators_codes(tmp_path, method):
+    images, labels = data()
+    dataset = dah_tf.load_data(images=images, labels=labels)
+    said = []
+    run = dah_tf.train(
+        recipe(tmp_path, method, features="pixels:size=16", seed=5), dataset, say=said.append
+    )
+    assert run.recipe.recipe == "fitted" and run.recipe.backbone == "pixels:size=16"
+    assert any(line.startswith("recipe    fitted: one fit to ") for line in said)
+    protocol = protocol_of(run, dataset)
+    rows = run.model.outputs(images)["features"]
+    np.testing.assert_allclose(rows, features.extract("pixels", images), atol=1e-6)
+    estimator = baselines.get(method, 12, 5).fit(rows[protocol.train], labels[protocol.train])
+    clear = np.abs(estimator.decision_function(rows))
+    clear = clear > 1e-3 * clear.mean(axis=0)
+    ours = np.unpackbits(dah_tf.load_model(run).encode(images), axis=1)[:, :12]
+    theirs = np.unpackbits(estimator.transform(rows), axis=1)[:, :12]
+    assert clear.mean() > 0.98 and np.array_equal(ours[clear], theirs[clear])
+    # Chance is 0.25: the probe on the codes names the class of most images.
+    assert run.history["accuracy"][-1] > 0.8
+    assert run.result["method"]["name"] == methods.get(method).name
+
+
+def protocol_of(run, dataset):
+    from dah_tf.training import build
+
+    return build.make_protocol(run.recipe, dataset, run.recipe.protocol)
+
+
+def test_a_fitted_run_is_not_fitted_again(tmp_path, monkeypatch):
+    images, labels = data()
+    dataset = dah_tf.load_data(images=images, labels=labels)
+    asked = recipe(tmp_path, "pcah", features="pixels:size=16", evaluate=False)
+    first = dah_tf.train(asked, dataset)
+    monkeypatch.setattr(baselines.pcah.PCAH, "_learn", None)
+    again = dah_tf.train(asked, dataset)
+    assert first.model.fingerprint() == again.model.fingerprint()
+    flags = json.loads((again.folder / "flags.json").read_text())["flags"]
+    assert flags["validation"] == 0 and flags["precision"] == "float32"
+
+
+def test_features_of_a_run(tmp_path):
+    """The fit sees the backbone of another run; what that was trained on is kept with it."""
+    images, labels = data()
+    dataset = dah_tf.load_data(images=images, labels=labels)
+    deep = Recipe(
+        method="ce",
+        backbone="compact:widths=8/8/8",
+        epochs=1.0,
+        bits=8,
+        export=False,
+        evaluate=False,
+        workdir=str(tmp_path / "deep"),
+        recipe="paper",
+        precision="float32",
+    )
+    deep = dah_tf.train(deep, dataset)
+    run = dah_tf.train(recipe(tmp_path, "lsh", features=f"run:{deep.folder}"), dataset)
+    assert run.recipe.backbone == deep.recipe.backbone
+    for ours, theirs in zip(
+        run.model.backbone.get_weights(), deep.model.backbone.get_weights(), strict=True
+    ):
+        assert np.array_equal(ours, theirs)
+    assert len(workspace.read_started_from(run.folder)) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "dah", "features": "gist"}, "features=gist is for methods that learn in one f"),
+        ({"method": "itq", "epochs": 3.0}, "epochs=3.0 has no meaning for method=itq"),
+        ({"method": "itq", "recipe": "fast"}, "recipe=fast has no meaning for method=itq"),
+        ({"method": "itq", "features": "sift"}, "there is no backbone 'sift'"),
+        ({"method": "itq", "features": "compact"}, "there are gist, hog, pixels, run:DIR and"),
+        ({"method": "itq", "features": "run:nowhere"}, "nowhere is no work folder"),
+        ({"method": "itqq"}, "there is no method 'itqq'; there are dah, .*itq_cca"),
+        ({"method": "itq:turns=3"}, "itq has no option 'turns'"),
+    ],
+)
+def test_what_has_no_meaning_is_refused(changes, message):
+    with pytest.raises(UserError, match=message):
+        given = Recipe(**changes)
+        planning.with_features(given)
+        methods.get(given.method)
+
+
+def test_gist_is_what_they_see_by_default():
+    assert planning.with_features(Recipe(method="itq")).backbone == "gist"
+    assert planning.with_features(Recipe(method="itq", backbone="hog")).backbone == "hog"
+    named = planning.with_features(Recipe(method="itq", features="application:ResNet50"))
+    assert named.backbone == "ResNet50" and named.backbone_weights == "imagenet"
