@@ -26,7 +26,7 @@ def test_a_head_gives_the_estimators_codes(text, tmp_path):
     scale = np.abs(right).mean(axis=0)
     assert (np.abs(logits - right) < 5e-3 * scale).all()
     clear = np.abs(right) > 5e-3 * scale  # a value near 0 may fall on either side by rounding
-    assert clear.mean() > 0.98
+    assert clear.mean() > 0.95
     assert np.array_equal((logits > 0)[clear], (right > 0)[clear])
     assert np.array_equal(values > 0.5, logits > 0) and values.min() >= 0 and values.max() <= 1
     assert not model.trainable_weights
