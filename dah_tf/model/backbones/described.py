@@ -67,7 +67,8 @@ class Described(keras.layers.Layer):
     def call(self, inputs):
         x = ops.cast(inputs, "float32")
         if x.shape[1] != self.size:
-            x = ops.image.resize(x, (self.size, self.size), antialias=True)
+            ways = _resizing(x.shape[1], self.size)
+            x = ops.einsum("ay,nyxc,bx->nabc", ways, x, ways)
         return self._describe(x)
 
     def _describe(self, x):
@@ -146,7 +147,7 @@ class Gist(Described):
         def both(matrix, image):
             return ops.matmul(ops.matmul(matrix, image), matrix.T)
 
-        o = both(wide, ops.log1p(x))
+        o = both(wide, ops.log(1.0 + x))
         o = o - both(smooth, o)
         o = o / (numpy_gist.LOCAL_OFFSET + ops.sqrt(ops.absolute(both(smooth, o * o))))
         return o[:, pad : pad + side, pad : pad + side]
@@ -206,6 +207,14 @@ class HOG(Described):
     def get_config(self):
         names = ("orientations", "cell", "block")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+def _resizing(old, new):
+    """float32 matrix of shape `(new, old)`: antialiased bilinear resizing of a column."""
+    wide = max(1.0, old / new)
+    at = (np.arange(new) + 0.5) * old / new
+    weights = np.maximum(0.0, 1 - np.abs(at[:, None] - np.arange(old) - 0.5) / wide)
+    return np.float32(weights / weights.sum(axis=1, keepdims=True))
 
 
 def _quotient(x, by):
