@@ -11,6 +11,8 @@ import re
 from dah_tf.gallery import palette
 
 EMPTY = "—"
+NUMBER = r"[-<>]? ?\d[\d,.-]*( [±–(].*)?"  # or a date
+WIDE = 30  # characters of a text that a narrow column would make a tower of
 MARK = "dah_tf.report"
 PUBLISHED = "Published, not measured here"
 
@@ -158,7 +160,7 @@ def _html_table(table):
 def _html_row(row, right, kind=""):
     shown = [f'<th scope="row">{_inner(row[0])}</th>']
     shown += [
-        f"<td{_class(number)}>{_inner(cell)}</td>"
+        f"<td{_class(number, len(str(cell)) > WIDE)}>{_inner(cell)}</td>"
         for cell, number in zip(row[1:], right[1:], strict=True)
     ]
     return f"<tr{kind}>{''.join(shown)}</tr>"
@@ -173,8 +175,8 @@ def _inner(cell):
     return _escaped(cell)
 
 
-def _class(number):
-    return ' class="number"' if number else ""
+def _class(number, wide=False):
+    return ' class="number"' if number else ' class="wide"' if wide else ""
 
 
 def _right_aligned(table):
@@ -182,8 +184,7 @@ def _right_aligned(table):
     rows = [*table.rows, *table.published]
     columns = [[row[index] for row in rows] for index in range(len(table.header))]
     return [
-        index > 0
-        and all(cell is None or re.match(r"[-<>]? ?\d[\d,.]*( |$)", str(cell)) for cell in column)
+        index > 0 and all(cell is None or re.fullmatch(NUMBER, str(cell)) for cell in column)
         for index, column in enumerate(columns)
     ]
 
@@ -238,7 +239,7 @@ STYLE = (
     + """\
 body { margin: 0; background: var(--page); color: var(--text);
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
-main { max-width: 76rem; margin: 0 auto; padding: 1rem; }
+main { max-width: 80rem; margin: 0 auto; padding: 1rem; }
 a { color: var(--link); }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: .5rem 0; }
 h2 { font-size: 1.4rem; line-height: 1.3; margin-top: 3rem; border-bottom: 2px solid var(--text);
@@ -254,7 +255,7 @@ thead th { border-bottom: 2px solid var(--text); vertical-align: bottom; }
 tbody th, td { border-bottom: 1px solid var(--line); }
 tbody th { font-weight: 500; min-width: 6rem; max-width: 20rem; overflow-wrap: break-word; }
 td { max-width: 24rem; }
-td:last-child:not(.number, .empty) { min-width: 8.5rem; }
+.wide { min-width: 9rem; }
 small { display: block; font-size: .8rem; color: var(--soft); }
 .empty { color: var(--soft); }
 .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }

@@ -13,7 +13,7 @@ READING = (
     "A row of a table is a method: a hash method, a backbone and a recipe. It is named by the "
     "settings in which it differs from the other methods of its section; … says that further "
     f"settings differ, and a section's table of settings has them all. “{naming.USUAL}” are those "
-    "that most recipes have. Runs of one recipe agree in every setting but code length, seed, and "
+    "that most recipes have, and an option of a backbone that is false is not named. Runs of one recipe agree in every setting but code length, seed, and "
     "how the run is kept. Runs of one method and code length differ in the seed and are averaged: "
     "a cell without n is a single run. Results of an unfinished run have a row of their own. "
     "— is a figure that is not known."
@@ -63,7 +63,7 @@ def _opening(runs, sections):
 
 
 def _section(section, detailed, problems):
-    shown = _drawn(section)
+    shown = drawn(section)
     looks = styles(shown)
     parts = [
         Heading(2, section.title, f"section-{section.number}"),
@@ -74,8 +74,8 @@ def _section(section, detailed, problems):
     parts += [Paragraph(READING)] if section.number == 1 else []
     parts += [tables.run_list(section)]
     if len(shown) < len(section.methods):
-        note = f"Plots show the {len(shown)} methods of the highest MAP; tables have all "
-        parts += [Paragraph(f"{note}{len(section.methods)}.")]
+        note = f"Plots show {len(shown)} of the {len(section.methods)} methods: those of the most "
+        parts += [Paragraph(f"{note}code lengths, and of these the ones of the highest MAP.")]
     for title, make in (
         ("Retrieval quality", _quality),
         ("Curves", _curves),
@@ -89,12 +89,13 @@ def _section(section, detailed, problems):
     return parts + _settings(section) + [Heading(3, "Conditions"), Bullets(_conditions(section))]
 
 
-def _drawn(section):
+def drawn(section):
     """The methods of a section's plots, in the order of its tables."""
     means = {}
     for method, _, runs in section.groups:
         means.setdefault(method, []).append(tables.mean(runs, "map") or 0)
-    chosen = sorted(section.methods, key=lambda method: -max(means[method]))[:DRAWN]
+    ranked = sorted(means, key=lambda method: (len(means[method]), max(means[method])))
+    chosen = ranked[-DRAWN:]
     return [method for method in section.methods if method in chosen]
 
 

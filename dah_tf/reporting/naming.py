@@ -99,7 +99,8 @@ def name_methods(runs):
         parts = [options(run.settings, "backbone") for run in those]
         names = differing(parts)
         for run, part in zip(those, parts, strict=True):
-            run.network = ", ".join([str(network), *(short(n, part.get(n)) for n in names)])
+            told = [short(n, part.get(n)) for n in names if part.get(n) is not False]
+            run.network = ", ".join([str(network), *told])
     groups = {}
     for run in known:
         groups.setdefault((run.settings.get("method"), run.network), []).append(run)
@@ -109,8 +110,10 @@ def name_methods(runs):
         for run in those:
             run.kind = "" if method is None else str(method)
             run.recipe = named[key(of_recipe(run.settings))]
+    several = len({run.kind for run in known}) > 1
     for run in runs:
-        words = [run.kind, run.network, run.recipe] if run in known else [run.name]
+        words = [run.kind if several else "", run.network, run.recipe]
+        words = words if run.network else [run.name]
         run.method = ", ".join([*filter(None, words), *(["unfinished"] if run.unfinished else [])])
 
 
@@ -135,18 +138,25 @@ def called(recipes: list[dict]) -> list[str]:
         name: collections.Counter(plain(each.get(name)) for each in recipes).most_common(1)[0][0]
         for name in names
     }
-    found = []
-    for recipe in recipes:
-        unlike = [name for name in names if plain(recipe.get(name)) != usual[name]]
-        told = unlike if 0 < len(unlike) <= TOLD else _telling(recipe, recipes, names)
-        if not unlike and len(told) > TOLD:
-            found.append(USUAL)
-            continue
-        told = told if len(told) <= TOLD else unlike
-        words = [short(name, recipe.get(name)) for name in sorted(told, key=_place)]
-        rest = set(unlike or names) - set(told)
-        found.append(", ".join([*words, *([MORE] if rest else [])]))
+    found = [_name(recipe, recipes, names, usual) for recipe in recipes]
+    if len(set(found)) < len(found):
+        found = [_name(recipe, recipes, names, usual, whole=True) for recipe in recipes]
     return found
+
+
+def _name(recipe, recipes, names, usual, whole=False):
+    """A recipe's name; a `whole` one has options too that its parts do not."""
+    unlike = [name for name in names if plain(recipe.get(name)) != usual[name]]
+    every = unlike or names
+    if not whole:  # of Adam the momentum says nothing
+        every = [
+            n for n in every if n in recipe or "." not in n or n.partition(".")[0] not in every
+        ]
+    told = every if len(every) <= TOLD else _telling(recipe, recipes, names)
+    told = told if len(told) <= TOLD else unlike
+    words = [short(name, recipe.get(name)) for name in sorted(told, key=_place)]
+    words += [MORE] if words and set(every) - set(told) else []
+    return ", ".join(words) or USUAL
 
 
 def _telling(recipe, recipes, names):

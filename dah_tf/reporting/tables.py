@@ -106,15 +106,14 @@ def _length(bits):
 def tie_bounds(section):
     """Lowest and highest of MAP and of the top 1,000's precision over the order of ties."""
     rows = []
-    for method in section.methods:
-        for key, name in (("map", "MAP"), ("precision_at_1000", "precision@1000")):
-            cells = [tie_bounds_of(section.of(method, bits), key) for bits in section.lengths]
-            if any(cells):
-                rows.append([method, name, *cells])
-    header = ["Method", "Measure", *map(_length, section.lengths)]
+    for method, bits, runs in section.groups:
+        cells = [tie_bounds_of(runs, key) for key in ("map", "precision_at_1000")]
+        if any(cells):
+            rows.append([method, count(bits), *cells])
     caption = (
         "Bounds over the order of items at equal distance, %: worst – best order, means over runs."
     )
+    header = ["Method", "Bits", "MAP", "Precision@1000"]
     return Table(caption, header, rows) if rows else None
 
 
@@ -132,24 +131,22 @@ def tie_bounds_of(runs, key):
 
 def within_radius(section):
     """Figs. 4 and 9 as numbers: what lies within Hamming radius 2."""
+    measures = {
+        "precision": "Precision, empty results as 0",
+        "precision_nonempty": "Precision without empty results",
+        "empty": "Empty results",
+        "recall": "Recall",
+    }
     rows = []
-    for method in section.methods:
-        for key, name in (
-            ("precision", "precision, empty results as 0"),
-            ("precision_nonempty", "precision without empty results"),
-            ("empty", "empty results"),
-            ("recall", "recall"),
-        ):
-            values = [[within(r, key) for r in section.of(method, b)] for b in section.lengths]
-            cells = [spread(v, percent) for v in values]
-            if any(cells):
-                rows.append([method, name, *cells, "measured"])
-    header = ["Method", "Measure", *map(_length, section.lengths), "Source"]
+    for method, bits, runs in section.groups:
+        cells = [spread([within(run, key) for run in runs], percent) for key in measures]
+        if any(cells):
+            rows.append([method, count(bits), *cells, "measured"])
+    header = ["Method", "Bits", *measures.values(), "Source"]
     table = Table(f"Within Hamming radius 2, %. {CELLS}", header, rows)
     if published.applies(section):
         name, edges, source = published.PRECISION_WITHIN_2
-        blank = [None] * len(section.lengths)
-        table.published.append([name, f"precision {edges}", *blank, source])
+        table.published.append([name, None, edges, None, None, None, source])
     return table if rows else None
 
 
