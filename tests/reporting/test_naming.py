@@ -101,7 +101,7 @@ def test_options_of_a_part_tell_where_the_part_alone_would_not():
 
     adam = [recipe("adam", n) for n in (1, 2, 3)]
     muon = [recipe("muon", n, 0.9) for n in (1, 2, 3)]
-    # Unlike the usual recipe, Adam with momentum 0.9, one in one setting, the other in two.
+    # The usual optimizer is Adam, the usual momentum 0.9 of the others.
     sgd = [recipe("sgd", 1, 0.9), recipe("sgd", 2, 0.9)]
     assert naming.called([*adam, *muon, *sgd])[6:] == ["optimizer=sgd", "groups=2, optimizer=sgd"]
     found = naming.called([*adam, *muon, *sgd, recipe("sgd", 1)])
