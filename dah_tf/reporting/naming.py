@@ -38,6 +38,12 @@ def of_recipe(found: dict) -> dict:
     return {name: value for name, value in found.items() if not _field(name).varied}
 
 
+def of_method(found: dict) -> dict:
+    """The settings that make a network and its recipe."""
+    network = {name: found[name] for name in ("backbone",) if name in found}
+    return {**network, **options(found, "backbone"), **of_recipe(found)}
+
+
 def _field(name):
     return SETTINGS[name.partition(".")[0]]
 
@@ -122,7 +128,7 @@ def called(recipes: list[dict]) -> list[str]:
 
     A recipe is called by all in which it is unlike the usual one, whose every setting is the most
     frequent; where that is long, by the fewest settings found that no other recipe has together,
-    and "…" for the rest.
+    and "…" for the rest. The usual one is called so where one setting does not tell it.
 
     Args:
         recipes: list of dicts of settings, no two equal.
@@ -153,7 +159,7 @@ def _name(recipe, recipes, names, usual, whole=False):
             n for n in every if n in recipe or "." not in n or n.partition(".")[0] not in every
         ]
     told = every if len(every) <= TOLD else _telling(recipe, recipes, names)
-    told = told if len(told) <= TOLD else unlike
+    told = told if len(told) <= (TOLD if unlike or told == every else 1) else unlike
     words = [short(name, recipe.get(name)) for name in sorted(told, key=_place)]
     words += [MORE] if words and set(every) - set(told) else []
     return ", ".join(words) or USUAL

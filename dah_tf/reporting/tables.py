@@ -356,7 +356,7 @@ def settings(section):
     first = {}
     for run in section.runs:
         if run.settings:
-            first.setdefault(run.method, told(run))
+            first.setdefault(run.method, naming.of_method(run.settings))
     names = naming.differing(list(first.values()))
     rows = [
         [method, *(naming.written(found[n]) if n in found else None for n in names)]
@@ -368,15 +368,6 @@ def settings(section):
 
 def shared(section):
     """The settings that all runs of a section have in common: list of `name=value`."""
-    every = [told(run) for run in section.runs]
+    every = [naming.of_method(run.settings) for run in section.runs]
     different = naming.differing(every)
     return [f"{n}={naming.written(v)}" for n, v in every[0].items() if n not in different]
-
-
-def told(run):
-    """The settings of a run that make its network and its recipe."""
-    return {
-        **{n: v for n, v in run.settings.items() if n == "backbone"},
-        **naming.options(run.settings, "backbone"),
-        **naming.of_recipe(run.settings),
-    }

@@ -1,6 +1,5 @@
 """What the report begins with: the best runs beside the published figures; what is plotted."""
 
-import json
 import pathlib
 import re
 
@@ -13,11 +12,11 @@ from dah_tf.reporting import (
     canvas,
     chapters,
     collection,
+    naming,
     overview,
     pictures,
     plots,
     published,
-    tables,
 )
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -212,7 +211,7 @@ def test_the_stored_results_need_no_numbered_recipe(tmp_path):
         # One row is one recipe.
         for method in section.methods:
             held = [run for run in section.runs if run.method == method]
-            recipes = {json.dumps(tables.told(run), sort_keys=True) for run in held}
+            recipes = {naming.key(naming.of_method(run.settings)) for run in held}
             assert len(recipes) == 1, method
     text = blocks.to_markdown([table])
     assert "93.45 (93.13 – 93.71)" in text
