@@ -273,6 +273,7 @@ figcaption { font-size: .9rem; max-width: 46rem; overflow-wrap: anywhere; }
   thead th:first-child, tbody th { position: sticky; left: 0; background: var(--page); }
   tbody th { max-width: 9rem; }
   .divider th { position: static; }
+  td:not(.number) { min-width: 8rem; }
 }
 @media print {
   main { max-width: none; padding: 0; }

@@ -325,9 +325,9 @@ def _of_run(section, run, problems):
             section,
             f"{name}-examples",
             pictures.retrieval(found),
-            f"Figs. 7 and 8: retrieval examples of {run.label}. Left the query, then its nearest "
-            "neighbours with their Hamming distances. Wrong ones have a thick frame, a cross in "
-            f"the corner and their class. Of all {of:,} neighbours kept, {right:,} are relevant.",
+            f"Figs. 7 and 8: retrieval examples of {run.label}. Left is the query, then come its "
+            "nearest neighbours, each with its rank, Hamming distance and class. Wrong ones have a "
+            f"thick frame and a cross in the corner. Of all {of:,} neighbours kept, {right:,} are relevant.",
         )
 
 
