@@ -120,6 +120,11 @@ class Run:
         return whole(self.flags, "seed")
 
     @property
+    def note(self):
+        """What the run notes, of a variant of its data for instance; "" for nothing."""
+        return text(self.result, "run", "note") or ""
+
+    @property
     def unfinished(self):
         """Whether the result is that of a checkpoint before the run's end."""
         step = number(self.result, "run", "step") or number(self.result, "step")
@@ -247,9 +252,8 @@ def sections(runs):
 
 
 def notes(runs):
-    """What runs note, of a variant of their data for instance: list of str, each once."""
-    found = (text(run.result, "run", "note") for run in runs)
-    return [note for note in dict.fromkeys(found) if note]
+    """What runs note: list of str, each once."""
+    return [note for note in dict.fromkeys(run.note for run in runs) if note]
 
 
 def _candidates(path):

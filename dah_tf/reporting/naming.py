@@ -116,11 +116,29 @@ def name_methods(runs):
         for run in those:
             run.kind = "" if method is None else str(method)
             run.recipe = named[key(of_recipe(run.settings))]
+        for recipe in recipes:
+            _tell_notes([run for run in those if key(of_recipe(run.settings)) == recipe])
     several = len({run.kind for run in known}) > 1
     for run in runs:
         words = [run.kind if several else "", run.network, run.recipe]
         words = words if run.network else [run.name]
         run.method = ", ".join([*filter(None, words), *(["unfinished"] if run.unfinished else [])])
+
+
+def _tell_notes(runs):
+    """Runs of one recipe, length and seed that differ in their notes are variants: each is told.
+
+    The most frequent note is not, and notes tell nothing where no two runs are otherwise the same.
+    """
+    same = collections.defaultdict(set)
+    for run in runs:
+        same[run.bits, run.seed].add(run.note)
+    if all(len(notes) < 2 for notes in same.values()):
+        return
+    usual = collections.Counter(run.note for run in runs).most_common(1)[0][0]
+    for run in runs:
+        if run.note != usual:
+            run.recipe = ", ".join(filter(None, [run.recipe, f"“{run.note or 'no note'}”"]))
 
 
 def called(recipes: list[dict]) -> list[str]:

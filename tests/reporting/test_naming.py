@@ -177,6 +177,25 @@ def test_flags_that_are_not_those_of_a_run(tmp_path, flags):
         assert len(problems) == 1 and "its flags are not those of a run" in problems[0]
 
 
+def test_notes_tell_runs_apart_that_differ_in_nothing_else(tmp_path):
+    def method(number, note, seed, bits=12):
+        flags = {**FLAGS, "seed": seed, "bits": bits}
+        run = {"name": f"{number}", "note": note, "flags": flags}
+        store(tmp_path / f"{number}", result(bits, 0.5 + number / 100, run=run))
+        runs, _ = collection.find([str(tmp_path)])
+        return {run.name: run.method for run in runs}
+
+    method(0, "JPEG", 0)
+    method(1, "JPEG", 1)
+    # Another seed, and another length, are no variants.
+    assert set(method(2, "by night", 2).values()) == {"resnet30"}
+    assert set(method(3, "", 0, bits=24).values()) == {"resnet30"}
+    found = method(4, "another start", 0)
+    assert found["0"] == found["1"] == "resnet30"
+    assert found["4"] == "resnet30, “another start”"
+    assert (found["2"], found["3"]) == ("resnet30, “by night”", "resnet30, “no note”")
+
+
 def test_unfinished_runs_stand_alone(tmp_path):
     store(tmp_path / "a", result(12, 0.5))
     run = {**result()["run"], "step": 1, "steps": 9}
