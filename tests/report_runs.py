@@ -1,13 +1,17 @@
 """Small result folders with known figures, for the tests of the report."""
 
+import html.parser
 import json
+import re
 
 import numpy as np
 
 HOSTILE = '<script>alert("x")</script>|`$a_b$*'
 
 
+# As version 0.2.0 recorded them.
 FLAGS = {"backbone": "resnet30", "attention": True, "seed": 0, "dataset": "cifar10", "phi1": 1.0}
+FLAGS |= {"optimizer": "adam", "epochs": 4.0}
 
 
 def bounds(value):
@@ -74,7 +78,8 @@ def logs(folder, steps=40):
             record = {"step": step, "seconds": step, "loss": 2 / step, "accuracy": None}
             file.write(json.dumps(record) + "\n")
         file.write('{"step": 4')
-    (folder / "validation.jsonl").write_text('{"step": 40, "validation_map": 0.8}\n')
+    checks = [json.dumps({"step": step, "validation_map": 0.8}) for step in (20, 40)]
+    (folder / "validation.jsonl").write_text("\n".join(checks))
     rng = np.random.default_rng(0)
     np.savez(
         folder / "examples.npz",
@@ -85,3 +90,41 @@ def logs(folder, steps=40):
         query_labels=np.array(["cat", "dog"]),
         neighbour_labels=np.full([2, 10], HOSTILE),
     )
+
+
+def rows(markdown, caption):
+    """Cells of the first Markdown table whose caption starts so, header first."""
+    part = markdown.split(f"**{caption}")[1]
+    lines = part.split("\n\n")[1].splitlines()
+    assert set(lines[1]) <= set("|-: ")
+    cells = [re.split(r"(?<!\\) ?\| ?", line)[1:-1] for line in lines]
+    return [cells[0], *cells[2:]]
+
+
+class Page(html.parser.HTMLParser):
+    """What a page's elements are, and the rows of its tables."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.links, self.rows, self.pictures = [], [], [], []
+        self._cell = False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.tags.append(tag)
+        self.links += [attributes[name] for name in ("src", "href") if name in attributes]
+        self.pictures += [attributes] if tag == "img" else []
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self._cell = True
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th"):
+            self._cell = False
+
+    def handle_data(self, text):
+        if self._cell:
+            self.rows[-1][-1] += text

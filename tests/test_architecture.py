@@ -38,15 +38,15 @@ ALLOWED = {
     "model": {"codes", "layers", "losses"},
     "parts": set(),
     "pretrained": set(),
-    "reporting": set(),
+    "reporting": {"gallery", "runs"},
     "runs": set(),
     "runtimes": set(),
     "serving": {"codes", "images"},
     "serving.in_process": {"codes", "pretrained"},
     "serving.__main__": {"pretrained", "terminal"},
     "terminal": {"runs"},
-    "training": {"codes", "data", "evaluation", "exporting", "layers", "metrics", "model"}
-    | {"pretrained", "runs", "terminal"},
+    "training": {"codes", "data", "evaluation", "exporting", "gallery", "layers", "metrics"}
+    | {"model", "pretrained", "runs", "terminal"},
 }
 
 # Modules that never import TensorFlow, nor Keras, which would: searching starts at once.

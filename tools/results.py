@@ -18,13 +18,14 @@ import re
 import statistics
 import sys
 
+from dah_tf.reporting import naming
 from dah_tf.runs import workspace
+from dah_tf.runs.recipe import UNRECORDED
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "configs" / "results"
 ABLATION = RESULTS / "ablation"
 SHIPPED = ROOT / "dah_tf" / "pretrained"
-UNCOMPARED = {"seed", "workdir", "data_dir", "output"}
 COLUMNS = (
     "data, protocol",
     "network",
@@ -58,11 +59,7 @@ def row(link, result):
     """Cells of one result, in the order of `COLUMNS`."""
     run, score = result["run"], result["map"]
     flags = run["flags"]
-    network = flags["backbone"]
-    if network in ("resnet30", "compact"):
-        network += f" {'/'.join(flags['widths'])}" if flags.get("widths") else ""
-        network += f" x {flags['depth']}" if flags.get("depth") else ""
-        network += " + CBAM" if flags["attention"] else ""
+    network = network_of(naming.settings(flags))
     if flags.get("backbone_weights", "none") != "none":
         network += f", from {flags['backbone_weights']}"
     data = result["data"]["name"] + (f" ({run['note']})" if run["note"] else "")
@@ -80,6 +77,17 @@ def row(link, result):
         run["hardware"],
         link,
     )
+
+
+def network_of(found):
+    """A backbone in words, of settings of any version: `compact 96/320/320 + CBAM`."""
+    name = found["backbone"]
+    usual = UNRECORDED.get(("backbone", name), {})
+    options = {key.partition(".")[2]: v for key, v in naming.options(found, "backbone").items()}
+    options = {key: v for key, v in options.items() if naming.written(v) != usual.get(key)}
+    name += f" {options['widths']}" if "widths" in options else ""
+    name += f" x {options['depth']:g}" if "depth" in options else ""
+    return name + (" + CBAM" if options.get("attention") else "")
 
 
 def table(folder=RESULTS, shipped=SHIPPED):
@@ -100,11 +108,14 @@ def ablation(folder=ABLATION):
     for path in sorted(folder.glob("*.json")):
         result = json.loads(path.read_text())
         found = settings(result)
-        flags = sorted(found.keys() | base.keys())
-        changed = [(each, found.get(each, "none")) for each in flags]
-        changed = [(each, value) for each, value in changed if base.get(each, "none") != value]
+        changed = [
+            (each, found.get(each))
+            for each in sorted({*found, *base}, key=lambda each: each.rpartition(".")[2])
+            if found.get(each) != base.get(each) and not of_another_part(each, found, base)
+        ]
         name = ", ".join(
-            value if flag == "note" else f"`--{flag}={value}`" for flag, value in changed
+            value if each == "note" else f"`--{each.rpartition('.')[2]}={written(value)}`"
+            for each, value in changed
         )
         groups.setdefault(name or "base", []).append(result)
     rows = [[name, *ablation_cells(results)] for name, results in groups.items()]
@@ -112,22 +123,23 @@ def ablation(folder=ABLATION):
 
 
 def settings(result):
-    """The flags that may make a difference, as they are written on a command line.
+    """The settings that may make a difference, and the note, of a result of any version."""
+    flags = result["run"]["flags"]
+    found = naming.of_method(naming.settings(flags))
+    return {**found, "note": flags["note"]} if flags.get("note") else found
 
-    Those that are not set are left out: a run from before a flag did without it.
-    """
 
-    def written(value):
-        if isinstance(value, list):
-            return ",".join(value)
-        return str(value).lower() if isinstance(value, bool) else str(value)
+def of_another_part(name, found, base):
+    """Whether it is an option of the base's part, of which another has taken the place."""
+    part = name.partition(".")[0]
+    return name not in found and "." in name and found.get(part) != base.get(part)
 
-    flags = result["run"]["flags"].items()
-    return {
-        name: written(value)
-        for name, value in flags
-        if name not in UNCOMPARED and value is not None
-    }
+
+def written(value):
+    """A setting as it is written on a command line."""
+    if value is None:
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def ablation_cells(results):

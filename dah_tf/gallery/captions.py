@@ -8,12 +8,16 @@ def shown(text):
 
 
 def name(neighbour):
-    """A neighbour's key, or its id where it has none."""
-    return shown(neighbour["key"]) if neighbour["key"] else f"id {neighbour['id']}"
+    """A neighbour's key, or its id where it has none; "" where it has neither."""
+    if neighbour["key"]:
+        return shown(neighbour["key"])
+    return "" if neighbour["id"] is None else f"id {neighbour['id']}"
 
 
 def is_wrong(answer, neighbour):
-    """Whether both labels are known and share no class."""
+    """What is known to be wrong, else whether both labels are known and share no class."""
+    if "wrong" in neighbour:
+        return neighbour["wrong"]
     wanted, found = _classes(answer["label"]), _classes(neighbour["label"])
     return bool(wanted and found) and wanted.isdisjoint(found)
 
@@ -29,8 +33,9 @@ def precision(answer):
     """How many neighbours are right: `(right, n)`; None where there are none, or a label is
     unknown."""
     neighbours = answer["neighbours"]
+    told = [each for each in neighbours if "wrong" in each]
     known = [_classes(each["label"]) for each in [answer, *neighbours]]
-    if not neighbours or not all(known):
+    if not neighbours or not (all(known) or len(told) == len(neighbours)):
         return None
     return sum(not is_wrong(answer, each) for each in neighbours), len(neighbours)
 

@@ -6,7 +6,7 @@ import io
 import re
 
 from dah_tf.errors import shortened
-from dah_tf.gallery import captions, thumbnails
+from dah_tf.gallery import captions, palette, thumbnails
 
 TILE = 128  # of the page's units
 SHARP = 160  # pixels of a reduced picture's longer side, for dense screens
@@ -157,15 +157,13 @@ def _count(n, one, many):
 # A crossed corner: seen without colour, and the picture stays visible.
 CROSS = (
     '<svg class="cross" viewBox="0 0 26 26" aria-hidden="true"><path d="M0 0H26V26H0Z" '
-    'fill="#fff"/><path d="M7 7L19 19M19 7L7 19" stroke="#000" stroke-width="4"/></svg>'
+    f'fill="{palette.WHITE}"/><path d="M7 7L19 19M19 7L7 19" stroke="{palette.BLACK}" '
+    'stroke-width="4"/></svg>'
 )
 
-STYLE = """
-:root { color-scheme: light dark; --page: #fff; --text: #1a1a1a; --soft: #595959;
-  --line: #ccc; --wrong: #d55e00; }
-@media (prefers-color-scheme: dark) {
-  :root { --page: #16181b; --text: #ececec; --soft: #a8a8a8; --line: #4a4d52; --wrong: #f0752a; }
-}
+STYLE = (
+    f"\n{palette.css()}"
+    + """\
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--text);
   font: 16px/1.4 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
@@ -208,7 +206,6 @@ li { width: var(--tile); }
   main { --tile: min(8rem, (100vw - 17rem) / 11); } /* the query and ten neighbours in one row */
 }
 @media print {
-  :root { --page: #fff; --text: #000; --soft: #444; --line: #bbb; --wrong: #d55e00; }
   main { max-width: none; padding: 5px; --tile: 6.2rem; }
   body, h2 { font-size: 9pt; }
   header p, li p, .none { font-size: 8pt; }
@@ -216,3 +213,4 @@ li { width: var(--tile); }
   h1, h2 { break-after: avoid; }
 }
 """
+)

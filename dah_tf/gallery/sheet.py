@@ -6,7 +6,7 @@ import unicodedata
 from PIL import Image, ImageDraw, ImageFont
 
 from dah_tf.errors import UserError, shortened
-from dah_tf.gallery import captions, thumbnails
+from dah_tf.gallery import captions, palette, thumbnails
 
 MAX_LINES = 200  # about 40,000 pixels high, a quarter of a gigabyte while it is drawn
 PER_LINE = 10
@@ -15,8 +15,9 @@ TEXT = 16  # height of a caption's line
 LINE = TILE + FRAME + 3 * TEXT + GAP
 FIRST = MARGIN + TILE + 2 * GAP  # left edge of the first neighbour
 
-WHITE, BLACK, GREY, PALE = "#ffffff", "#1a1a1a", "#5c5c5c", "#d0d0d0"
-VERMILION = "#d55e00"
+PAPER, INK, SOFT, PALE, WRONG = (
+    palette.LIGHT[name] for name in ("page", "text", "soft", "line", "wrong")
+)
 
 
 def write(file, answers):
@@ -24,7 +25,24 @@ def write(file, answers):
 
     Args:
         file: writable binary file.
-        answers: as `dah_tf.gallery.write` takes them.
+        answers: as `draw` takes them.
+
+    Raises:
+        UserError: more than `MAX_LINES` lines of neighbours.
+    """
+    draw(answers).save(file, "PNG")
+
+
+def draw(answers):
+    """The picture, drawn.
+
+    Args:
+        answers: as `dah_tf.gallery.write` takes them; a query or neighbour may have `pixels`, uint8
+            `(height, width, 1 or 3)`, in place of a `path`, and a neighbour a bool `wrong`, which
+            is then not judged by the labels.
+
+    Returns:
+        Pillow image, RGB.
 
     Raises:
         UserError: more than `MAX_LINES` lines of neighbours.
@@ -40,19 +58,19 @@ def write(file, answers):
     size = (FIRST + columns * (TILE + GAP) - GAP + MARGIN, MARGIN + max(1, sum(heights)) * LINE)
     sheet = _Sheet(size)
     if not answers:
-        sheet.words(MARGIN, MARGIN, "no queries", BLACK)
+        sheet.words(MARGIN, MARGIN, "no queries", INK)
     top = MARGIN
     for answer, height in zip(answers, heights, strict=True):
         sheet.row(top, answer)
         top += height * LINE
-    sheet.image.save(file, "PNG")
+    return sheet.image
 
 
 class _Sheet:
-    """Draws on a white image of `size`."""
+    """Draws on an empty image of `size`."""
 
     def __init__(self, size):
-        self.image = Image.new("RGB", size, WHITE)
+        self.image = Image.new("RGB", size, PAPER)
         self.draw = ImageDraw.Draw(self.image)
         self.font = ImageFont.load_default(size=13)
         # Where many codes are equal the same neighbours come again and again: 12 MB at most.
@@ -65,15 +83,15 @@ class _Sheet:
         if top > MARGIN:
             middle = top - GAP // 2
             self.draw.line((MARGIN, middle, self.image.width - MARGIN, middle), PALE)
-        self.tile(MARGIN, top, answer["path"], captions.shown(answer["query"]))
-        self.frame(MARGIN, top, BLACK, 2)
-        about = [(captions.shown(answer["query"]), BLACK), (captions.shown(answer["label"]), BLACK)]
+        self.tile(MARGIN, top, answer, captions.shown(answer["query"]))
+        self.frame(MARGIN, top, INK, 2)
+        about = [(captions.shown(answer["query"]), INK), (captions.shown(answer["label"]), INK)]
         counts = captions.precision(answer)
         if counts:
-            about.append((f"{counts[0]} of {counts[1]} right", GREY))
+            about.append((f"{counts[0]} of {counts[1]} right", SOFT))
         self.caption(MARGIN, top, about)
         if not answer["neighbours"]:
-            self.words(FIRST, top + TILE // 2 - TEXT // 2, "no match", BLACK)
+            self.words(FIRST, top + TILE // 2 - TEXT // 2, "no match", INK)
         for place, neighbour in enumerate(answer["neighbours"]):
             line, column = divmod(place, PER_LINE)
             left, high = FIRST + column * (TILE + GAP), top + line * LINE
@@ -82,25 +100,28 @@ class _Sheet:
     def neighbour(self, left, top, neighbour, wrong):
         """One neighbour, framed and crossed where it is wrong."""
         name = captions.name(neighbour)
-        self.tile(left, top, neighbour["path"], name)
+        self.tile(left, top, neighbour, name)
         self.frame(left, top, PALE, 1)
         if wrong:
-            self.frame(left, top, VERMILION, FRAME)
+            self.frame(left, top, WRONG, FRAME)
             self.cross(left, top)
         about = [
-            (f"{neighbour['rank']} · distance {neighbour['distance']}", BLACK),
-            (captions.shown(neighbour["label"]), BLACK),
-            (name, GREY),
+            (f"{neighbour['rank']} · distance {neighbour['distance']}", INK),
+            (captions.shown(neighbour["label"]), INK),
+            (name, SOFT),
         ]
         self.caption(left, top, about)
 
-    def tile(self, left, top, path, name):
+    def tile(self, left, top, shown, name):
         """A picture in the middle of its square; or why there is none."""
         try:
-            image, _ = self.thumbnail(path, TILE, TILE)
+            if "pixels" in shown:
+                image, _ = thumbnails.of_pixels(shown["pixels"], TILE, TILE)
+            else:
+                image, _ = self.thumbnail(shown["path"], TILE, TILE)
         except thumbnails.Unreadable as error:
             for line, text in enumerate((str(error), name)):
-                self.words(left + 8, top + TILE // 2 + line * TEXT, text, GREY, TILE - 16)
+                self.words(left + 8, top + TILE // 2 + line * TEXT, text, SOFT, TILE - 16)
             return
         place = left + (TILE - image.width) // 2, top + (TILE - image.height) // 2
         self.image.paste(image, place)
@@ -112,9 +133,9 @@ class _Sheet:
 
     def cross(self, left, top):
         """A crossed corner: seen without colour, and the picture stays visible."""
-        self.draw.rectangle((left, top, left + 25, top + 25), WHITE)
+        self.draw.rectangle((left, top, left + 25, top + 25), palette.WHITE)
         for ends in ((6, 19), (19, 6)):
-            self.draw.line((left + 6, top + ends[0], left + 19, top + ends[1]), BLACK, 4)
+            self.draw.line((left + 6, top + ends[0], left + 19, top + ends[1]), palette.BLACK, 4)
 
     def caption(self, left, top, lines):
         """Lines of `(text, color)` below a tile; empty ones take no place."""

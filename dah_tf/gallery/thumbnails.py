@@ -50,6 +50,13 @@ def thumbnail(path, enlarged, reduced):
         raise Unreadable("no readable image") from None
 
 
+def of_pixels(pixels, enlarged, reduced):
+    """As `thumbnail`, of an array: uint8 `(height, width, 1 or 3)`."""
+    if pixels.shape[-1] == 1:
+        pixels = pixels[..., 0]
+    return _small(Image.fromarray(pixels), enlarged, reduced)
+
+
 def _small(image, enlarged, reduced):
     longer = max(image.size)
     if image.width * image.height > MAX_PIXELS:

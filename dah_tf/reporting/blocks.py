@@ -8,7 +8,11 @@ import dataclasses
 import html
 import re
 
+from dah_tf.gallery import palette
+
 EMPTY = "—"
+NUMBER = r"[-<>]? ?\d[\d,.-]*( [±–(].*)?"  # or a date
+WIDE = 30  # characters of a text that a narrow column would make a tower of
 MARK = "dah_tf.report"
 PUBLISHED = "Published, not measured here"
 
@@ -47,13 +51,24 @@ class Plain:
 
 
 @dataclasses.dataclass
+class Cell:
+    """A figure, and in smaller type what limits it; None is nothing."""
+
+    text: str
+    below: str = None
+
+    def __str__(self):
+        return f"{self.text} ({self.below})" if self.below else self.text
+
+
+@dataclasses.dataclass
 class Table:
     """Rows of cells; None is a visibly empty cell.
 
     Attributes:
         caption: str.
         header: list of str.
-        rows: list of lists of str or None, as long as `header`.
+        rows: list of lists of str, `Cell` or None, as long as `header`.
         published: as `rows`: figures of others, set apart below.
     """
 
@@ -118,8 +133,8 @@ def _html(block):
             source = "data:image/png;base64," + base64.b64encode(png).decode()
             width, height = (int.from_bytes(png[at : at + 4], "big") for at in (16, 20))
             return (
-                f'<figure><img src="{source}" alt="{_escaped(alt)}" width="{width}" '
-                f'height="{height}"><figcaption>{_escaped(caption)}</figcaption></figure>'
+                f'<figure><div tabindex="0"><img src="{source}" alt="{_escaped(alt)}" width="{width}" '
+                f'height="{height}"></div><figcaption>{_escaped(caption)}</figcaption></figure>'
             )
         case Table():
             return _html_table(block)
@@ -137,23 +152,31 @@ def _html_table(table):
         rows.append(f'<tr class="divider"><th colspan="{len(right)}">{PUBLISHED}</th></tr>')
         rows += [_html_row(row, right, ' class="published"') for row in table.published]
     return (
-        f'<div class="scroll" tabindex="0"><table><caption>{_escaped(table.caption)}</caption>\n'
+        f'<div class="scroll" tabindex="0"><table><caption><span>{_escaped(table.caption)}</span></caption>\n'
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n" + "\n".join(rows) + "\n</tbody></table></div>"
     )
 
 
 def _html_row(row, right, kind=""):
-    cells = [EMPTY if cell is None else cell for cell in row]
-    shown = [f'<th scope="row">{_escaped(cells[0])}</th>']
+    shown = [f'<th scope="row">{_inner(row[0])}</th>']
     shown += [
-        f"<td{_class(number)}>{_escaped(cell)}</td>"
-        for cell, number in zip(cells[1:], right[1:], strict=True)
+        f"<td{_class(number, len(str(cell)) > WIDE)}>{_inner(cell)}</td>"
+        for cell, number in zip(row[1:], right[1:], strict=True)
     ]
     return f"<tr{kind}>{''.join(shown)}</tr>"
 
 
-def _class(number):
-    return ' class="number"' if number else ""
+def _inner(cell):
+    """A cell's HTML."""
+    if cell is None:
+        return f'<span class="empty">{EMPTY}</span>'
+    if isinstance(cell, Cell) and cell.below:
+        return f"{_escaped(cell.text)} <small>{_escaped(cell.below)}</small>"
+    return _escaped(cell)
+
+
+def _class(number, wide=False):
+    return ' class="number"' if number else ' class="wide"' if wide else ""
 
 
 def _right_aligned(table):
@@ -161,7 +184,7 @@ def _right_aligned(table):
     rows = [*table.rows, *table.published]
     columns = [[row[index] for row in rows] for index in range(len(table.header))]
     return [
-        index > 0 and all(cell is None or re.match(r"[-<>]? ?\d", cell) for cell in column)
+        index > 0 and all(cell is None or re.fullmatch(NUMBER, str(cell)) for cell in column)
         for index, column in enumerate(columns)
     ]
 
@@ -211,42 +234,58 @@ def _markdown_table(table):
     return f"**{_marked(table.caption)}**\n\n{text}"
 
 
-STYLE = """
-:root { color-scheme: light; }
-body { margin: 0; background: #fff; color: #1a1a1a;
+STYLE = (
+    f"\n{palette.css()}"
+    + """\
+body { margin: 0; background: var(--page); color: var(--text);
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
-main { max-width: 68rem; margin: 0 auto; padding: 1rem; }
-h1 { font-size: 1.8rem; line-height: 1.2; }
-h2 { font-size: 1.4rem; line-height: 1.3; margin-top: 3rem; border-bottom: 2px solid #1a1a1a;
+main { max-width: 80rem; margin: 0 auto; padding: 1rem; }
+a { color: var(--link); }
+h1 { font-size: 1.7rem; line-height: 1.2; margin: .5rem 0; }
+h2 { font-size: 1.4rem; line-height: 1.3; margin-top: 3rem; border-bottom: 2px solid var(--text);
   overflow-wrap: anywhere; }
 h3 { font-size: 1.1rem; margin-top: 2.2rem; }
 p, li { max-width: 46rem; overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; margin: 1rem 0; }
-table { border-collapse: collapse; font-size: .9rem; }
-caption { text-align: left; font-weight: 600; padding: .3rem 0; max-width: 46rem; }
-th, td { padding: .3rem .7rem; text-align: left; vertical-align: top; }
-thead th { border-bottom: 2px solid #1a1a1a; vertical-align: bottom; }
-tbody tr { border-bottom: 1px solid #ccc; }
-tbody th { font-weight: 500; min-width: 9rem; overflow-wrap: break-word; }
+table { border-collapse: separate; border-spacing: 0; font-size: .9rem; }
+caption { text-align: left; font-weight: 600; padding: .3rem 0; }
+caption span { display: block; max-width: min(52rem, calc(100vw - 2rem)); }
+th, td { padding: .3rem .5rem; text-align: left; vertical-align: top; }
+thead th { border-bottom: 2px solid var(--text); vertical-align: bottom; }
+tbody th, td { border-bottom: 1px solid var(--line); }
+tbody th { font-weight: 500; min-width: 6rem; max-width: 20rem; overflow-wrap: break-word; }
 td { max-width: 24rem; }
+.wide { min-width: 9rem; }
+small { display: block; font-size: .8rem; color: var(--soft); }
+.empty { color: var(--soft); }
 .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 thead .number { white-space: normal; min-width: 3.2rem; }
-.divider th { font-weight: 600; padding-top: .8rem; border-bottom: 1px solid #1a1a1a; }
-.published th, .published td { background: #f1f1f1; font-style: italic; }
-pre { overflow-x: auto; background: #f6f6f6; padding: .8rem; font-size: .8rem; line-height: 1.4; }
+.divider th { font-weight: 600; max-width: none; padding-top: .8rem;
+  border-bottom: 1px solid var(--text); }
+.published th, .published td { background: var(--shade); }
+pre { overflow-x: auto; background: var(--shade); padding: .8rem; font-size: .8rem;
+  line-height: 1.4; }
 figure { margin: 1.5rem 0; }
-img { max-width: 100%; height: auto; }
+figure div { overflow-x: auto; }
+img { max-width: 100%; min-width: 32rem; height: auto; }
 figcaption { font-size: .9rem; max-width: 46rem; overflow-wrap: anywhere; }
+@media (max-width: 40rem) {
+  thead th:first-child, tbody th { position: sticky; left: 0; background: var(--page); }
+  tbody th { max-width: 9rem; }
+  .divider th { position: static; }
+  td:not(.number) { min-width: 8rem; }
+}
 @media print {
   main { max-width: none; padding: 0; }
   body { font-size: 10pt; }
-  .scroll, pre { overflow: visible; }
+  .scroll, pre, figure div { overflow: visible; }
   pre { white-space: pre-wrap; }
+  img { min-width: 0; }
   table { font-size: 8pt; }
   th, td { padding: .15rem .35rem; }
-  tbody th { min-width: 6rem; }
   tr, figure { break-inside: avoid; }
   h2, h3, caption { break-after: avoid; }
   nav { display: none; }
 }
 """
+)

@@ -7,20 +7,13 @@ import io
 import math
 import warnings
 
+import numpy as np
+
 from dah_tf.errors import UserError
+from dah_tf.gallery import palette
 from dah_tf.reporting.blocks import clean
 
-# Okabe & Ito's palette, without its yellow, which is too light on white paper.
-BLACK, BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY = (
-    "#000000",
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#E69F00",
-    "#CC79A7",
-    "#56B4E9",
-)
-COLORS = (BLUE, VERMILION, GREEN, BLACK, ORANGE, PURPLE, SKY)
+COLORS = palette.SERIES
 # 5 and 7 have no common factor: 35 pairs of colour and dash before one comes again.
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.3)), (0, (5, 1.5, 1, 1.5)), (0, (8, 2, 2, 2)))
 MARKERS = "os^Dvx*P<>+"
@@ -36,8 +29,8 @@ SETTINGS = {
     "legend.fontsize": 10,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": "#dddddd",
-    "grid.linewidth": 0.7,
+    "grid.color": palette.LIGHT["line"],
+    "grid.linewidth": 0.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "lines.linewidth": 1.7,
@@ -88,6 +81,11 @@ def drawing(function):
             return function(*arguments, **options)
 
     return inner
+
+
+def is_line(*coordinates):
+    """Whether arrays of coordinates have at least two points between them that are known."""
+    return int(np.logical_and.reduce([np.isfinite(each) for each in coordinates]).sum()) > 1
 
 
 def check():

@@ -3,18 +3,21 @@
 import collections
 import re
 
-from dah_tf.reporting import collection, histories, pictures, plots, tables
+from dah_tf.reporting import collection, histories, naming, overview, pictures, plots, tables
 from dah_tf.reporting.blocks import Bullets, Contents, Heading, Paragraph, Picture, Plain
 from dah_tf.reporting.canvas import styles
 
 TITLE = "Retrieval report"
-GROUPING = (
-    "A row of a table is a method: the runs that share backbone, attention and recipe. Runs of one "
-    "recipe agree in every flag but code length, seed, data and protocol, and where and how a run "
-    "is kept. In brackets stands what a recipe has unlike most others, where that is short; all "
-    "that the recipes differ in stands at the end. Runs of one method and code length "
-    "differ in the seed and are averaged: a cell without n is a single run. Results of an "
-    "unfinished run have a row of their own. — is a figure that is not known."
+DRAWN = 7  # methods of a plot, at most: as many as there are colours
+READING = (
+    "A row of a table is a method: a hash method, a backbone and a recipe. It is named by the "
+    "settings in which it differs from the other methods of its section; … says that further "
+    f"settings differ, and a section's table of settings has them all. “{naming.USUAL}” are those "
+    "that most recipes have, and an option of a backbone that is false is not named. A note stands "
+    "in quotation marks where runs differ in nothing else. Runs of one recipe agree in every setting but code length, seed, and "
+    "how the run is kept. Runs of one method and code length differ in the seed and are averaged: "
+    "a cell without n is a single run. Results of an unfinished run have a row of their own. "
+    "— is a figure that is not known."
 )
 
 
@@ -22,7 +25,7 @@ def build(runs, problems, detailed):
     """All blocks of the page.
 
     Args:
-        runs: list of `results.Run`.
+        runs: list of `collection.Run`, as `collection.find` orders them.
         problems: list of str, what could not be reported; what drawing finds is appended.
         detailed: int, runs of a section that get pictures of their own.
 
@@ -30,24 +33,28 @@ def build(runs, problems, detailed):
         List of blocks.
     """
     sections = collection.sections(runs)
-    looks = styles(dict.fromkeys(run.method for run in runs))
-    parts = [block for each in sections for block in _section(each, looks, detailed, problems)]
+    parts = [block for each in sections for block in _section(each, detailed, problems)]
     links = [
         (part.anchor, part.text) for part in parts if isinstance(part, Heading) and part.anchor
     ]
-    head = [
-        Heading(1, TITLE),
-        Paragraph(_opening(runs, sections)),
-        Contents([*links, ("flags", "Flags")]),
-    ]
+    first = overview.best(sections)
+    head = [Heading(1, TITLE), Paragraph(_opening(runs, sections))]
+    head += [first] if first else []
+    head += [Contents([*links, ("sources", "Sources")])]
     if problems:
         head += [Heading(2, "Not reported"), Bullets(problems)]
-    return [*head, *parts, *_flags(runs)]
+    sources = [f"{run.label}: {run.path}" for run in runs]
+    return [
+        *head,
+        *parts,
+        Heading(2, "Sources", "sources"),
+        Paragraph("Where the results were read:"),
+        Bullets(sources),
+    ]
 
 
 def _opening(runs, sections):
-    several = "run is" if len(runs) == 1 else "runs are"
-    text = f"{len(runs)} {several} compared. {GROUPING}"
+    text = f"{len(runs)} {'run is' if len(runs) == 1 else 'runs are'} compared."
     if len(sections) > 1:
         text += (
             f" There are {len(sections)} sections, one for each data set and protocol: figures of "
@@ -56,14 +63,20 @@ def _opening(runs, sections):
     return text
 
 
-def _section(section, looks, detailed, problems):
+def _section(section, detailed, problems):
+    shown = drawn(section)
+    looks = styles(shown)
     parts = [
         Heading(2, section.title, f"section-{section.number}"),
         Bullets(_facts(section)),
     ]
     best = _best(section)
     parts += [Paragraph(best)] if best else []
+    parts += [Paragraph(READING)] if section.number == 1 else []
     parts += [tables.run_list(section)]
+    if len(shown) < len(section.methods):
+        note = f"Plots show {len(shown)} of the {len(section.methods)} methods: those of the most "
+        parts += [Paragraph(f"{note}code lengths, and of these the ones of the highest MAP.")]
     for title, make in (
         ("Retrieval quality", _quality),
         ("Curves", _curves),
@@ -73,7 +86,18 @@ def _section(section, looks, detailed, problems):
     ):
         found = [block for block in make(section, looks) if block is not None]
         parts += [Heading(3, title), *found] if found else []
-    return parts + _training(section, looks) + _own_pictures(section, detailed, problems)
+    parts += _training(section, looks) + _own_pictures(section, detailed, problems)
+    return parts + _settings(section) + [Heading(3, "Conditions"), Bullets(_conditions(section))]
+
+
+def drawn(section):
+    """The methods of a section's plots, in the order of its tables."""
+    means = {}
+    for method, _, runs in section.groups:
+        means.setdefault(method, []).append(tables.mean(runs, "map") or 0)
+    ranked = sorted(means, key=lambda method: (len(means[method]), max(means[method])))
+    chosen = ranked[-DRAWN:]
+    return [method for method in section.methods if method in chosen]
 
 
 def _facts(section):
@@ -88,8 +112,6 @@ def _facts(section):
     facts = [
         f"Data: {section.data} (fingerprint {fingerprint}){_variants(section)}",
         f"Protocol: {section.protocol} ({checksum}){': ' if rule else ''}{rule}",
-        f"Hardware of training: {_counted(section, 'run', 'hardware')}",
-        f"Versions: {_counted(section, 'run', 'versions')}",
     ]
     if not section.checksum:
         facts.append("Without a checksum nothing shows that the runs used the same images.")
@@ -97,13 +119,20 @@ def _facts(section):
     for runs in twins:
         listed = ", ".join(run.label for run in runs)
         facts.append(f"Averaged although not every seed is another: runs {listed}.")
-    return facts + _conventions(section)
+    return facts
 
 
 def _variants(section):
-    notes = dict.fromkeys(collection.text(run.result, "run", "note") for run in section.runs)
-    notes = [note for note in notes if note]
-    return f"; variant as noted: {'; '.join(notes)}" if notes else ""
+    notes = collection.notes(section.runs)
+    return f"; variant as noted: {' / '.join(notes)}" if notes else ""
+
+
+def _conditions(section):
+    return [
+        f"Hardware of training: {_counted(section, 'run', 'hardware')}",
+        f"Versions: {_counted(section, 'run', 'versions')}",
+        *_conventions(section),
+    ]
 
 
 def _counted(section, *path):
@@ -297,9 +326,9 @@ def _of_run(section, run, problems):
             section,
             f"{name}-examples",
             pictures.retrieval(found),
-            f"Figs. 7 and 8: retrieval examples of {run.label}. Left the query, then its nearest "
-            "neighbours with their Hamming distances. Wrong ones have a thick frame, a cross in "
-            f"the corner and their class. Of all {of:,} neighbours kept, {right:,} are relevant.",
+            f"Figs. 7 and 8: retrieval examples of {run.label}. Left is the query, then come its "
+            "nearest neighbours, each with its rank, Hamming distance and class. Wrong ones have a "
+            f"thick frame and a cross in the corner. Of all {of:,} neighbours kept, {right:,} are relevant.",
         )
 
 
@@ -312,17 +341,11 @@ def _picture(section, name, png, caption):
     return Picture(file, png, f"{caption} ({section.title})", caption)
 
 
-def _flags(runs):
-    parts = [Heading(2, "Flags", "flags")]
-    recipes = tables.recipes(runs)
-    parts += [recipes] if recipes else []
-    if len(runs) > 1:
-        parts += [Paragraph("All runs, and the flags in which they differ:")]
-    parts += [Plain(tables.flag_table(runs))]
-    shared = sorted(set.intersection(*(set(run.settings) for run in runs)))
-    shared = [name for name in shared if name not in {*collection.differing(runs), *tables.PLACES}]
+def _settings(section):
+    different, shared = tables.settings(section), tables.shared(section)
+    parts = [different] if different else []
     if shared:
-        listed = "\n".join(f"--{name}={tables.setting(runs[0], name)}" for name in shared)
-        parts += [Paragraph("The same in all runs:"), Plain(listed)]
-    sources = [f"{run.label}: {run.path}" for run in runs]
-    return [*parts, Paragraph("Where the results were read:"), Bullets(sources)]
+        several = len(section.runs) > 1
+        said = "The same in all runs of the section:" if several else "The run's settings:"
+        parts += [Paragraph(said), Plain("\n".join(shared))]
+    return [Heading(3, "Settings"), *parts] if parts else []

@@ -14,17 +14,9 @@ import re
 import numpy as np
 
 from dah_tf.errors import UserError
+from dah_tf.reporting import naming
 
 RESULT = "evaluation.json"
-
-# Flags that do not make another method: what is varied on purpose, and where or how a run is kept.
-NOT_RECIPE = frozenset(
-    ("bits", "seed", "dataset", "data_dir", "protocol", "backbone", "attention", "workdir")
-    + ("output", "flagfile", "cache_gib", "checkpoint_steps", "checkpoint_minutes", "strategy")
-    + ("validate_epochs", "export", "describe", "json", "note")
-)
-# Other networks ignore --attention, so it must not tell their runs apart.
-WITH_ATTENTION = ("resnet30", "compact")
 
 
 def get(value, *keys):
@@ -87,18 +79,25 @@ class Run:
         folder: pathlib.Path of the run's folder with its logs, or None.
         result: dict.
         flags: dict, the run's flags; empty where they are not recorded.
+        settings: dict, what the flags and the evaluation's own `mirror` say, as
+            `naming.settings`; empty where they say nothing.
         number: int, of the run in the report.
-        method: str, the row of the tables that the run belongs to.
-        recipe: int, number of the run's recipe; None without flags.
+        kind: str, the hash method; "" where it is not recorded.
+        network: str, the backbone, with the options in which it differs from others of its name.
+        recipe: str, the settings in which the recipe differs from others of that kind and network.
+        method: str, the row of the tables that the run belongs to: all three.
     """
 
     path: pathlib.Path
     folder: pathlib.Path
     result: dict
     flags: dict
+    settings: dict
     number: int = 0
+    kind: str = ""
+    network: str = ""
+    recipe: str = ""
     method: str = ""
-    recipe: int = None
 
     @property
     def name(self):
@@ -121,17 +120,16 @@ class Run:
         return whole(self.flags, "seed")
 
     @property
+    def note(self):
+        """What the run notes, of a variant of its data for instance; "" for nothing."""
+        return text(self.result, "run", "note") or ""
+
+    @property
     def unfinished(self):
         """Whether the result is that of a checkpoint before the run's end."""
         step = number(self.result, "run", "step") or number(self.result, "step")
         steps = number(self.result, "run", "steps")
         return step is not None and steps is not None and step < steps
-
-    @property
-    def settings(self):
-        """Flags that a comparison shows, with what evaluation itself was told."""
-        mirror = get(self.result, "mirror")
-        return {**self.flags, **({} if mirror is None else {"mirror": mirror})}
 
 
 @dataclasses.dataclass
@@ -163,12 +161,15 @@ class Section:
         return text(self.first, "protocol", "checksum")
 
     @property
+    def images(self):
+        """The data's name; resized images are other data, of another fingerprint."""
+        size = whole(self.runs[0].flags, "image_size")
+        return f"{self.data} at {size} px" if size else self.data
+
+    @property
     def title(self):
         checksum = f" ({self.checksum})" if self.checksum else ""
-        # Resized images are other data, of another fingerprint.
-        size = whole(self.runs[0].flags, "image_size")
-        size = f" at {size} px" if size else ""
-        return f"{self.data}{size}, protocol {self.protocol}{checksum}"
+        return f"{self.images}, protocol {self.protocol}{checksum}"
 
     @property
     def methods(self):
@@ -198,8 +199,8 @@ def find(paths):
             are looked for one and two levels deep, other result files in the folder itself).
 
     Returns:
-        List of `Run`, numbered and with their methods named, and list of str: what could not be
-        reported and why.
+        List of `Run`, those of the largest section first, numbered and with their methods named,
+        and list of str: what could not be reported and why.
 
     Raises:
         UserError: a path does not exist, or no result could be read.
@@ -217,31 +218,42 @@ def find(paths):
                 problems.append(str(error))
             else:
                 runs += [run] if run else []
+                problems += _told_nothing(run) if run else []
         if not found and not missing:
             problems.append(f"{path} holds no result: neither {RESULT} nor another result's JSON")
     runs, copies = _without_copies(runs)
     if not runs:
         more = f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else ""
         raise UserError(f"no run to report: {''.join(problems[:1]) or 'no paths given'}{more}")
-    _name_methods(runs)
-    runs.sort(key=_order)
-    for index, run in enumerate(runs, 1):
+    held = collections.defaultdict(list)
+    for run in sorted(runs, key=lambda run: str(run.path)):
+        held[_section_key(run)].append(run)
+    ordered = []
+    for _, group in sorted(held.items(), key=lambda each: (-len(each[1]), each[0])):
+        naming.name_methods(group)
+        ordered += sorted(group, key=_order)
+    for index, run in enumerate(ordered, 1):
         run.number = index
-    return runs, list(dict.fromkeys(problems + copies))
+    return ordered, list(dict.fromkeys(problems + copies))
+
+
+def _told_nothing(run):
+    if not run.flags or run.settings:
+        return []
+    return [f"{run.path}: its flags are not those of a run; it stands by its own name"]
 
 
 def sections(runs):
-    """Splits runs by data and protocol; those of one section may stand in one table."""
+    """Splits the runs of `find` by data and protocol; those of one may stand in one table."""
     held = collections.defaultdict(list)
     for run in runs:
         held[_section_key(run)].append(run)
     return [Section(group, index) for index, group in enumerate(held.values(), 1)]
 
 
-def differing(runs):
-    """Names of the flags that are not the same in all runs."""
-    names = sorted({name for run in runs for name in run.settings})
-    return [n for n in names if len({_plain(run.settings.get(n)) for run in runs}) > 1]
+def notes(runs):
+    """What runs note: list of str, each once."""
+    return [note for note in dict.fromkeys(run.note for run in runs) if note]
 
 
 def _candidates(path):
@@ -282,7 +294,8 @@ def _read(file, sure):
     folder = file.parent
     if file.name != RESULT and not (folder / "flags.json").exists():
         folder = None
-    return Run(file, folder, result, _flags(result, folder))
+    flags = _flags(result, folder)
+    return Run(file, folder, result, flags, naming.settings(flags, get(result, "mirror")))
 
 
 def _flags(result, folder):
@@ -306,13 +319,6 @@ def _without_copies(runs):
     return list(kept.values()), notes
 
 
-def _plain(value):
-    """A hashable stand-in; equal values have equal ones."""
-    if isinstance(value, list | dict):
-        return json.dumps(value, sort_keys=True)
-    return str(value) if isinstance(value, bool) else value
-
-
 def _section_key(run):
     result = run.result
     data = text(result, "data", "fingerprint") or text(result, "run", "note")
@@ -323,43 +329,7 @@ def _section_key(run):
 
 
 def _order(run):
-    """Sections together, then methods; `recipe 10` comes after `recipe 9`."""
+    """Methods in the order of their names; `epochs=10` comes after `epochs=9`."""
     parts = re.split(r"(\d+)", run.method)
     method = [int(part) if index % 2 else part for index, part in enumerate(parts)]
-    return _section_key(run), method, run.bits or 0, run.seed or 0, str(run.path)
-
-
-def _name_methods(runs):
-    """Gives each run its recipe and the name of its method, the same in the whole report."""
-    recipes = {}
-    for run in (run for run in runs if run.flags):
-        settings = run.settings
-        # A flag that is not set is none: a run from before the flag did without it.
-        told = {n: v for n, v in settings.items() if n not in NOT_RECIPE and v is not None}
-        key = frozenset((n, _plain(v)) for n, v in told.items())
-        run.recipe = recipes.setdefault(key, len(recipes) + 1)
-    words = _in_words([dict(key) for key in recipes])
-    for run in runs:
-        parts = [text(run.flags, "backbone") or run.name]
-        attention = get(run.flags, "attention")
-        if parts[0] in WITH_ATTENTION and isinstance(attention, bool):
-            parts.append("CBAM" if attention else "no CBAM")
-        if run.recipe and len(recipes) > 1:
-            parts.append(f"recipe {run.recipe}{words[run.recipe - 1]}")
-        if run.unfinished:
-            parts.append("unfinished")
-        run.method = ", ".join(parts)
-
-
-def _in_words(recipes):
-    """What each recipe has unlike most others, in brackets, where that is short."""
-    usual = {}
-    for name in {name for recipe in recipes for name in recipe}:
-        # Of values as common as each other the first recipe's.
-        usual[name] = collections.Counter(each.get(name) for each in recipes).most_common(1)[0][0]
-    words = []
-    for recipe in recipes:
-        changes = [f"{n}={v}" for n, v in sorted(recipe.items()) if v != usual[n]]
-        told = ", ".join(changes)
-        words.append(f" ({told})" if 0 < len(changes) <= 2 and len(told) <= 32 else "")
-    return words
+    return method, run.bits or 0, run.seed or 0, str(run.path)

@@ -1,7 +1,10 @@
 """Pictures of one run: training, classes, examples. PNG bytes, or None where there is no data."""
 
+import io
+
 import numpy as np
 
+from dah_tf.gallery import examples, palette
 from dah_tf.reporting import canvas, collection, histories
 
 QUERIES = 10
@@ -19,9 +22,9 @@ def training(run):
     short = histories.smoothed(log)
     terms, accuracy = _terms(short), short.values.get("accuracy")
     rows = [("Term of the loss", short.step, terms)] if terms else []
-    if accuracy is not None and not np.isnan(accuracy).all():
+    if accuracy is not None and canvas.is_line(accuracy):
         rows.append(("Training accuracy, %", short.step, {"accuracy": 100 * accuracy}))
-    if checks:
+    if checks and canvas.is_line(checks.values["validation_map"]):
         values = 100 * checks.values["validation_map"]
         rows.append(("Validation MAP, %", checks.step, {"validation": values}))
     if not rows:
@@ -31,8 +34,8 @@ def training(run):
         len(rows) * len(columns), len(columns), panel=(5.2, 3.0), sharex="col", sharey="row"
     )
     looks = {name: style.line for name, style in canvas.styles(histories.terms(short)).items()}
-    looks["accuracy"] = {"color": canvas.BLUE}
-    looks["validation"] = {"color": canvas.BLUE, "marker": "o"}
+    looks["accuracy"] = {"color": palette.BLUE}
+    looks["validation"] = {"color": palette.BLUE, "marker": "o"}
     for index, axis in enumerate(axes):
         row, column = divmod(index, len(columns))
         title, steps, series = rows[row]
@@ -64,11 +67,11 @@ def _clocks(run, log):
 
 
 def _terms(history):
-    """Terms that are anywhere above 0: the axis is logarithmic."""
+    """Terms that are twice above 0: the axis is logarithmic, and a line needs two points."""
     found = {}
     for name in histories.terms(history):
         values = np.where(history.values[name] > 0, history.values[name], np.nan)
-        if not np.isnan(values).all():
+        if canvas.is_line(values):
             found[name] = values
     return found
 
@@ -105,64 +108,12 @@ def class_distances(run):
     return canvas.png(figure)
 
 
-@canvas.drawing
 def retrieval(found):
     """Figs. 7 and 8: queries and their nearest neighbours; wrong ones framed and crossed.
 
     Args:
         found: dict of arrays from `histories.examples`.
     """
-    from matplotlib.patches import Rectangle
-
-    queries = min(QUERIES, len(found["query_images"]))
-    neighbours = found["neighbour_images"].shape[1]
-    wide, high, gap = 1.22, 1.5, 0.35
-    width, height = (neighbours + 1) * wide + gap, queries * high
-    figure, [axis] = canvas.panels(1, panel=(width * 0.8, height * 0.8 + 0.3))
-
-    def place(row, column, image, caption, color, frame):
-        left, top = column * wide + (gap if column else 0), row * high
-        image = image.repeat(3, axis=-1) if image.shape[-1] == 1 else image
-        axis.imshow(image, extent=(left, left + 1, top + 1, top), interpolation="nearest")
-        axis.add_patch(
-            Rectangle((left, top), 1, 1, fill=False, edgecolor=color, linewidth=frame, zorder=3)
-        )
-        weight = "bold" if frame > 2 else "normal"
-        axis.text(
-            left + 0.5,
-            top + 1.05,
-            canvas.plain(caption, 14),
-            ha="center",
-            va="top",
-            fontsize=8,
-            color=color,
-            fontweight=weight,
-        )
-        return left, top
-
-    for row in range(queries):
-        label = found["query_labels"][row]
-        place(row, 0, found["query_images"][row], label, "black", 1.5)
-        for column in range(neighbours):
-            distance = found["distances"][row, column]
-            image = found["neighbour_images"][row, column]
-            if found["relevant"][row, column]:
-                place(row, column + 1, image, f"{distance}", "black", 0.8)
-                continue
-            caption = f"{distance} ✗ {found['neighbour_labels'][row, column]}"
-            left, top = place(row, column + 1, image, caption, canvas.VERMILION, 4)
-            # A crossed corner: seen without colour, and the picture stays visible.
-            corner = Rectangle((left, top), 0.28, 0.28, facecolor="white", zorder=4)
-            axis.add_patch(corner)
-            for ends in ((0.04, 0.24), (0.24, 0.04)):
-                axis.plot(
-                    [left + 0.04, left + 0.24],
-                    [top + end for end in ends],
-                    color="black",
-                    linewidth=2,
-                    linestyle="-",
-                    zorder=5,
-                )
-    axis.set(xlim=(-0.1, width), ylim=(height, -0.1))
-    axis.axis("off")
-    return canvas.png(figure)
+    file = io.BytesIO()
+    examples.picture(**{name: each[:QUERIES] for name, each in found.items()}).save(file, "PNG")
+    return file.getvalue()

@@ -1,16 +1,20 @@
-"""Plots that compare the methods of a section: PNG bytes, or None where no run has the data."""
+"""Plots that compare methods of a section: PNG bytes, or None where nothing has two points.
+
+`styles` is a dict of the methods that are drawn to their `canvas.Style`.
+"""
 
 import statistics
 
 import numpy as np
 
+from dah_tf.gallery import palette
 from dah_tf.reporting import canvas, collection, histories, published, tables
 
-GREY = "#777777"
+GREY = palette.LIGHT["soft"]
 
 
 def curves(runs, *paths):
-    """A curve over several runs: the mean of those that have the same points.
+    """A curve over several runs: the mean of those that have the same points, at least two.
 
     Args:
         runs: list of `results.Run`.
@@ -24,7 +28,9 @@ def curves(runs, *paths):
     found = [
         np.array(each)
         for each in found
-        if all(v is not None for v in each) and len({len(v) for v in each}) == 1
+        if all(v is not None for v in each)
+        and len({len(v) for v in each}) == 1
+        and canvas.is_line(*each)
     ]
     if len({each.shape for each in found}) == 1:
         return [tuple(np.mean(found, axis=0))]
@@ -36,7 +42,7 @@ def _by_length(section, styles, draw, how="line", **options):
     held = [
         bits
         for bits in section.lengths
-        if any(draw(None, section.of(method, bits), None) for method in section.methods)
+        if any(draw(None, section.of(method, bits), None) for method in styles)
     ]
     if not held:
         return None, []
@@ -44,10 +50,10 @@ def _by_length(section, styles, draw, how="line", **options):
     shown = set()
     for axis, bits in zip(axes, held, strict=True):
         axis.set_title(f"{bits} bits")
-        for method in section.methods:
-            if draw(axis, section.of(method, bits), styles[method]):
+        for method, style in styles.items():
+            if draw(axis, section.of(method, bits), style):
                 shown.add(method)
-    names = [method for method in section.methods if method in shown]
+    names = [method for method in styles if method in shown]
     canvas.legend(figure, names, {name: getattr(styles[name], how) for name in names})
     return figure, axes
 
@@ -99,16 +105,12 @@ def top_precision(section, styles):
 @canvas.drawing
 def map_by_length(section, styles):
     """MAP against code length, with the paper's where it may stand beside."""
-    values = {
-        (method, bits): [collection.measure(run.result, "map") for run in section.of(method, bits)]
-        for method in section.methods
-        for bits in section.lengths
-    }
-    if not any(v is not None for found in values.values() for v in found):
+    values = _by_method(section, styles, lambda run: collection.measure(run.result, "map"))
+    if not values:
         return None
     figure, [axis] = canvas.panels(1, panel=(7.0, 4.2))
-    _against_length(axis, section, styles, values)
-    how = {method: styles[method].points for method in section.methods}
+    _against_length(axis, styles, values)
+    how = {method: styles[method].points for method in values}
     if published.applies(section):
         for (name, known), marker in zip(published.MAP.items(), ("D", "x"), strict=True):
             how[f"{name} (paper)"] = {"color": GREY, "linestyle": ":", "marker": marker}
@@ -122,39 +124,43 @@ def map_by_length(section, styles):
 @canvas.drawing
 def within_radius(section, styles):
     """Figs. 4 and 9: precision within Hamming radius 2, and the share of empty results."""
-    sides = []
-    for key in ("precision", "empty"):
-        values = {
-            (method, bits): [tables.within(run, key) for run in section.of(method, bits)]
-            for method in section.methods
-            for bits in section.lengths
-        }
-        if any(v is not None for found in values.values() for v in found):
-            sides.append((key, values))
+    names = {"precision": "Precision within radius 2, %", "empty": "Queries that find nothing, %"}
+    sides = {
+        label: _by_method(section, styles, lambda run, key=key: tables.within(run, key))
+        for key, label in names.items()
+    }
+    sides = {label: values for label, values in sides.items() if values}
     if not sides:
         return None
     figure, axes = canvas.panels(len(sides))
-    names = {"precision": "Precision within radius 2, %", "empty": "Queries that find nothing, %"}
-    for axis, (key, values) in zip(axes, sides, strict=True):
-        _against_length(axis, section, styles, values)
-        axis.set_ylabel(names[key])
-    canvas.legend(figure, section.methods, {m: styles[m].points for m in section.methods})
+    for axis, (label, values) in zip(axes, sides.items(), strict=True):
+        _against_length(axis, styles, values)
+        axis.set_ylabel(label)
+    drawn = [method for method in styles if any(method in values for values in sides.values())]
+    canvas.legend(figure, drawn, {method: styles[method].points for method in drawn})
     return canvas.png(figure)
 
 
-def _against_length(axis, section, styles, values):
-    """Means and, over several seeds, bars of the sample standard deviation."""
-    for method in section.methods:
-        points = []
+def _by_method(section, styles, measure):
+    """Values by length of the methods that have them at two lengths: dict of dicts of lists."""
+    held = {}
+    for method in styles:
+        found = {}
         for bits in section.lengths:
-            found = [100 * v for v in values[method, bits] if v is not None]
-            if found:
-                deviation = statistics.stdev(found) if len(found) > 1 else 0
-                points.append((bits, statistics.fmean(found), deviation))
-        if points:
-            x, y, deviation = zip(*points, strict=True)
-            axis.errorbar(x, y, deviation, capsize=3, **styles[method].points)
-    axis.set_xticks(section.lengths)
+            values = [measure(run) for run in section.of(method, bits)]
+            values = [100 * value for value in values if value is not None]
+            found |= {bits: values} if values else {}
+        held |= {method: found} if len(found) > 1 else {}
+    return held
+
+
+def _against_length(axis, styles, values):
+    """Means and, over several seeds, bars of the sample standard deviation."""
+    for method, found in values.items():
+        means = [statistics.fmean(each) for each in found.values()]
+        bars = [statistics.stdev(each) if len(each) > 1 else 0 for each in found.values()]
+        axis.errorbar(list(found), means, bars, capsize=3, **styles[method].points)
+    axis.set_xticks(sorted({bits for found in values.values() for bits in found}))
     axis.set_xlabel("Code length, bits")
 
 
@@ -164,7 +170,7 @@ def uniformity(section, styles):
 
     def draw(axis, runs, style):
         found = [collection.numbers(run.result, "bit_balance", "ones") for run in runs]
-        found = [ones for ones in found if ones is not None]
+        found = [ones for ones in found if ones is not None and canvas.is_line(ones)]
         if axis and found:
             # Dead bits, 0 or infinite, stand at the edge of what one image in 100 would give.
             share = np.clip(found[0], 0.01, 0.99)
@@ -240,10 +246,12 @@ def per_class(section, styles):
             found = [each[name] for each in held if each.get(name) is not None]
             if found:
                 points.append((100 * statistics.fmean(found), place))
-        if axis and points:
+        if len(points) < 2:
+            return False
+        if axis:
             x, y = zip(*points, strict=True)
             axis.plot(x, y, **style.marks)
-        return bool(points)
+        return True
 
     panel = (canvas.PANEL[0], 1.6 + 0.24 * len(names))
     figure, axes = _by_length(section, styles, draw, "marks", panel=panel)
@@ -257,9 +265,9 @@ def per_class(section, styles):
 def validation(section, styles):
     """Validation MAP of every run, against images seen (steps where those are not recorded)."""
     held = {}
-    for run in (run for run in section.runs if run.folder):
+    for run in (run for run in section.runs if run.folder and run.method in styles):
         history = histories.read(run.folder / "validation.jsonl", ["validation_map"])
-        if history and not np.isnan(history.values["validation_map"]).all():
+        if history and canvas.is_line(history.values["validation_map"]):
             held[run.number] = (run, history)
     if not held:
         return None

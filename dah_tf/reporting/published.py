@@ -9,16 +9,27 @@ MAP = {
     "NoneA-DAH": {12: 92.08, 24: 92.06, 36: 92.35, 48: 91.89},
 }
 
-# Method, what is known over all code lengths, source.
+# Method, what is known of its backbone and over all code lengths, source.
 RIVALS = (
-    ("BGAN", "89.4 (best)", f"{PAPER}: its best deep rival, length not stated"),
-    ("COSDISH", "54.93 (best)", f"{PAPER}: its best conventional rival, length not stated"),
-    ("DTSH", "91.6 – 93.4", "not in the paper; network pretrained on ImageNet"),
-    ("MIHash", "92.2 – 94.2", "not in the paper; network pretrained on ImageNet"),
-    ("DCWH", "95.7 – 96.1", "not in the paper; GoogLeNet pretrained on ImageNet"),
+    ("BGAN", None, "89.4 (best)", f"{PAPER}: its best deep rival, length not stated"),
+    ("COSDISH", None, "54.93 (best)", f"{PAPER}: its best conventional rival, length not stated"),
+    ("DTSH", "pretrained on ImageNet", "91.6 – 93.4", "not in the paper"),
+    ("MIHash", "pretrained on ImageNet", "92.2 – 94.2", "not in the paper"),
+    ("DCWH", "GoogLeNet, pretrained on ImageNet", "95.7 – 96.1", "not in the paper"),
 )
 PRECISION_AT_1000 = ("DAH", "> 91", f"{PAPER}: at every length")
 PRECISION_WITHIN_2 = ("DAH", "> 90", f"{PAPER}: at every length")
+
+
+def edges(name):
+    """The lowest and the highest of a method's MAP over the lengths, as text."""
+    values = MAP[name].values()
+    return f"{min(values):.2f} – {max(values):.2f}"
+
+
+def source(name):
+    """Where a method's MAP comes from."""
+    return PAPER if name == "DAH" else f"{PAPER}: DAH less the stated gain"
 
 
 def applies(section):

@@ -7,11 +7,9 @@ import statistics
 
 import numpy as np
 
-from dah_tf.reporting import collection, published
-from dah_tf.reporting.blocks import Table, clean
+from dah_tf.reporting import collection, naming, published
+from dah_tf.reporting.blocks import Table
 
-# Flags that only say where things lie.
-PLACES = ("workdir", "data_dir", "output")
 SHOWN_CLASSES = 40
 CELLS = "Mean ± sample standard deviation of n runs."
 
@@ -25,6 +23,11 @@ def spread(values, form):
         return form(values[0])
     mean, deviation = statistics.fmean(values), statistics.stdev(values)
     return f"{form(mean)} ± {form(deviation)} (n = {len(values)})"
+
+
+def spread_of(runs, key):
+    """`spread` of a measure that is a share, in percent."""
+    return spread([collection.measure(run.result, key) for run in runs], percent)
 
 
 def percent(value):
@@ -64,13 +67,11 @@ def mean_average_precision(section):
         lengths = section.lengths
         for name, values in published.MAP.items():
             known = [f"{values[bits]:.2f}" if bits in values else None for bits in lengths]
-            source = published.PAPER
-            if name != "DAH":
-                source += ": DAH less the stated gain"
-            edges = f"{min(values.values()):.2f} – {max(values.values()):.2f}"
-            table.published.append([name, *known, edges, source])
-        for name, edges, source in published.RIVALS:
-            table.published.append([name, *[None] * len(lengths), edges, source])
+            row = [name, *known, published.edges(name), published.source(name)]
+            table.published.append(row)
+        for name, network, edges, source in published.RIVALS:
+            about = f"{source}; {network}" if network else source
+            table.published.append([name, *[None] * len(lengths), edges, about])
     return table
 
 
@@ -105,19 +106,19 @@ def _length(bits):
 def tie_bounds(section):
     """Lowest and highest of MAP and of the top 1,000's precision over the order of ties."""
     rows = []
-    for method in section.methods:
-        for key, name in (("map", "MAP"), ("precision_at_1000", "precision@1000")):
-            cells = [_bounds(section.of(method, bits), key) for bits in section.lengths]
-            if any(cells):
-                rows.append([method, name, *cells])
-    header = ["Method", "Measure", *map(_length, section.lengths)]
+    for method, bits, runs in section.groups:
+        cells = [tie_bounds_of(runs, key) for key in ("map", "precision_at_1000")]
+        if any(cells):
+            rows.append([method, count(bits), *cells])
     caption = (
         "Bounds over the order of items at equal distance, %: worst – best order, means over runs."
     )
+    header = ["Method", "Bits", "MAP", "Precision@1000"]
     return Table(caption, header, rows) if rows else None
 
 
-def _bounds(runs, key):
+def tie_bounds_of(runs, key):
+    """Means of the worst and the best order of ties: `89.00 – 91.00`, or None."""
     sides = []
     for side in ("worst", "best"):
         found = [collection.number(run.result, key, side) for run in runs]
@@ -130,24 +131,22 @@ def _bounds(runs, key):
 
 def within_radius(section):
     """Figs. 4 and 9 as numbers: what lies within Hamming radius 2."""
+    measures = {
+        "precision": "Precision, empty results as 0",
+        "precision_nonempty": "Precision without empty results",
+        "empty": "Empty results",
+        "recall": "Recall",
+    }
     rows = []
-    for method in section.methods:
-        for key, name in (
-            ("precision", "precision, empty results as 0"),
-            ("precision_nonempty", "precision without empty results"),
-            ("empty", "empty results"),
-            ("recall", "recall"),
-        ):
-            values = [[within(r, key) for r in section.of(method, b)] for b in section.lengths]
-            cells = [spread(v, percent) for v in values]
-            if any(cells):
-                rows.append([method, name, *cells, "measured"])
-    header = ["Method", "Measure", *map(_length, section.lengths), "Source"]
+    for method, bits, runs in section.groups:
+        cells = [spread([within(run, key) for run in runs], percent) for key in measures]
+        if any(cells):
+            rows.append([method, count(bits), *cells, "measured"])
+    header = ["Method", "Bits", *measures.values(), "Source"]
     table = Table(f"Within Hamming radius 2, %. {CELLS}", header, rows)
     if published.applies(section):
         name, edges, source = published.PRECISION_WITHIN_2
-        blank = [None] * len(section.lengths)
-        table.published.append([name, f"precision {edges}", *blank, source])
+        table.published.append([name, None, edges, None, None, None, source])
     return table if rows else None
 
 
@@ -334,7 +333,8 @@ def run_list(section):
             decimal(collection.number(held, "epochs")),
             count(collection.number(held, "images_seen")),
         ]
-        row += [hours, collection.text(held, "hardware"), collection.text(held, "finished")]
+        finished = collection.text(held, "finished")
+        row += [hours, collection.text(held, "hardware"), finished and finished[:10]]
         rows.append([*row, collection.text(held, "note")])
     header = ["Run", "Method", "Bits", "Seed", "MAP, %", "P@1000, %", "Epochs", "Images seen"]
     header += ["Training, hours", "Hardware", "Finished", "Note"]
@@ -348,33 +348,26 @@ def run_list(section):
     return Table("Runs", [header[index] for index in kept], rows)
 
 
-def recipes(runs):
-    """What the numbered recipes differ in, or None for a single one."""
-    first = {run.recipe: run for run in reversed(runs) if run.recipe}
-    names = [
-        n for n in collection.differing(list(first.values())) if n not in collection.NOT_RECIPE
+def settings(section):
+    """The settings in which the methods of a section differ; None where there are none.
+
+    Options of a part are named `part.option`.
+    """
+    first = {}
+    for run in section.runs:
+        if run.settings:
+            first.setdefault(run.method, naming.of_method(run.settings))
+    names = naming.differing(list(first.values()))
+    rows = [
+        [method, *(naming.written(found[n]) if n in found else None for n in names)]
+        for method, found in first.items()
     ]
-    rows = [[n, *(setting(first[index], n) for index in sorted(first))] for n in names]
-    header = ["Flag", *(f"Recipe {index}" for index in sorted(first))]
-    return Table("Flags in which the recipes differ.", header, rows) if rows else None
+    caption = "Settings in which the methods differ; — is one that is not set or not recorded."
+    return Table(caption, ["Method", *names], rows) if names else None
 
 
-def setting(run, name):
-    """A flag's value as it is written on a command line, or None where it is not recorded."""
-    if name not in run.settings:
-        return None
-    value = run.settings[name]
-    if isinstance(value, list):
-        return ",".join(map(str, value))
-    return str(value).lower() if isinstance(value, bool | None) else str(value)
-
-
-def flag_table(runs):
-    """All runs and the flags that differ, as plain text in columns."""
-    names = [name for name in collection.differing(runs) if name not in PLACES]
-    rows = [["run", *names]]
-    rows += [[run.label, *(setting(run, name) or "-" for name in names)] for run in runs]
-    rows = [[clean(cell) for cell in row] for row in rows]
-    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
-    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join(line.rstrip() for line in lines)
+def shared(section):
+    """The settings that all runs of a section have in common: list of `name=value`."""
+    every = [naming.of_method(run.settings) for run in section.runs]
+    different = naming.differing(every)
+    return [f"{n}={naming.written(v)}" for n, v in every[0].items() if n not in different]

@@ -408,6 +408,10 @@ MOVED = {
     },
 }
 
+# What an option was where a record of version 0.2.0 has none: the default of that time, which a
+# record of today writes out.
+UNRECORDED = {("backbone", "compact"): {"widths": "64/256/256", "depth": "2"}}
+
 
 def moved() -> dict:
     """Each old setting's name and the setting whose part has it now."""
@@ -517,18 +521,20 @@ def comparable(flags: dict) -> dict:
 
     Returns:
         Dict such as `{"epochs": 24.0, "method.t": 12.5, "backbone": "compact"}`. Settings that are
-        not given, and options that are "none", are left out.
+        not given, and options that are "none", are left out; so is `recipe`, since a record has
+        what it decided.
     """
     result = {}
     for name, value in upgraded(flags).items():
-        if value is None or value == "":
+        if value is None or value == "" or name == "recipe":
             continue
         if not SETTINGS[name].spec:
             result[name] = value
             continue
         spec = parts.parse(value)
         result[name] = spec.name
-        for key, text in spec.arguments.items():
+        unrecorded = UNRECORDED.get((name, spec.name), {})
+        for key, text in {**unrecorded, **spec.arguments}.items():
             if text != "none":
                 result[f"{name}.{key}"] = _value(text)
     return result

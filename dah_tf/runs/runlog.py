@@ -1,4 +1,4 @@
-"""What a run leaves to see: `metrics.jsonl`, TensorBoard events, a progress line, example pictures.
+"""What a run leaves to see: `metrics.jsonl`, TensorBoard events, a progress line.
 
 No TensorFlow: events are written with the `tensorboard` package alone, and where that is not
 installed only `metrics.jsonl` is written. Every record goes to the file in one write; a write
@@ -19,10 +19,7 @@ from dah_tf.errors import UserError
 from dah_tf.files import durable
 from dah_tf.runs.events import Appender, Events
 
-__all__ = ["Lock", "RunLog", "cut_back", "example_sheet", "last_record"]
-
-# Okabe & Ito's palette: told from black and white by every eye.
-VERMILION = (213, 94, 0)
+__all__ = ["Lock", "RunLog", "cut_back", "last_record"]
 
 
 class Busy(UserError):
@@ -255,40 +252,3 @@ def _step_of(line):
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return None
-
-
-def example_sheet(query_images, neighbour_images, relevant):
-    """A picture of retrievals: each row a query and what was found for it, wrong ones framed.
-
-    Args:
-        query_images: uint8 `[queries, height, width, 1 or 3]`.
-        neighbour_images: uint8 `[queries, neighbours, height, width, 1 or 3]`, nearest first.
-        relevant: bool `[queries, neighbours]`.
-
-    Returns:
-        uint8 `[sheet height, sheet width, 3]`.
-    """
-    height, width = query_images.shape[1:3]
-    scale = max(1, math.ceil(64 / max(height, width)))
-    frame, gap = 4, 6
-    cell = np.array([height * scale, width * scale]) + 2 * frame
-    columns = neighbour_images.shape[1]
-    shape = [len(query_images), columns + 1] * (cell + gap) + gap
-    shape[1] += 2 * gap  # sets the queries apart
-    sheet = np.full((*shape, 3), 255, np.uint8)
-
-    def place(row, column, image, color):
-        top, left = [row, column] * (cell + gap) + gap
-        left += 2 * gap if column else 0
-        sheet[top : top + cell[0], left : left + cell[1]] = color
-        big = image.repeat(scale, axis=0).repeat(scale, axis=1)
-        inside = np.s_[top + frame : top + cell[0] - frame, left + frame : left + cell[1] - frame]
-        sheet[inside] = big
-
-    for row, query in enumerate(query_images):
-        place(row, 0, query, 255)
-        for column, (image, right) in enumerate(
-            zip(neighbour_images[row], relevant[row], strict=True), 1
-        ):
-            place(row, column, image, 255 if right else VERMILION)
-    return sheet

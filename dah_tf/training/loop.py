@@ -445,7 +445,8 @@ def validator(images, labels, queries, database, sheet, mirror=False):
         labels: labels of all of its images.
         queries: indices of validation images.
         database: indices of training images.
-        sheet: function of query images, neighbour images and relevance, returns a picture.
+        sheet: function of query images, neighbour images, relevance and distances, returns a
+            picture.
         mirror: bool, of `HashModel.outputs`.
 
     Returns:
@@ -474,6 +475,7 @@ def validator(images, labels, queries, database, sheet, mirror=False):
             query_images[shown],
             database_images[order],
             np.take_along_axis(relevant, order, axis=1),
+            np.take_along_axis(distances, order, axis=1),
         )
         ones = codes.binarize(theirs["logits"]).mean(axis=0)
         return {"validation_map": float(score.expected)}, ones, picture

@@ -309,7 +309,7 @@ def write_skipped(workdir, skipped, say):
 
 def make_validator(recipe, dataset, protocol):
     """MAP of the validation images against up to 10,000 training images; None without any."""
-    from dah_tf.runs import runlog
+    from dah_tf.gallery import examples
     from dah_tf.training import loop
 
     if not len(protocol.validation) or not recipe.validate_epochs:
@@ -321,7 +321,7 @@ def make_validator(recipe, dataset, protocol):
         dataset.labels,
         protocol.validation,
         np.sort(train[rows]),
-        runlog.example_sheet,
+        examples.picture,
         recipe.mirror,
     )
 

@@ -15,7 +15,7 @@ from dah_tf.errors import UserError, shortened
 from dah_tf.gallery import captions, sheet, thumbnails
 
 HOSTILE = "<script>&amp;\"'\n\x00\udcff\u202e/;é"
-VERMILION, WHITE, BLACK, PALE = (213, 94, 0), (255, 255, 255), (26, 26, 26), (208, 208, 208)
+VERMILION, WHITE, BLACK, PALE = (213, 94, 0), (255, 255, 255), (0, 0, 0), (204, 204, 204)
 BLUE = (10, 20, 200)
 
 

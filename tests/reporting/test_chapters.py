@@ -1,6 +1,5 @@
 """What the report's tables, plots and pages say, from small runs with known figures."""
 
-import html.parser
 import json
 import re
 import struct
@@ -8,48 +7,10 @@ import zlib
 
 import numpy as np
 import pytest
-from report_runs import FLAGS, HOSTILE, logs, result, store
+from report_runs import FLAGS, HOSTILE, Page, logs, result, rows, store
 
 from dah_tf import reporting
 from dah_tf.reporting import blocks, canvas, chapters, collection, histories, pictures, tables
-
-
-def rows(markdown, caption):
-    """Cells of the first Markdown table whose caption starts so, header first."""
-    part = markdown.split(f"**{caption}")[1]
-    lines = part.split("\n\n")[1].splitlines()
-    assert set(lines[1]) <= set("|-: ")
-    cells = [re.split(r"(?<!\\) ?\| ?", line)[1:-1] for line in lines]
-    return [cells[0], *cells[2:]]
-
-
-class Page(html.parser.HTMLParser):
-    """What a page's elements are, and the rows of its tables."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.links, self.rows, self.pictures = [], [], [], []
-        self._cell = False
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        attributes = dict(attributes)
-        self.tags.append(tag)
-        self.links += [attributes[name] for name in ("src", "href") if name in attributes]
-        self.pictures += [attributes] if tag == "img" else []
-        if tag == "tr":
-            self.rows.append([])
-        self._cell = tag in ("td", "th")
-        if self._cell:
-            self.rows[-1].append("")
-
-    def handle_endtag(self, tag):
-        if tag in ("td", "th"):
-            self._cell = False
-
-    def handle_data(self, text):
-        if self._cell:
-            self.rows[-1][-1] += text
 
 
 def read_png(content):
@@ -99,14 +60,14 @@ def test_map_table_by_hand(markdown):
     # 90 and 92: mean 91, sample standard deviation sqrt((1 + 1) / 1) = 1.41.
     table = rows(markdown, "Table 2")
     assert table[0] == ["Method", "12 bits", "24 bits", "Lowest – highest", "Source"]
-    assert table[1] == [
-        "resnet30, CBAM",
+    assert table[1] == ["resnet30", "85.00", "—", "—", "measured"]
+    assert table[2] == [
+        "resnet30, attention=true",
         "91.00 ± 1.41 (n = 2)",
         "95.00",
         "91.00 – 95.00",
         "measured",
     ]
-    assert table[2] == ["resnet30, no CBAM", "85.00", "—", "—", "measured"]
 
 
 def test_published_figures_are_set_apart(markdown, shown):
@@ -126,27 +87,34 @@ def test_other_protocols_stand_alone(markdown):
     assert "47.00" not in first.split("## cifar10, protocol full (0123456789ab)")[1]
     assert rows(second, "Table 2")[0][1] == "16 bits"
     assert rows(second, "Table 2")[1][1] == "47.00"
-    assert "91.00" not in second.split("## Flags")[0]
+    assert "91.00" not in second
     assert "IEEE Access" not in second and blocks.PUBLISHED not in second
 
 
 def test_other_tables(markdown):
-    assert rows(markdown, "Table 3")[1][1] == "93.00 ± 0.00 (n = 2)"
+    assert rows(markdown, "Table 3")[2][1] == "93.00 ± 0.00 (n = 2)"
     # Shares of ones 0.4 to 0.6: ratios 2/3 to 3/2.
     assert rows(markdown, "Table 5")[1][3::2] == ["0.67", "1.50", "—"]
     assert rows(markdown, "Table 4")[1][3:6] == ["6.3", "0.25", "64"]
     bounds_of_ties = rows(markdown, "Bounds over")
-    assert bounds_of_ties[1][1:3] == ["MAP", "90.00 – 92.00"]
+    assert bounds_of_ties[2][1:3] == ["12", "90.00 – 92.00"]  # 89 to 91, and 91 to 93
     references = rows(markdown, "Reference points")
-    assert references[1][1:] == ["MAP", "90.00", "87.00 (2 bits)", "89.00", "10.00"]
+    assert references[3][1:] == ["MAP", "90.00", "87.00 (2 bits)", "89.00", "10.00"]
     radius = rows(markdown, "Within Hamming radius 2")
-    assert [row[2] for row in radius[1:5]] == [f"{v}.00 ± 0.00 (n = 2)" for v in (80, 90, 10, 50)]
+    assert radius[2][1:6] == ["12", *(f"{v}.00 ± 0.00 (n = 2)" for v in (80, 90, 10, 50))]
+    assert radius[-1] == [
+        "DAH",
+        "—",
+        "&gt; 90",
+        *["—"] * 3,
+        "DAH, IEEE Access 2020: at every length",
+    ]
     classes = rows(markdown, "MAP of each class at 12")
-    assert classes[1:] == [["cat", "80.00 ± 0.00 (n = 2)", "80.00"], ["dog", "—", "—"]]
+    assert classes[1:] == [["cat", "80.00", "80.00 ± 0.00 (n = 2)"], ["dog", "—", "—"]]
 
 
 def test_html_says_the_same(markdown, shown):
-    assert ["resnet30, no CBAM", "85.00", "—", "—", "measured"] in shown.rows
+    assert ["resnet30", "85.00", "—", "—", "measured"] in shown.rows
     assert len(shown.pictures) == markdown.count("](1-cifar10") + markdown.count("](2-cifar10")
 
 
@@ -237,28 +205,6 @@ def test_wrong_kinds_are_drawn_around(tmp_path):
     assert len(problems) == 1 and "examples.npz is damaged" in problems[0]
 
 
-def test_methods_and_recipes(tmp_path):
-    def read(*flags):
-        runs = [collection.Run(tmp_path, None, {}, {**FLAGS, **each}) for each in flags]
-        collection._name_methods(runs)
-        return [run.method for run in runs]
-
-    # Length, seed and folder make no other method; attention counts only where it is used.
-    assert read({"bits": 12}, {"seed": 7, "workdir": "x"}) == ["resnet30, CBAM"] * 2
-    assert read({"backbone": "VGG16"}, {"backbone": "VGG16", "attention": False}) == ["VGG16"] * 2
-    one, other = "resnet30, CBAM, recipe 1", "resnet30, CBAM, recipe 2"
-    assert read({}, {"phi1": 2.0}) == [one, f"{other} (phi1=2.0)"]
-    assert read({"phi1": 2.0}, {}, {"bits": 12}, {"groups": 9}) == [
-        f"{one} (phi1=2.0)",
-        *[other] * 2,
-        "resnet30, CBAM, recipe 3 (groups=9)",
-    ]
-    assert read({}, {"phi1": 2.0, "phi2": 2.0, "t": 2.0}) == [one, other]
-    started = collection.Run(tmp_path, None, {"run": {"step": 1, "steps": 9}}, FLAGS)
-    collection._name_methods([started])
-    assert started.method == "resnet30, CBAM, unfinished"
-
-
 @pytest.mark.parametrize("length", [4, 30, 59, 200])
 def test_legends_fit_their_pictures(length):
     names = [str(number) * length for number in range(5)]
@@ -272,14 +218,19 @@ def test_legends_fit_their_pictures(length):
     assert figure.bbox.height > before
 
 
-def test_recipe_table_and_flags(tmp_path):
+def test_settings_table(tmp_path):
     store(tmp_path / "a", result(12, flags={"phi1": 1.0}))
-    store(tmp_path / "b", result(24, flags={"phi1": 0.5, "new": True}))
+    store(tmp_path / "b", result(24, seed=3, flags={"phi1": 0.5, "mirror": True, "workdir": "x"}))
     runs, _ = collection.find([str(tmp_path)])
-    assert tables.recipes(runs).rows == [["new", None, "true"], ["phi1", "1.0", "0.5"]]
-    lines = tables.flag_table(runs).splitlines()
-    assert lines[0].split() == ["run", "bits", "new", "phi1"]
-    assert [line.split()[2:] for line in lines[1:]] == [["12", "-", "1.0"], ["24", "true", "0.5"]]
+    [section] = collection.sections(runs)
+    table = tables.settings(section)
+    assert table.header == ["Method", "method.phi1", "mirror"]
+    assert table.rows == [
+        ["resnet30, phi1=0.5, mirror=true", "0.5", "true"],
+        ["resnet30, phi1=1, mirror=none", "1", None],
+    ]
+    shared = ["backbone.attention=true", "backbone=resnet30", "epochs=4", "method=dah"]
+    assert sorted(tables.shared(section)) == [*shared, "optimizer=adam"]
 
 
 def test_smoothing_by_hand():

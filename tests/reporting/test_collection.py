@@ -6,6 +6,8 @@ import pathlib
 
 import pytest
 
+from dah_tf.reporting import naming
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 spec = importlib.util.spec_from_file_location("results", ROOT / "tools" / "results.py")
 results = importlib.util.module_from_spec(spec)
@@ -37,7 +39,7 @@ def test_a_result_says_what_it_must(path):
 def test_a_table_by_hand(tmp_path):
     result = {
         "run": {
-            "flags": {"backbone": "compact", "attention": True, "seed": 3},
+            "flags": {"backbone": "compact", "attention": True, "seed": 3, "optimizer": "adam"},
             "note": "JPEG q75",
             "seconds": 150.0,
             "images_seen": 12345,
@@ -80,9 +82,12 @@ def test_what_is_taken_names_no_folder_of_a_machine(tmp_path):
 
 
 def test_an_ablation_by_hand(tmp_path):
+    plain = {"seed": 0, "t": None, "attention": False, "backbone": "compact", "optimizer": "muon"}
+    plain |= {"fixed_norm": True, "validate_epochs": 1.0}
+
     def store(name, average, **flags):
         result = {
-            "run": {"flags": {"seed": 0, "t": None, "attention": False, **flags}, "seconds": 90.0},
+            "run": {"flags": {**plain, **flags}, "seconds": 90.0},
             "map": {"expected": average},
             "accuracy": 0.5,
             "distances": {"relevant_mean": 2.04, "others_mean": 11.0},
@@ -94,7 +99,9 @@ def test_an_ablation_by_hand(tmp_path):
     store("base-1", 0.7, seed=1, workdir="elsewhere")
     store("wide", 0.6, t=10.0, attention=True)
     store("xavier", 0.6, note="another start")
-    _, _, base, wide, start = results.ablation(tmp_path).splitlines()
+    # What Muon alone has is no difference.
+    store("y-sgd", 0.6, optimizer="sgd", momentum=0.9, validate_epochs=2.0)
+    _, _, base, wide, start, sgd = results.ablation(tmp_path).splitlines()
     assert base == (
         "| base | 0, 1 | 72.50 (70.00 to 75.00) | 50.00 (50.00 to 50.00) | 2.0 (2.0 to 2.0) | "
         "11.0 (11.0 to 11.0) | 0.25 to 0.75 | 1.5 (1.5 to 1.5) min |"
@@ -104,3 +111,17 @@ def test_an_ablation_by_hand(tmp_path):
         "1.5 min |"
     )
     assert start.startswith("| another start | 0 | 60.00 |")
+    assert sgd.startswith("| `--momentum=0.9`, `--optimizer=sgd` | 0 | 60.00 |")
+
+
+def test_networks_of_results_of_any_version():
+    old = {
+        "backbone": "compact",
+        "optimizer": "adam",
+        "attention": True,
+        "widths": ["8", "16", "16"],
+    }
+    assert results.network_of(naming.settings(old)) == "compact 8/16/16 + CBAM"
+    written = "compact:widths=64/256/256,depth=3,attention=false"
+    assert results.network_of(naming.settings({"backbone": written})) == "compact x 3"
+    assert results.network_of(naming.settings({"backbone": "VGG16"})) == "VGG16"

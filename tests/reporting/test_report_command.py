@@ -63,7 +63,7 @@ def test_earlier_report_is_replaced(tmp_path):
     bare = store(tmp_path / "bare", {"map": {"expected": 0.5}})
     reporting.write([str(tmp_path / "run")], out)
     (out / "mine.txt").write_text("kept")
-    assert (out / "1-cifar10-full-map.png").exists()
+    assert (out / "1-cifar10-full-top-n.png").exists()
     first = {path.name: path.read_bytes() for path in out.iterdir()}
     reporting.write([str(tmp_path / "run")], out)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == first

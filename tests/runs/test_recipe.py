@@ -87,6 +87,14 @@ def test_the_same_recipe_of_two_versions_compares_equal():
     assert flat["backbone"] == "compact" and flat["backbone.widths"] == "8/16/16"
     assert flat["method.phi1"] == 0.5 and flat["optimizer.adam_ratio"] == 0.2
     assert recipes.comparable(OLD | {"phi1": 0.25}) != flat
+    # The recipe's name says nothing beside what it decided.
+    assert recipes.comparable(now | {"recipe": "fast"}) == recipes.comparable(now)
+    # What a default was then is written out today.
+    compact = {"depth": None, "widths": None}
+    written = "compact:widths=64/256/256,depth=2,attention=false"
+    assert (
+        recipes.comparable(now | {"backbone": written}) == recipes.comparable(OLD | compact) | new
+    )
     # Newton-Schulz steps are nothing to Adam.
     adam = OLD | {"optimizer": "adam"}
     assert recipes.comparable(adam | {"ns_steps": 3}) == recipes.comparable(adam)

@@ -347,37 +347,3 @@ def test_unwritable_folder(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write to workdir"):
         runlog.RunLog(tmp_path / "file" / "run")
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_example_sheet(channels):
-    rng = np.random.default_rng(0)
-    queries = rng.integers(0, 256, [2, 32, 32, channels], np.uint8)
-    neighbours = rng.integers(0, 256, [2, 10, 32, 32, channels], np.uint8)
-    relevant = np.ones([2, 10], bool)
-    relevant[1, 3] = False
-    sheet = runlog.example_sheet(queries, neighbours, relevant)
-    # cells of 2 * 32 + 2 * 4 = 72 pixels, gaps of 6, 12 more after the queries' column
-    assert sheet.dtype == np.uint8 and sheet.shape == (2 * 78 + 6, 11 * 78 + 6 + 12, 3)
-    assert np.array_equal(sheet[10:74:2, 10:74:2], np.broadcast_to(queries[0], [32, 32, 3]))
-    left = 6 + 12 + 4 * 78  # of the framed one: column 4 counting the query
-    top = 6 + 78
-    inside = sheet[top + 4 : top + 68 : 2, left + 4 : left + 68 : 2]
-    assert np.array_equal(inside, np.broadcast_to(neighbours[1, 3], [32, 32, 3]))
-    frame = np.zeros(sheet.shape[:2], bool)
-    frame[top : top + 72, left : left + 72] = True
-    frame[top + 4 : top + 68, left + 4 : left + 68] = False
-    assert (sheet[frame] == runlog.VERMILION).all()
-    calm = runlog.example_sheet(queries, neighbours, np.ones([2, 10], bool))
-    assert (calm[frame] == 255).all()
-    calm[frame] = runlog.VERMILION
-    assert np.array_equal(calm, sheet)
-
-
-def test_example_sheet_of_large_images():
-    sheet = runlog.example_sheet(
-        np.zeros([1, 100, 100, 3], np.uint8),
-        np.zeros([1, 2, 100, 100, 3], np.uint8),
-        np.zeros([1, 2], bool),
-    )
-    assert sheet.shape == (114 + 6, 3 * 114 + 6 + 12, 3)

@@ -1,0 +1,48 @@
+"""The one table of colours: of pictures, of plots and of pages. Standard library only."""
+
+# Okabe & Ito's palette, which eyes of every kind tell apart, without its yellow: that is too light
+# on white paper.
+BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#e69f00",
+    "#cc79a7",
+    "#56b4e9",
+)
+BLACK, WHITE = "#000000", "#ffffff"
+SERIES = (BLUE, VERMILION, GREEN, BLACK, ORANGE, PURPLE, SKY)
+
+# What a page is made of; a picture and a plot are always light.
+LIGHT = {
+    "page": WHITE,
+    "text": "#1a1a1a",
+    "soft": "#595959",
+    "line": "#cccccc",
+    "shade": "#f2f2f2",
+    "link": BLUE,
+    "wrong": VERMILION,
+}
+DARK = {
+    "page": "#16181b",
+    "text": "#ececec",
+    "soft": "#a8a8a8",
+    "line": "#4a4d52",
+    "shade": "#24272c",
+    "link": SKY,
+    "wrong": "#f0752a",
+}
+PRINT = {**LIGHT, "text": BLACK, "soft": "#444444"}
+
+
+def css() -> str:
+    """The rules by which a page names these colours: `var(--text)`; dark where that is wished."""
+    return (
+        f":root {{ color-scheme: light dark; {_variables(LIGHT)} }}\n"
+        f"@media (prefers-color-scheme: dark) {{ :root {{ {_variables(DARK)} }} }}\n"
+        f"@media print {{ :root {{ color-scheme: light; {_variables(PRINT)} }} }}\n"
+    )
+
+
+def _variables(colors):
+    return " ".join(f"--{name}: {color};" for name, color in colors.items())
