@@ -5,7 +5,6 @@ import numpy as np
 from dah_tf import codes
 from dah_tf.baselines import base, checks, linear
 from dah_tf.baselines.rows import blocks, signs
-from dah_tf.errors import UserError
 
 UNDECIDED = 1e-5
 
@@ -87,8 +86,6 @@ class COSDISH(base.Linear):
         spread = np.sqrt(np.diag(scatter) / len(X))
         # A feature that does not vary says nothing, whatever its rounding would be scaled to.
         varies = spread > np.finfo(X.dtype).eps * np.abs(self.mean_)
-        if not varies.any():
-            raise UserError("the rows of X do not differ, so there is nothing to learn")
         scale = np.where(varies, 1 / np.where(varies, spread, 1), 0)
         right = np.zeros((X.shape[1], self.n_bits))
         for rows, block in blocks(X):
