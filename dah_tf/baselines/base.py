@@ -77,6 +77,9 @@ class Hasher(TransformerMixin, BaseEstimator):
             self._learn(X, labels.Supervision(y, len(X), type(self).__name__), rng)
         else:
             self._learn(X, None, rng)
+        for name in self.STATE:
+            # In the order in which a file keeps them: products of another order round otherwise.
+            setattr(self, name, np.array(getattr(self, name), order="C"))
         return self
 
     def _learn(self, X, supervision, rng):
