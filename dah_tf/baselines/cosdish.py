@@ -85,7 +85,7 @@ class COSDISH(base.Linear):
         scatter = linear.covariance(X, self.mean_) * len(X)
         spread = np.sqrt(np.diag(scatter) / len(X))
         # A feature that does not vary says nothing, whatever its rounding would be scaled to.
-        varies = spread > np.finfo(X.dtype).eps * np.abs(self.mean_)
+        varies = X.max(axis=0) > X.min(axis=0)
         scale = np.where(varies, 1 / np.where(varies, spread, 1), 0)
         right = np.zeros((X.shape[1], self.n_bits))
         for rows, block in blocks(X):
