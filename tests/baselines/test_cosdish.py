@@ -130,6 +130,19 @@ def test_rows_of_a_class_have_one_code_and_classes_far_ones():
     assert distance[np.triu_indices(4, 1)].min() >= 10
 
 
+def test_a_larger_sample_tells_all_classes_apart():
+    x, y = blobs(600, classes=8)
+
+    def distinct(text):
+        method = baselines.get(text, 4).fit(x, y)
+        B = codes.unpack(method.learned_codes_, 4)
+        return len(np.unique([np.median(B[y == c], axis=0) for c in range(8)], axis=0))
+
+    # 4 drawn rows are of 4 classes at most; the others share a code.
+    assert distinct("cosdish") <= 5
+    assert distinct("cosdish:columns=64") == 8
+
+
 @pytest.mark.parametrize("ridge", [1.0, 30.0])
 def test_the_hash_function_is_ridge_regression_on_standardised_features(ridge):
     x, y = blobs()

@@ -285,6 +285,7 @@ def test_wrong_labels_are_refused_in_one_line(name):
         "sdh:l2_labels=0",
         "sdh:l2_kernel=-1",
         "cosdish:samples=0",
+        "cosdish:columns=0",
         "cosdish:alternations=0",
         "cosdish:starts=-1",
         "cosdish:ridge=0",
