@@ -78,7 +78,7 @@ class Hasher(TransformerMixin, BaseEstimator):
         else:
             self._learn(X, None, rng)
         for name in self.STATE:
-            # In the order in which a file keeps them: products of another order round otherwise.
+            # Contiguous, as a file gives them back: products with a slice would round otherwise.
             setattr(self, name, np.array(getattr(self, name), order="C"))
         return self
 

@@ -175,6 +175,4 @@ def minimise(Q, p, start, starts, rng):
         product[at] -= 2 * b[at, flip][:, None] * Q[flip]
         b[at, flip] *= -1
     values = (product * b).sum(axis=1) + b @ p
-    chosen = values.argmin()
-    # Equal values within rounding: the start stays.
-    return b[chosen] if values[chosen] < values[0] else b[0]
+    return b[values.argmin()]
