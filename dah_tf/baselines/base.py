@@ -23,6 +23,9 @@ from dah_tf.baselines import checks, kernels, labels, saving
 from dah_tf.baselines.rows import blocks
 from dah_tf.errors import UserError
 
+LARGE = 1e100
+"""Values whose squares can still be added up."""
+
 
 class Hasher(TransformerMixin, BaseEstimator):
     """A hash function that is learned from rows of features.
@@ -57,9 +60,15 @@ class Hasher(TransformerMixin, BaseEstimator):
             self.
 
         Raises:
-            UserError: X or y is of another form, or a constructor's argument is out of its range.
+            UserError: X or y is of another form, the rows of X do not differ, or a constructor's
+                argument is out of its range.
         """
         X = self._checked(X, reset=True)
+        low, high = X.min(axis=0).astype(np.float64), X.max(axis=0).astype(np.float64)
+        if (low == high).all():
+            raise UserError("the rows of X do not differ, so there is nothing to learn")
+        if max(-low.min(), high.max()) > LARGE or (high - low).max() < 1 / LARGE:
+            raise UserError(f"X holds values beyond {LARGE:g}, or differs by less than its inverse")
         checks.whole("n_bits", self.n_bits, 1)
         if self.random_state is not None:
             checks.whole("random_state", self.random_state, 0)
@@ -68,6 +77,9 @@ class Hasher(TransformerMixin, BaseEstimator):
             self._learn(X, labels.Supervision(y, len(X), type(self).__name__), rng)
         else:
             self._learn(X, None, rng)
+        for name in self.STATE:
+            # Contiguous, as a file gives them back: products with a slice would round otherwise.
+            setattr(self, name, np.array(getattr(self, name), order="C"))
         return self
 
     def _learn(self, X, supervision, rng):

@@ -5,7 +5,6 @@ import numpy as np
 from dah_tf import codes
 from dah_tf.baselines import base, checks, linear
 from dah_tf.baselines.rows import blocks, signs
-from dah_tf.errors import UserError
 
 UNDECIDED = 1e-5
 
@@ -13,8 +12,8 @@ UNDECIDED = 1e-5
 class COSDISH(base.Linear):
     """Column sampling based discrete supervised hashing: codes first, then a linear map to them.
 
-    With k bits, signs B and similarities S, it fits `B Bᵀ` to `k S` on sampled columns: k rows
-    of X are drawn as the sample, and with G the other rows it minimises
+    With k bits, signs B and similarities S, it fits `B Bᵀ` to `k S` on sampled columns: `columns`
+    rows of X are drawn as the sample, and with G the other rows it minimises
     `|k S_G - B_G B_sᵀ|₁ + |k S_s - B_s B_sᵀ|²` in turn over
 
     - B_s, a bit after another: minimise `bᵀ Q b + bᵀ p` over signs b, with
@@ -30,11 +29,16 @@ class COSDISH(base.Linear):
     dissimilar entries the wrong sign. The authors minimise over signs by a 2-approximation; here
     it is the best of several descents that flip one sign at a time, one from the present bit and
     the others from drawn ones, which never ends above its start. A row's similarity follows from
-    its labels. What is held is B and `S_G`, k values by row each.
+    its labels. What is held is B and `S_G`, as many values by row as there are bits and columns.
+
+    Classes without a row in the last sample get one and the same code. The authors draw as many
+    rows as there are bits, so that codes of 12 bits for ten classes suffer from it; `columns`
+    draws more, which is ours.
 
     Args:
         n_bits, random_state: as of `base.Hasher`.
         samples: int, how often columns are drawn.
+        columns: int, the size of a sample; None takes `n_bits`.
         alternations: int, for each sample.
         starts: int, drawn starts of a minimisation over signs.
         ridge: float, of the regression; the authors' is 1.
@@ -55,12 +59,14 @@ class COSDISH(base.Linear):
         random_state: int | None = 0,
         *,
         samples: int = 10,
+        columns: int | None = None,
         alternations: int = 3,
         starts: int = 10,
         ridge: float = 1.0,
     ):
         super().__init__(n_bits, random_state)
         self.samples = samples
+        self.columns = columns
         self.alternations = alternations
         self.starts = starts
         self.ridge = ridge
@@ -69,9 +75,11 @@ class COSDISH(base.Linear):
         checks.whole("samples", self.samples, 1)
         checks.whole("alternations", self.alternations, 1)
         checks.whole("starts", self.starts, 0)
+        if self.columns is not None:
+            checks.whole("columns", self.columns, 1)
         checks.number("ridge", self.ridge, above=0)
         B = 2 * rng.integers(0, 2, (len(X), self.n_bits), np.int8) - 1
-        size = min(self.n_bits, len(X) - 1)
+        size = min(self.columns or self.n_bits, len(X) - 1)
         for _ in range(self.samples):
             drawn = np.sort(rng.permutation(len(X))[:size])
             S = similarities(supervision, drawn)
@@ -86,9 +94,7 @@ class COSDISH(base.Linear):
         scatter = linear.covariance(X, self.mean_) * len(X)
         spread = np.sqrt(np.diag(scatter) / len(X))
         # A feature that does not vary says nothing, whatever its rounding would be scaled to.
-        varies = spread > np.finfo(X.dtype).eps * np.abs(self.mean_)
-        if not varies.any():
-            raise UserError("the rows of X do not differ, so there is nothing to learn")
+        varies = X.max(axis=0) > X.min(axis=0)
         scale = np.where(varies, 1 / np.where(varies, spread, 1), 0)
         right = np.zeros((X.shape[1], self.n_bits))
         for rows, block in blocks(X):
@@ -169,6 +175,4 @@ def minimise(Q, p, start, starts, rng):
         product[at] -= 2 * b[at, flip][:, None] * Q[flip]
         b[at, flip] *= -1
     values = (product * b).sum(axis=1) + b @ p
-    chosen = values.argmin()
-    # Equal values within rounding: the start stays.
-    return b[chosen] if values[chosen] < values[0] else b[0]
+    return b[values.argmin()]

@@ -68,13 +68,10 @@ def canonical(X, centre, supervision, ridge, most):
     """Canonical directions of X and their correlations: `(d, p)` and `(p,)`, p of at most `most`.
 
     Raises:
-        UserError: X does not vary, or its variation has nothing to do with the labels.
+        UserError: the variation of X has nothing to do with the labels.
     """
     xx = linear.covariance(X, centre)
-    scale = np.diag(xx).max()
-    if scale <= 0:
-        raise UserError("the rows of X do not differ, so there is nothing to learn")
-    xx += ridge * scale * np.eye(len(xx))
+    xx += ridge * np.diag(xx).max() * np.eye(len(xx))
     sets = supervision.sets
     counts = np.bincount(supervision.groups, minlength=len(sets))
     frequencies = counts @ sets / len(X)

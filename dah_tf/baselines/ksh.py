@@ -22,7 +22,7 @@ class KSH(base.Kernel):
        `f = tanh(K a / 2)`, and ends where a step brings less than `tolerance * n`;
     3. its a is kept if the signs' `hᵀ R h` is larger than the eigenvector's.
 
-    The constants are those of the authors' demonstration, except that it learns from 2,000 rows.
+    The constants are those of the authors' demonstration, which draws 2,000 rows to learn from.
     R is never formed: a product with it takes the sums of each class and the bits so far. What is
     held is K, 4 bytes by row and anchor, and 8 bytes by row and bit. A little on the diagonal of
     `Kᵀ K` keeps equal anchors from breaking step 1, which is ours.

@@ -32,7 +32,9 @@ class Supervision:
 
     def __init__(self, y, n, name):
         if y is None:
-            raise UserError(f"{name} learns from labels; fit requires y to be passed: fit(X, y)")
+            raise UserError(
+                f"{name} learns from labels: fit requires y to be passed, but the target y is None"
+            )
         y = np.asarray(y)
         if y.ndim == 2 and y.shape[1] == 1:
             y = y[:, 0]

@@ -4,7 +4,6 @@ import numpy as np
 import scipy.linalg
 
 from dah_tf.baselines.rows import blocks
-from dah_tf.errors import UserError
 
 
 def mean(X):
@@ -31,19 +30,13 @@ def principal(X, most):
     Returns:
         float64 arrays: the mean `(d,)`, axes `(d, p)` of falling variance with p of at most
         `most`, each one's largest entry by size positive, and the variances `(p,)`.
-
-    Raises:
-        UserError: X does not vary.
     """
     centre, d = mean(X), X.shape[1]
     first = max(d - most, 0)
     values, axes = scipy.linalg.eigh(covariance(X, centre), subset_by_index=(first, d - 1))
     values, axes = values[::-1], axes[:, ::-1]
-    # Below this a variance is the rounding of numbers of X's size.
-    least = np.finfo(X.dtype).eps * max(values[0], np.finfo(np.float64).eps * (centre @ centre))
-    kept = values > least
-    if not kept.any():
-        raise UserError("the rows of X do not differ, so there is nothing to learn")
+    # Below this a variance is the rounding of X's numbers.
+    kept = values > np.finfo(X.dtype).eps * values[0]
     values, axes = values[kept], axes[:, kept]
     largest = np.abs(axes).argmax(axis=0)
     return centre, axes * np.sign(axes[largest, np.arange(axes.shape[1])]), values

@@ -1,4 +1,4 @@
-"""Hand-made features of images by name: `gist`, `hog:cell=8`, `pixels`. NumPy only.
+"""Hand-made features of images by name: `gist`, `hog:cell=8`, `pixels`.
 
 A feature is an object that is called with a batch of images and returns a row for each. Features
 learn nothing, so a row depends on its own image alone. `extract` goes over any number of images

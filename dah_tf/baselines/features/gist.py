@@ -1,8 +1,12 @@
-"""GIST, the feature under most published figures of shallow hash methods. NumPy only."""
+"""GIST, the feature under most published figures of shallow hash methods.
+
+NumPy, and threadpoolctl, which comes with scikit-learn.
+"""
 
 import functools
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from dah_tf.baselines.features import base
 
@@ -61,15 +65,9 @@ class Gist(base.Feature):
             raise base.UserError(f"gist needs images of at least {CELLS} pixels a side")
         x = np.pad(normalised(x), _around(FILTER_PAD), "symmetric").astype(np.float32)
         spectrum = np.fft.fft2(x)
-        result = np.empty((len(x), SCALES * ORIENTATIONS, CELLS, CELLS), np.float32)
-        cells = cell_means(side).astype(np.float32)
-        for place, each in enumerate(bank(side)):
-            # The inverse transform, at the pixels and over the frequencies that matter alone.
-            part = spectrum[:, each.rows][:, :, each.columns] * each.gains
-            image = each.back_rows @ (part @ each.back_columns)
-            magnitude = np.sqrt(np.square(image.real) + np.square(image.imag))
-            result[:, place] = cells @ magnitude @ cells.T
-        result = result.reshape(len(x), -1)
+        # The products are too small for several threads, which would wait for each other.
+        with threadpool_limits(1, "blas"):
+            result = filtered(spectrum, side).reshape(len(x), -1)
         norm = np.linalg.norm(result, axis=1, keepdims=True)
         return np.divide(result, norm, out=np.zeros_like(result), where=norm > 0)
 
@@ -126,6 +124,19 @@ class Filter:
             return waves.astype(np.complex64)
 
         self.back_rows, self.back_columns = back(self.rows), back(self.columns).T.copy()
+
+
+def filtered(spectrum, side):
+    """Mean magnitudes in cells: float32 `(n, 32, 4, 4)` of the padded images' spectrum."""
+    result = np.empty((len(spectrum), SCALES * ORIENTATIONS, CELLS, CELLS), np.float32)
+    cells = cell_means(side).astype(np.float32)
+    for place, each in enumerate(bank(side)):
+        # The inverse transform, at the pixels and over the frequencies that matter alone.
+        part = spectrum[:, each.rows][:, :, each.columns] * each.gains
+        image = each.back_rows @ (part @ each.back_columns)
+        magnitude = np.sqrt(np.square(image.real) + np.square(image.imag))
+        result[:, place] = cells @ magnitude @ cells.T
+    return result
 
 
 @functools.lru_cache(maxsize=4)
