@@ -35,7 +35,7 @@ ALLOWED = {
     "machine": set(),
     "metrics": {"codes"},
     "data": {"images"},
-    "model": {"codes", "layers", "losses"},
+    "model": {"baselines", "codes", "layers", "losses"},
     "parts": set(),
     "pretrained": set(),
     "reporting": {"gallery", "runs"},

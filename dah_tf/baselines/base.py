@@ -40,6 +40,10 @@ class Hasher(TransformerMixin, BaseEstimator):
         n_features_in_: int, the number d of features.
     """
 
+    TITLE = ""
+    """What reports call it, with its year."""
+    SOURCE = "reading"
+    """Where formula and constants come from: "paper", "code" or "reading", a reconstruction."""
     SUPERVISED = False
     STATE: ClassVar = {}
     """Each array of the fitted state, by letters of its shape: d features, k bits, others free."""

@@ -51,6 +51,8 @@ class COSDISH(base.Linear):
         Kang, Li and Zhou, "Column sampling based discrete supervised hashing", AAAI 2016.
     """
 
+    TITLE = "COSDISH (2016)"
+    SOURCE = "paper"
     SUPERVISED = True
 
     def __init__(

@@ -30,6 +30,8 @@ class ITQ(base.Linear):
         codes", CVPR 2011.
     """
 
+    TITLE = "ITQ (2013)"
+    SOURCE = "paper"
     STATE: ClassVar = {**base.Linear.STATE, "rotation_": "kk"}
 
     def __init__(self, n_bits: int = 36, random_state: int | None = 0, *, rounds: int = 50):

@@ -36,6 +36,8 @@ class ITQCCA(base.Linear):
         learning binary codes for large-scale image retrieval", TPAMI 2013.
     """
 
+    TITLE = "ITQ-CCA (2013)"
+    SOURCE = "code"
     SUPERVISED = True
     STATE: ClassVar = {**base.Linear.STATE, "correlations_": "p", "rotation_": "kk"}
 

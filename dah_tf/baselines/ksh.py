@@ -42,6 +42,8 @@ class KSH(base.Kernel):
         from `ColumbiaDVMM/Supervised-Hashing-with-Kernels`.
     """
 
+    TITLE = "KSH (2012)"
+    SOURCE = "code"
     SUPERVISED = True
 
     def __init__(

@@ -17,6 +17,9 @@ class LSH(base.Linear):
         Gionis, Indyk and Motwani, "Similarity search in high dimensions via hashing", VLDB 1999.
     """
 
+    TITLE = "LSH (2002)"
+    SOURCE = "paper"
+
     def _learn(self, X, supervision, rng):
         self.mean_ = linear.mean(X)
         self.components_ = rng.standard_normal((X.shape[1], self.n_bits))

@@ -15,6 +15,9 @@ class PCAH(base.Linear):
         retrieval", CVPR 2010.
     """
 
+    TITLE = "PCAH (2010)"
+    SOURCE = "reading"
+
     def _learn(self, X, supervision, rng):
         self.mean_, self.components_, _ = directions(X, self.n_bits)
 

@@ -44,6 +44,8 @@ class SDH(base.Kernel):
         `bd622/DiscretHashing`.
     """
 
+    TITLE = "SDH (2015)"
+    SOURCE = "code"
     SUPERVISED = True
 
     def __init__(

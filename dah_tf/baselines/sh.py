@@ -27,6 +27,8 @@ class SH(base.Cosine):
         Weiss, Torralba and Fergus, "Spectral hashing", NIPS 2008.
     """
 
+    TITLE = "SH (2008)"
+    SOURCE = "code"
     STATE: ClassVar = {**base.Cosine.STATE, "axes_": "k", "frequencies_": "k"}
 
     def _learn(self, X, supervision, rng):

@@ -25,8 +25,8 @@ class Shallow(Method):
     def __init__(self, text):
         estimator = baselines.get(text)
         self.name = parts.parse(text).name
-        self.title = getattr(estimator, "title", self.name)
-        self.source = getattr(estimator, "source", "paper")
+        self.title = estimator.TITLE
+        self.source = estimator.SOURCE
         self.supervised = estimator.SUPERVISED
         self._estimator = estimator
 

@@ -296,3 +296,12 @@ def test_exported_it_gives_the_same_bits(name, tmp_path):
 def test_what_is_refused(text, words):
     with pytest.raises(UserError, match=words):
         methods.get(text)
+
+
+@pytest.mark.parametrize("name", sorted(set(methods.names()) - set(methods.METHODS)))
+def test_a_shallow_method_says_what_it_is(name):
+    method = methods.get(name)
+    assert method.name == name and method.title and method.source in base.SOURCES
+    assert str(methods.get(str(method))) == str(method) and method.one_fit
+    with pytest.raises(TypeError, match=f"{name} learns in one fit"):
+        method.terms(None, None, {}, 0)
