@@ -43,8 +43,9 @@ def read_recipe(workdir) -> Recipe:
     """
     if not workdir:
         raise UserError("name the run's folder: workdir=DIR")
+    recorded = _recorded(workdir)
     try:
-        return recipes.from_record(_recorded(workdir)["flags"])
+        return recipes.from_record(recorded["flags"])
     except (KeyError, TypeError, UserError) as error:
         raise _damaged(workdir, error) from error
 
@@ -62,6 +63,11 @@ def read_data_facts(workdir):
 def read_precision(workdir):
     """The name of the Keras policy that a run was begun with; None where none was begun."""
     return _recorded(workdir).get("precision") if is_begun(workdir) else None
+
+
+def read_versions(workdir) -> dict:
+    """The versions, by package, that a run was begun with; none of a run of version 0.2.0."""
+    return _recorded(workdir).get("versions", {})
 
 
 def _recorded(workdir):

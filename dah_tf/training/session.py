@@ -181,6 +181,7 @@ def _train(given, data, held, watch, stop_on_sigterm, say):
         validate_steps=round(recipe.validate_epochs * plan.steps_per_epoch),
     )
     announce(recipe, dataset, protocol, model, plan, steps, precision, replicas, say)
+    validate = make_validator(recipe, dataset, protocol)
     with writing(workdir):
         run = loop.of(model.method)(
             model,
@@ -191,7 +192,7 @@ def _train(given, data, held, watch, stop_on_sigterm, say):
             progress=lambda step: progress.Progress(
                 steps, images_per_step, start_step=step, work=work_of(settings)
             ),
-            validate=make_validator(recipe, dataset, protocol),
+            validate=validate,
             strategy=strategy,
             watch=watch,
             stop_on_sigterm=stop_on_sigterm,
@@ -211,19 +212,15 @@ def _train(given, data, held, watch, stop_on_sigterm, say):
     model = model.in_float32()
     path = workdir / "model.keras"
     temporary = path.with_name(".model.tmp.keras")
-    try:
+    with keeping(workdir):
         model.save(temporary)
         durable.sync(temporary)
         temporary.replace(path)
         durable.sync(path.parent)
-        say(f"trained to step {steps:,} ({trained / 60:.1f} min in this part); {path}")
-        result = finish(recipe, model, dataset, protocol, run.log, facts, say)
+    say(f"trained to step {steps:,} ({trained / 60:.1f} min in this part); {path}")
+    result = finish(recipe, model, dataset, protocol, run.log, facts, say)
+    with keeping(workdir):
         run.log.close()
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {workdir} ({error.strerror or error}); the run is trained to its end "
-            "and kept in its checkpoint: free space and run the same command"
-        ) from error
     return TrainedRun(workdir, recipe, model, result)
 
 
@@ -277,6 +274,18 @@ def writing(workdir):
         ) from error
 
 
+@contextlib.contextmanager
+def keeping(workdir):
+    """`writing` at the end of a run, all of which is in its checkpoint."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {workdir} ({error.strerror or error}); the run is trained to its end "
+            "and kept in its checkpoint: free space and run the same command"
+        ) from error
+
+
 def finish(recipe, model, dataset, protocol, log, facts, say) -> dict:
     """Evaluates under the protocol, writes the result and the SavedModel, and says so."""
     import keras
@@ -289,10 +298,11 @@ def finish(recipe, model, dataset, protocol, log, facts, say) -> dict:
     if recipe.evaluate and len(protocol.query):
         result, pictures = measure.evaluate(model, dataset, protocol, recipe.mirror)
         result["run"] = workspace.run_facts(folder)
-        measure.write_examples(folder / "examples.npz", pictures)
-        workspace.write_json(folder / "evaluation.json", result)
+        with keeping(folder):
+            measure.write_examples(folder / "examples.npz", pictures)
+            workspace.write_json(folder / "evaluation.json", result)
+            log.hparams(recipe.as_dict(), {"map": result["map"]["expected"]})
         say(retrieval.table(result))
-        log.hparams(recipe.as_dict(), {"map": result["map"]["expected"]})
     if recipe.export and keras.backend.backend() != "tensorflow":
         say(f"export it under TensorFlow: python -m dah_tf.export --workdir={folder}")
     elif recipe.export and not (folder / "export" / "1").exists():

@@ -110,12 +110,12 @@ def test_any_keras_application_by_name():
             None,
             "resnet30 has no option 'widths'; its options are attention",
         ),
-        ("compact:widths=64/256", None, "three positive numbers"),
+        ("compact:widths=64/256", None, "compact: widths=64/256 must be three positive numbers"),
         ("resnet30:depth=3", None, "resnet30 has no option 'depth'"),
-        ("compact:depth=0", None, "at least 1"),
+        ("compact:depth=0", None, "compact: depth=0 must be at least 1"),
         ("compact:widths=a/b/c", None, "widths=a/b/c is not a whole number"),
         ("MobileNetV2:attention", None, "MobileNetV2 has no options; leave out attention"),
-        ("compact", "nowhere.weights.h5", "nowhere.weights.h5 does not fit compact"),
+        ("compact", "nowhere.weights.h5", "backbone_weights=nowhere.weights.h5 is not there"),
     ],
 )
 def test_bad_arguments(text, weights, message):
@@ -129,13 +129,17 @@ def test_channels_are_one_or_three():
         backbones.get("compact", channels=2)
 
 
-def test_a_bug_in_a_backbone_is_not_a_users_error(monkeypatch):
-    def broken(channels, *, wide: bool = False):
-        raise TypeError("a bug")
+@pytest.mark.parametrize("kind", [TypeError, ValueError, OSError])
+def test_a_bug_in_a_backbone_is_not_a_users_error(monkeypatch, kind):
+    def broken(channels=3, *, wide: bool = False, **_):
+        raise kind("a bug")
 
     monkeypatch.setitem(backbones.BACKBONES, "broken", broken)
-    with pytest.raises(TypeError, match="a bug"):
-        backbones.get("broken:wide")
+    monkeypatch.setattr(keras.applications, "VGG16", broken)
+    for text in ("broken:wide", "vgg16"):
+        with pytest.raises(kind, match="a bug") as caught:
+            backbones.get(text)
+        assert not isinstance(caught.value, UserError)
 
 
 @pytest.mark.parametrize("name", backbones.names())

@@ -6,6 +6,7 @@ import keras
 from keras import layers
 
 from dah_tf.layers import PixelTransform
+from dah_tf.model import stored
 from dah_tf.model.backbones.facts import Facts
 
 FACTS = Facts(
@@ -34,11 +35,17 @@ def application(name: str, channels: int = 3, weights: str | None = None) -> ker
 
     Returns:
         `keras.Model`.
+
+    Raises:
+        UserError: the file of weights cannot be read or is of another network.
     """
     constructor = getattr(keras.applications, name)
+    ready = weights if weights == "imagenet" else None
     network = constructor(
-        include_top=False, weights=weights, input_shape=(None, None, 3), pooling="avg"
+        include_top=False, weights=ready, input_shape=(None, None, 3), pooling="avg"
     )
+    if weights and not ready:
+        stored.load_weights(network, weights, f"backbone_weights={weights}")
     preprocess = importlib.import_module(constructor.__module__).preprocess_input
 
     # === Functional Model ===
