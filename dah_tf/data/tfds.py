@@ -21,15 +21,11 @@ def load(spec, name, data_dir, *, image_size, channels, cache_gib, max_unreadabl
 
     builder = builder_of(name, data_dir)
     features, splits = builder.info.features, builder.info.splits
-    keys = features.keys() if hasattr(features, "keys") else ()
-    if not {"image", "label"} <= set(keys) or not hasattr(features["label"], "num_classes"):
-        raise UserError(f"{spec} has no image and label; choose a data set of labelled images")
+    names, size, channels = _about(spec, features, image_size, channels)
     if "train" not in splits:
         raise UserError(f"{spec} has no train split; it has {', '.join(splits)}")
     own = features["image"].shape
     sizes = np.array([own[:2]]) if None not in own[:2] else np.zeros((0, 2), int)
-    channels = channels or (1 if own[2] == 1 else 3)
-    size = image_size or (min(own[:2]) if None not in own[:2] else 32)
     shape = (size, size, channels)
     parts = [part for part in ("train", "test") if part in splits]
     counts = [splits[part].num_examples for part in parts]
@@ -57,10 +53,24 @@ def load(spec, name, data_dir, *, image_size, channels, cache_gib, max_unreadabl
     train = np.arange(len(pixels[0]))
     test = np.arange(len(pixels[0]), sum(len(each) for each in pixels))
     x, y = np.concatenate(pixels), np.concatenate(labels)
-    names = [features["label"].int2str(i) for i in range(features["label"].num_classes)]
     return dataset.of_arrays(
         spec, x, y, names, train, test, image_size, channels, skipped=skipped, sizes=sizes
     )
+
+
+def outline(spec, name, data_dir, *, image_size, channels):
+    """The names of the classes, the images' size and their channels; nothing is downloaded."""
+    return _about(spec, find(name, data_dir).info.features, image_size, channels)
+
+
+def _about(spec, features, image_size, channels):
+    keys = features.keys() if hasattr(features, "keys") else ()
+    if not {"image", "label"} <= set(keys) or not hasattr(features["label"], "num_classes"):
+        raise UserError(f"{spec} has no image and label; choose a data set of labelled images")
+    names = [features["label"].int2str(i) for i in range(features["label"].num_classes)]
+    own = features["image"].shape
+    size = image_size or (min(own[:2]) if None not in own[:2] else 32)
+    return names, size, channels or (1 if own[2] == 1 else 3)
 
 
 def builder_of(name, data_dir=None):

@@ -479,31 +479,30 @@ def slow_advice(recipe):
     return None if devices.accelerators() else backbones.facts(recipe.backbone).advice
 
 
-KNOWN = {"cifar10": (10, 3, 32), "digits": (10, 1, 16)}
-
-
 def describe(recipe: Recipe, as_json: bool = False) -> str:
     """The network of a recipe: of a data set's classes, channels and size, without its images.
 
     Returns:
         str, the table or JSON.
+
+    Raises:
+        UserError: no such data or part, or images that the network would shrink to nothing.
     """
+    from dah_tf import data
     from dah_tf.model import describe as description
-    from dah_tf.runs import workspace
     from dah_tf.training import build
 
-    classes, channels, size = KNOWN.get(recipe.dataset, (None, None, None))
-    if classes is None:
-        dataset, _ = build.open_data(recipe)
-        facts = workspace.data_facts(dataset)
-        classes, channels, size = (facts[k] for k in ("num_classes", "channels", "image_size"))
+    build.check_parts(recipe)
+    outline = data.outline(
+        recipe.dataset,
+        image_size=recipe.image_size,
+        channels=recipe.channels,
+        data_dir=recipe.data_dir,
+    )
     open_settings = {"method": recipe.method or "dah", "cutout": 0, "mirror": False}
     model = build.build_model(
-        recipe.replace(**open_settings),
-        num_classes=classes,
-        channels=recipe.channels or channels,
-        image_size=recipe.image_size or size,
-        weights=False,
+        recipe.replace(**open_settings), **dataclasses.asdict(outline), weights=False
     )
+    build.check_size(model.backbone, outline.image_size)
     result = description.describe(model)
     return json.dumps(result, indent=1) if as_json else description.table(result)

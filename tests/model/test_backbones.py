@@ -200,3 +200,31 @@ def test_describe_adds_up():
     assert 0.44 < result["gmacs"] < 0.46  # 0.45 at 32x32
     assert result["bytes_per_code"] == 5
     assert "0.45" in describe.table(result)
+
+
+@pytest.mark.parametrize("name", ["resnet50", "MobileNetV2", "efficientnetv2b0"])
+def test_describe_lists_the_layers_of_a_keras_application(name):
+    model = HashModel(backbones.get(name, channels=1), bits=36, num_classes=10, image_size=40)
+    before = json.dumps(model.get_config(), default=str)
+    result = json.loads(json.dumps(describe.describe(model)))
+    assert sum(row["parameters"] for row in result["layers"]) == result["parameters"]
+    rows = {row["name"]: row for row in result["layers"]}
+    assert len(rows) == len(result["layers"]) and rows["pixels"]["output"] == [40, 40, 1]
+    network = model.backbone.layers[-1]
+    inner = network.layers[1:]  # without the input
+    every = keras.Model(network.inputs, [layer.output for layer in inner])
+    outputs = every([np.zeros((1, 40, 40, 3), "float32")])
+    for layer, output in zip(inner, outputs, strict=True):
+        assert rows[layer.name]["output"] == [*output.shape[1:]], layer.name
+        assert rows[layer.name]["kind"] == type(layer).__name__
+    lines = describe.table(result).splitlines()[1 : len(rows) + 1]
+    ends = {len(line) for line in lines}
+    assert len(ends) == 1, "the columns stand below each other"
+    assert json.dumps(model.get_config(), default=str) == before, "the model is as it was"
+
+
+def test_multiply_adds_of_a_published_network():
+    # Sandler et al., "MobileNetV2" (2018), Table 4: 300 million multiply-adds at 224x224, of which
+    # 1.28 million are the classifier's, which is left out here.
+    found = describe.multiply_adds(backbones.get("mobilenetv2"), 224)
+    assert 0.97 * 300e6 < found < 1.03 * 300e6
