@@ -48,7 +48,7 @@ def layers_of(network, shape):
     layers.
 
     Args:
-        network: functional `keras.Model` of one input.
+        network: functional or sequential `keras.Model` of one input.
         shape: tuple of ints, the input's, with the number of images.
 
     Returns:
@@ -61,15 +61,19 @@ def layers_of(network, shape):
     def call(layer, *arguments, **options):
         output = layer(*arguments, **options)
         outputs[layer.name] = output.shape
-        if isinstance(layer, keras.Model):
+        if isinstance(layer, keras.Sequential) or type(layer).__name__ == "Functional":
             own = layers_of(layer, arguments[0].shape)
             inner[layer.name] = [row for row in own if row[1] != "InputLayer"]
         return output
 
     # Calls the same layers again, on an input of known size; nothing is computed.
-    keras.models.clone_model(
-        network, input_tensors=tensor, clone_function=lambda layer: layer, call_function=call
-    )
+    if isinstance(network, keras.Sequential):
+        for layer in network.layers:
+            tensor = call(layer, tensor)
+    else:
+        keras.models.clone_model(
+            network, input_tensors=tensor, clone_function=lambda layer: layer, call_function=call
+        )
     rows = []
     for layer in network.layers:
         output = [*outputs.get(layer.name, shape)[1:]]  # of the input the shape that is given

@@ -8,6 +8,7 @@ import os
 import pathlib
 import platform
 import random
+import threading
 import time
 from collections.abc import Callable, Sequence
 
@@ -78,6 +79,8 @@ def train(
     """
     from dah_tf.runs import runlog
 
+    if stop_on_sigterm and threading.current_thread() is not threading.main_thread():
+        raise UserError("stop_on_sigterm=True needs the main thread, which alone gets signals")
     sizes_of(recipe.train_sizes, 1, None)  # refuses a bad text before anything is read
     if data is not None:
         recipe = recipe.replace(dataset=data.name)

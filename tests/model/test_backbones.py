@@ -223,6 +223,20 @@ def test_describe_lists_the_layers_of_a_keras_application(name):
     assert json.dumps(model.get_config(), default=str) == before, "the model is as it was"
 
 
+def test_describe_lists_the_layers_of_sequences_too():
+    inputs = keras.Input((None, None, 3), name="pixels")
+    block = keras.Sequential(
+        [keras.layers.Conv2D(4, 3, name="one"), keras.layers.Conv2D(5, 3, strides=2, name="two")]
+    )
+    rows = describe.layers_of(keras.Model(inputs, block(inputs)), (1, 12, 12, 3))
+    # 3 * 9 * 4 + 4 and 4 * 9 * 5 + 5 parameters; 12 becomes 10, and (10 - 3) // 2 + 1 = 4.
+    assert rows == [
+        ["pixels", "InputLayer", [12, 12, 3], 0],
+        ["one", "Conv2D", [10, 10, 4], 112],
+        ["two", "Conv2D", [4, 4, 5], 185],
+    ]
+
+
 def test_multiply_adds_of_a_published_network():
     # Sandler et al., "MobileNetV2" (2018), Table 4: 300 million multiply-adds at 224x224, of which
     # 1.28 million are the classifier's, which is left out here.
