@@ -77,8 +77,10 @@ def train(
         >>> run.result["map"]["expected"] > 0.9
         True
     """
+    from dah_tf.machine import backend
     from dah_tf.runs import runlog
 
+    backend.check()
     if stop_on_sigterm and threading.current_thread() is not threading.main_thread():
         raise UserError("stop_on_sigterm=True needs the main thread, which alone gets signals")
     sizes_of(recipe.train_sizes, 1, None)  # refuses a bad text before anything is read
