@@ -55,6 +55,11 @@ def read_started_from(workdir) -> list[dict]:
     return _recorded(workdir).get("started_from", [])
 
 
+def read_given(workdir) -> dict | None:
+    """What a run's recipe did not leave open, as `recipe.closed`; None in runs of version 0.2.0."""
+    return _recorded(workdir).get("given")
+
+
 def read_data_facts(workdir):
     """What `record_flags` stored of the data."""
     return _recorded(workdir)["data"]
@@ -196,7 +201,7 @@ def check_left_open(workdir, recipe: Recipe):
     Raises:
         UserError: a setting was given then and is not now, or the record is damaged.
     """
-    given = _recorded(workdir).get("given") if is_begun(workdir) else None
+    given = read_given(workdir) if is_begun(workdir) else None
     now = recipes.closed(recipe)
     missing = [
         f"{name} was {value}, now left out"

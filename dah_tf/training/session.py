@@ -3,11 +3,13 @@
 import contextlib
 import dataclasses
 import importlib.metadata
+import itertools
 import json
 import os
 import pathlib
 import platform
 import random
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -452,20 +454,25 @@ def announce(recipe, dataset, protocol, model, plan, steps, precision, replicas,
 
     from dah_tf.data import summary
     from dah_tf.machine import devices
+    from dah_tf.runs import presets, workspace
 
     size, channels = dataset.images.size, dataset.images.channels
     count = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
     data = f"{dataset.num_classes} classes, {size}x{size}x{channels} ({dataset.fingerprint})"
     parts = f"{len(protocol.train):,} training, {len(protocol.validation):,} validation"
     parts += f", {len(protocol.query):,} query, {len(protocol.database):,} database images"
-    shown = f"{steps:,} steps of {recipe.groups} groups x {plan.group_size} images"
+    shown = f"{steps:,} of {recipe.groups} groups x {plan.group_size} images"
+    given = workspace.read_given(recipe.workdir)
+    # A run of version 0.2.0 does not tell what was left open.
+    chosen = recipe.recipe if given is None else presets.told(recipe, given)
     rows = [
         ("data", f"{dataset.name}: {data}"),
         ("protocol", f"{protocol.name} ({protocol.checksum}): {parts}"),
         ("network", f"{recipe.backbone}, {recipe.bits} bits, {count:,} trainable parameters"),
         ("method", f"{model.method.title}: {model.method}"),
-        ("recipe", f"{recipe.recipe}: {shown} ({recipe.epochs:g} epochs)"),
-        ("", f"{recipe.optimizer} at {recipe.learning_rate:g}"),
+        ("optimizer", f"{recipe.optimizer} at {recipe.learning_rate:g}"),
+        *zip(itertools.chain(["recipe"], itertools.repeat("")), textwrap.wrap(chosen, 110)),
+        ("steps", f"{shown} ({recipe.epochs:g} epochs)"),
         ("device", f"{devices.name()} x {replicas}, {precision}, {keras.backend.backend()}"),
         ("folder", recipe.workdir),
     ]
