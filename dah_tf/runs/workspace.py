@@ -79,10 +79,12 @@ def _recorded(workdir):
     path = pathlib.Path(workdir) / RECORD
     try:
         return json.loads(path.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(
             f"{workdir} is no work folder (it has no flags.json); train with workdir={workdir}"
         ) from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise _damaged(workdir, error) from error
 
