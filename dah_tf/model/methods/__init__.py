@@ -4,7 +4,6 @@
 """
 
 from dah_tf import parts
-from dah_tf.errors import UserError
 from dah_tf.model.methods.base import Facts, Method, Needs
 
 __all__ = ["METHODS", "STATE", "Facts", "Method", "Needs", "get", "with_options"]
@@ -31,12 +30,7 @@ def get(text: str) -> Method:
         >>> str(get("dpsh:eta=0.1"))
         'dpsh:eta=0.1'
     """
-    try:
-        return parts.build("method", text, METHODS)
-    except UserError:
-        raise
-    except ValueError as error:
-        raise UserError(f"method {text}: {error}") from error
+    return parts.build("method", text, METHODS)
 
 
 def with_options(text: str, options: dict) -> parts.Spec:
