@@ -17,6 +17,7 @@ from absl import flags
 
 from dah_tf import pretrained, runtimes
 from dah_tf.errors import UserError
+from dah_tf.machine import backend
 from dah_tf.terminal import cli, settings
 
 FLAGS = flags.FLAGS
@@ -103,4 +104,4 @@ def _agreement(facts):
 
 if __name__ == "__main__":
     define_flags()
-    cli.launch(main, __doc__)
+    cli.launch(main, __doc__, backends=backend.EXPORTING)

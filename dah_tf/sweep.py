@@ -16,6 +16,7 @@ import sys
 from absl import flags
 
 from dah_tf.errors import UserError
+from dah_tf.machine import backend
 from dah_tf.runs import recipe
 from dah_tf.runs.recipe import SETTINGS
 from dah_tf.terminal import cli, settings
@@ -37,6 +38,7 @@ def define_flags():
 def main():
     from dah_tf.runs import grid, workspace
 
+    backend.check()  # its runs would end by it, one by one
     if not FLAGS.output:
         raise UserError("name the sweep's folder: output=DIR")
     if FLAGS["workdir"].present:

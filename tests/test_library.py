@@ -148,6 +148,23 @@ def test_a_thread_trains_and_leaves_everything_as_it_was(tmp_path):
     assert keras.config.dtype_policy().name == "float32"
 
 
+def test_signals_are_the_main_threads(tmp_path):
+    recipe = dah_tf.Recipe(**SMALL, workdir=tmp_path / "run")
+    raised = []
+
+    def work():
+        try:
+            dah_tf.train(recipe, stop_on_sigterm=True, say=quiet)
+        except UserError as error:
+            raised.append(str(error))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert len(raised) == 1 and "stop_on_sigterm=True needs the main thread" in raised[0]
+    assert not (tmp_path / "run").exists()
+
+
 def test_two_runs_of_one_seed_in_one_process_are_equal(tmp_path):
     made = [
         dah_tf.train(
@@ -176,7 +193,7 @@ def test_two_runs_of_one_seed_in_one_process_are_equal(tmp_path):
         ),
         (lambda: dah_tf.load_data("digits", images=np.zeros(3)), "not both"),
         (lambda: dah_tf.load_model("pretrained:nonsense"), "no ready-made model 'nonsense'"),
-        (lambda: dah_tf.load_model("/nowhere"), "/nowhere"),
+        (lambda: dah_tf.load_model("/nowhere"), "/nowhere is no work folder"),
         (lambda: dah_tf.evaluate("/nowhere"), "/nowhere"),
         (lambda: dah_tf.train(dah_tf.Recipe(workdir="pretrained:x")), "workdir=pretrained:x"),
         (lambda: dah_tf.train(dah_tf.Recipe(backbone="vgg99")), "no backbone 'vgg99'"),

@@ -90,18 +90,47 @@ def _numbered(found, names):
 
 def npz(spec, path, image_size, channels):
     """A data set of an .npz file. Arguments: `dah_tf.data.load`."""
-    arrays = _read_npz(path)
+    return _of_parts(spec, _named(_read_npz(path), path), path, image_size, channels)
+
+
+def npz_outline(path):
+    """What an .npz file holds, without its pixels, which are not read.
+
+    Args:
+        path: path of the file.
+
+    Returns:
+        The shape of an image, `(height, width, channels)`; the labels, as `Dataset` has them; and
+        the names of the classes.
+
+    Raises:
+        UserError: as `npz`.
+    """
+    pixels, labels, names, _ = _parts(_named(_read_npz(path, pixels=False), path), path)
+    return pixels[0].shape[1:], labels, names
+
+
+def _named(arrays, path):
+    """The arrays of an .npz file, if those are there that it must have."""
     parts = [part for part in ("train", "test") if f"x_{part}" in arrays]
     if "train" not in parts or any(f"y_{part}" not in arrays for part in parts):
         raise UserError(
             f"{path} must hold x_train and y_train (and x_test with y_test, if any); it holds "
             f"{', '.join(sorted(arrays)) or 'nothing'}"
         )
-    return _of_parts(spec, arrays, path, image_size, channels)
+    return arrays
 
 
 def _of_parts(spec, arrays, path, image_size, channels):
     """A data set of arrays by part; `path` is of the file that they come from, or None."""
+    pixels, labels, names, counts = _parts(arrays, path)
+    x = np.concatenate(pixels)
+    train, test = np.arange(counts[0]), np.arange(counts[0], len(x))
+    return dataset.of_arrays(spec, x, labels, names, train, test, image_size, channels)
+
+
+def _parts(arrays, path):
+    """Images of each part, and what `_labels` returns; all of it checked."""
     pixels = [
         _pixels(arrays[f"x_{part}"], _called(f"x_{part}", path))
         for part in ("train", "test")
@@ -112,10 +141,7 @@ def _of_parts(spec, arrays, path, image_size, channels):
             f"{_called('x_test', path)} must be of shape (n, {str(pixels[0].shape[1:])[1:]} as the "
             f"training images are, it is of shape {pixels[1].shape}"
         )
-    labels, names, counts = _labels(arrays, path)
-    x = np.concatenate(pixels)
-    train, test = np.arange(counts[0]), np.arange(counts[0], len(x))
-    return dataset.of_arrays(spec, x, labels, names, train, test, image_size, channels)
+    return pixels, *_labels(arrays, path)
 
 
 def _pixels(x, called):
@@ -177,17 +203,31 @@ def _called(name, path=None):
     return ARGUMENTS[name] if path is None else f"{path}: {name}"
 
 
-def _read_npz(path):
+def _read_npz(path, pixels=True):
+    """The arrays of a file; without pixels those of images are zeros that take no memory."""
     if not os.path.isfile(path):
         raise UserError(f"{path} is not there; npz:FILE takes a .npz file")
     try:
-        with zipfile.ZipFile(path):  # so that a single array (.npy) is refused too
-            pass
-        with np.load(path, allow_pickle=False) as content:
-            return {name: content[name] for name in content.files}
+        # By `zipfile`, so that a single array (.npy) is refused too.
+        with zipfile.ZipFile(path) as archive, np.load(path, allow_pickle=False) as content:
+            return {
+                name: content[name]
+                if pixels or name not in ("x_train", "x_test")
+                else _zeros(archive, name)
+                for name in content.files
+            }
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise UserError(f"{path} cannot be read as a .npz file: {reason}") from None
+
+
+def _zeros(archive, name):
+    """Zeros of the shape and type of an array in a file, whose header alone is read."""
+    with archive.open(f"{name}.npy") as file:
+        first = np.lib.format.read_magic(file) == (1, 0)
+        read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+    return np.broadcast_to(np.zeros((), dtype), shape)
 
 
 def digits(spec, image_size, channels):

@@ -106,7 +106,9 @@ def tensorflow(spec):
     """TensorFlow, for data that needs it. Raises `UserError` where it is not installed."""
     try:
         import tensorflow as tf
-    except ImportError:
+    except ModuleNotFoundError as error:
+        if error.name != "tensorflow":  # a broken installation
+            raise
         raise UserError(
             f"dataset={spec} needs TensorFlow, which is not installed; arrays, npz: and digits do not"
         ) from None

@@ -84,4 +84,9 @@ def load(
     if kind in ("folder", "csv") and value:
         found = (folders.from_folder if kind == "folder" else folders.from_csv)(value)
         return files.load(spec, found, value, **of_files)
-    raise UserError(f"unknown dataset={spec}; known: {KINDS}")
+    raise unknown(spec)
+
+
+def unknown(spec: str) -> UserError:
+    """The error of a text that names no data set."""
+    return UserError(f"unknown dataset={spec}; known: {KINDS}")

@@ -7,6 +7,9 @@ import numpy as np
 from dah_tf import images
 from dah_tf.data import dataset, image_sources
 
+SIZE, CHANNELS = 32, 3
+"""Side and channels that files are decoded to where nothing else is asked for."""
+
 SAMPLE = 256
 """Files whose headers tell the sizes of a data set's originals."""
 
@@ -29,7 +32,7 @@ def load(spec, found, where, *, image_size, channels, cache_gib, max_unreadable,
     """
     tf = dataset.tensorflow(spec)
     rows = found.rows
-    size, channels = image_size or 32, channels or 3
+    size, channels = image_size or SIZE, channels or CHANNELS
     decoder = image_sources.decoder(size, channels)
     cached = len(rows) * size * size * channels <= cache_gib * 2**30
     shape = (size, size, channels) if cached else (0,)

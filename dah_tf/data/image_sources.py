@@ -175,7 +175,9 @@ def resize_array(array, size):
         return array
     try:
         from dah_tf.data.pixels import resize
-    except ImportError:
+    except ModuleNotFoundError as error:
+        if error.name != "tensorflow":
+            raise
         resize = _resize_by_keras
     blocks = [array[i : i + 4096] for i in range(0, len(array), 4096)]
     return np.concatenate([np.asarray(resize(block, size)) for block in blocks])

@@ -21,15 +21,11 @@ def load(spec, name, data_dir, *, image_size, channels, cache_gib, max_unreadabl
 
     builder = builder_of(name, data_dir)
     features, splits = builder.info.features, builder.info.splits
-    keys = features.keys() if hasattr(features, "keys") else ()
-    if not {"image", "label"} <= set(keys) or not hasattr(features["label"], "num_classes"):
-        raise UserError(f"{spec} has no image and label; choose a data set of labelled images")
+    names, size, channels = _about(spec, features, image_size, channels)
     if "train" not in splits:
         raise UserError(f"{spec} has no train split; it has {', '.join(splits)}")
     own = features["image"].shape
     sizes = np.array([own[:2]]) if None not in own[:2] else np.zeros((0, 2), int)
-    channels = channels or (1 if own[2] == 1 else 3)
-    size = image_size or (min(own[:2]) if None not in own[:2] else 32)
     shape = (size, size, channels)
     parts = [part for part in ("train", "test") if part in splits]
     counts = [splits[part].num_examples for part in parts]
@@ -57,10 +53,24 @@ def load(spec, name, data_dir, *, image_size, channels, cache_gib, max_unreadabl
     train = np.arange(len(pixels[0]))
     test = np.arange(len(pixels[0]), sum(len(each) for each in pixels))
     x, y = np.concatenate(pixels), np.concatenate(labels)
-    names = [features["label"].int2str(i) for i in range(features["label"].num_classes)]
     return dataset.of_arrays(
         spec, x, y, names, train, test, image_size, channels, skipped=skipped, sizes=sizes
     )
+
+
+def outline(spec, name, data_dir, *, image_size, channels):
+    """The names of the classes, the images' size and their channels; nothing is downloaded."""
+    return _about(spec, find(name, data_dir).info.features, image_size, channels)
+
+
+def _about(spec, features, image_size, channels):
+    keys = features.keys() if hasattr(features, "keys") else ()
+    if not {"image", "label"} <= set(keys) or not hasattr(features["label"], "num_classes"):
+        raise UserError(f"{spec} has no image and label; choose a data set of labelled images")
+    names = [features["label"].int2str(i) for i in range(features["label"].num_classes)]
+    own = features["image"].shape
+    size = image_size or (min(own[:2]) if None not in own[:2] else 32)
+    return names, size, channels or (1 if own[2] == 1 else 3)
 
 
 def builder_of(name, data_dir=None):
@@ -73,27 +83,66 @@ def builder_of(name, data_dir=None):
     Raises:
         UserError: there is no such data set, or it cannot be had.
     """
+    builder = find(name, data_dir)
+    if builder.data_path.exists():
+        return builder
+    try:
+        _check_network(getattr(builder, "url_infos", {}))
+        with contextlib.redirect_stdout(io.StringIO()):
+            builder.download_and_prepare()
+    except _faults() as error:
+        folder = data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+        raise UserError(
+            f"{name} is not in {folder} and cannot be downloaded ({_line(error)}); point "
+            "data_dir at a prepared folder, or take data of another kind, such as npz:FILE"
+        ) from error
+    return builder
+
+
+def find(name, data_dir=None):
+    """The builder of a TFDS name, prepared or not: its `info` tells of classes and images.
+
+    Args:
+        name, data_dir: as of `builder_of`.
+
+    Raises:
+        UserError: there is no such data set, or none of its versions or configurations.
+    """
     import tensorflow_datasets as tfds
 
     tfds.disable_progress_bar()
     logging.getLogger("tensorflow_datasets").setLevel(logging.ERROR)
     try:
-        builder = tfds.builder(name, data_dir=data_dir)
-        if builder.data_path.exists():
-            return builder
-        _check_network(getattr(builder, "url_infos", {}))
         with contextlib.redirect_stdout(io.StringIO()):
-            builder.download_and_prepare()
+            return tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError:
         raise UserError(f"TensorFlow Datasets knows no {name}, and data_dir has none") from None
-    except Exception as error:  # noqa: BLE001 - whatever a download meets
-        reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-        folder = data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
-        raise UserError(
-            f"{name} is not in {folder} and cannot be downloaded ({reason[:120]}); point "
-            "data_dir at a prepared folder, or take data of another kind, such as npz:FILE"
-        ) from None
-    return builder
+    except (AssertionError, ValueError) as error:  # of a version; of a configuration or the form
+        raise UserError(f"TensorFlow Datasets has no {name}: {_line(error)}") from error
+    except (OSError, ImportError) as error:
+        raise UserError(f"TensorFlow Datasets cannot open {name}: {_line(error)}") from error
+
+
+def _faults():
+    """What TFDS raises where a data set cannot be had: a tuple of exceptions."""
+    import tensorflow as tf
+    from tensorflow_datasets.core.download import download_manager, extractor, util
+
+    return (
+        OSError,
+        tf.errors.OpError,
+        ImportError,  # a package that only this data set needs
+        AssertionError,  # files that one has to download by hand
+        util.DownloadError,
+        extractor.ExtractError,
+        download_manager.NonMatchingChecksumError,
+    )
+
+
+def _line(error):
+    """The first line of what an error says, of a length that fits the screen."""
+    line = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    return line.rpartition('}": ')[2][:120]  # TFDS begins with the arguments that it was given
 
 
 def _check_network(urls):

@@ -55,7 +55,7 @@ def encode(job, shards, batch_size, workers=None):
     """
     try:
         import ray
-    except ImportError:
+    except ModuleNotFoundError:
         raise UserError("--runner=ray needs Ray: python -m pip install 'dah_tf[ray]'") from None
     # Ray's processes tell of every restart of a worker, on the screen.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")

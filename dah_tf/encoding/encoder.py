@@ -251,7 +251,9 @@ def find_model(path):
             description = json.loads(described.read_bytes())
             for name in ("bits", "fingerprint", "class_names", "image_size", "channels"):
                 description[name]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except OSError as error:
+            raise UserError(f"{described} cannot be read: {error.strerror}") from None
+        except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{described} is damaged ({error}); export the model again") from None
         return folder, description
     workdir, output = "RUN", root

@@ -18,7 +18,7 @@ import numpy as np
 from dah_tf import pretrained, runtimes
 from dah_tf.codes import archive
 from dah_tf.encoding import listing
-from dah_tf.encoding.encoder import equal_codes, find_model
+from dah_tf.encoding.encoder import Encoder, equal_codes, find_model
 from dah_tf.errors import UserError
 from dah_tf.files import durable
 from dah_tf.terminal.progress import Progress
@@ -168,7 +168,7 @@ def run(
     shard_items=8192,
     data_dir=None,
     runtime=None,
-    work,
+    work=None,
 ):
     """Encodes images into a folder of codes, or goes on with it.
 
@@ -181,7 +181,8 @@ def run(
         runtime: str, the format that encodes; one whose codes are not the model's is a setting
             that stays. None: any that gives the model's.
         skip: paths of folders of codes; images that are in one are left out.
-        work: function of a `Job` that writes every missing shard.
+        work: function of a `Job` that writes every missing shard; None encodes in this process,
+            by `runtime`.
 
     Returns:
         Dict, the manifest's content.
@@ -234,7 +235,7 @@ def run(
                     name = _name(facts, source, aside)
                     archive.check_shards(folder, name)
                     _begin(folder / WORK, aside, {**facts, "source": source, "job": name})
-                return _go_on(folder, facts, work)
+                return _go_on(folder, facts, work or _here(runtime))
     except durable.Busy as busy:
         raise UserError(
             f"{output} is being written by another process (pid {busy.pid}); wait for it, or name "
@@ -304,6 +305,11 @@ def _go_on(folder, facts, work):
     if job.missing():
         work(job)
     return job.finish()
+
+
+def _here(runtime):
+    """Encodes in this process; see `run`."""
+    return lambda job: job.encode_missing(Encoder(job.model, runtime))
 
 
 def _check_same(folder, found, wanted):

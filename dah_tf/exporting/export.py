@@ -39,6 +39,16 @@ BIT_ORDER = (
     "bit i is in byte i // 8, most significant bit first; unused low bits of the last byte are 0"
 )
 
+# What TensorFlow raises where a disk is full, broken or not to be written to.
+DISK = (
+    tf.errors.DataLossError,
+    tf.errors.NotFoundError,
+    tf.errors.OutOfRangeError,  # a file beyond the size that is allowed
+    tf.errors.PermissionDeniedError,
+    tf.errors.ResourceExhaustedError,
+    tf.errors.UnknownError,
+)
+
 DECODERS = 16  # images decoded at a time; AUTOTUNE has no time to find a number in one request
 
 
@@ -111,7 +121,7 @@ def save(
                     durable.sync(Path(folder, name))
             os.rename(staging, output)
             durable.sync(output.parent)
-    except (OSError, tf.errors.OpError) as error:
+    except OSError as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"cannot write the model to {output}: {reason}") from error
     return description
@@ -119,7 +129,11 @@ def save(
 
 def _saved_model(model, mirror, folder):
     """Writes the SavedModel and its warm-up requests; returns what `dah.json` says of it."""
-    _archive(model, mirror).write_out(folder, verbose=False)
+    archive = _archive(model, mirror)
+    try:
+        archive.write_out(folder, verbose=False)
+    except DISK as error:
+        raise OSError(error.message) from error
     Path(folder, layout.WARMUP).parent.mkdir()
     Path(folder, layout.WARMUP).write_bytes(warmup.encode(model.channels))
     return {"files": list(runtimes.get(runtimes.SAVEDMODEL).FILES)}

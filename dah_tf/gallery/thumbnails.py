@@ -2,12 +2,27 @@
 
 import contextlib
 import os
+import struct
 import warnings
 
 from PIL import Image, ImageOps
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")  # what is encoded; others are never parsed
 MAX_PIXELS = 64 * 1024 * 1024  # as the decoder's: what it refuses has no picture here either
+
+# What Pillow raises on damaged files.
+FAULTS = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    SyntaxError,
+    struct.error,
+)
 
 
 class Unreadable(Exception):
@@ -46,7 +61,7 @@ def thumbnail(path, enlarged, reduced):
         raise Unreadable("too many pixels") from None
     except PermissionError:
         raise Unreadable("may not be read") from None
-    except Exception:  # noqa: BLE001 - Pillow raises almost anything on damaged files
+    except FAULTS:
         raise Unreadable("no readable image") from None
 
 
@@ -75,7 +90,7 @@ def _small(image, enlarged, reduced):
         image = _plain(image).resize(size, Image.Resampling.LANCZOS, reducing_gap=3)
     image = image.convert("RGB")
     if tagged:
-        with contextlib.suppress(Exception):  # damaged tags, of an image that may be whole
+        with contextlib.suppress(*FAULTS):  # damaged tags, of an image that may be whole
             image = ImageOps.exif_transpose(image)
     image.info.clear()  # profiles, comments and transparent colours would be saved with it
     return image, crisp

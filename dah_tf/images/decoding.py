@@ -181,7 +181,7 @@ def _webp_size(head):
 def _heif(file):
     try:
         import pillow_heif
-    except ImportError:
+    except ModuleNotFoundError:
         raise ImageError(
             "HEIC needs pillow-heif, which is not installed: pip install 'dah_tf[heif]'"
         ) from None

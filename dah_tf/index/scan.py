@@ -117,7 +117,7 @@ def load_faiss():
     """
     try:
         import faiss
-    except ImportError:
+    except ModuleNotFoundError:
         raise UserError(
             "this needs faiss: python -m pip install 'dah_tf[index]', or search with "
             "backend=numpy (slower, same results)"

@@ -41,6 +41,47 @@ def multiply_adds(backbone, image_size):
     return total
 
 
+def layers_of(network, shape):
+    """The layers of a network, each with its output for images of one size.
+
+    A network inside another, as a Keras Application is inside its backbone, is listed by its own
+    layers.
+
+    Args:
+        network: functional or sequential `keras.Model` of one input.
+        shape: tuple of ints, the input's, with the number of images.
+
+    Returns:
+        List of lists: name, kind, the output's shape without the number of images, and the number
+        of parameters.
+    """
+    tensor = keras.Input(batch_shape=shape)
+    outputs, inner = {}, {}
+
+    def call(layer, *arguments, **options):
+        output = layer(*arguments, **options)
+        outputs[layer.name] = output.shape
+        if isinstance(layer, keras.Sequential) or type(layer).__name__ == "Functional":
+            own = layers_of(layer, arguments[0].shape)
+            inner[layer.name] = [row for row in own if row[1] != "InputLayer"]
+        return output
+
+    # Calls the same layers again, on an input of known size; nothing is computed.
+    if isinstance(network, keras.Sequential):
+        for layer in network.layers:
+            tensor = call(layer, tensor)
+    else:
+        keras.models.clone_model(
+            network, input_tensors=tensor, clone_function=lambda layer: layer, call_function=call
+        )
+    rows = []
+    for layer in network.layers:
+        output = [*outputs.get(layer.name, shape)[1:]]  # of the input the shape that is given
+        own = [layer.name, type(layer).__name__, output, layer.count_params()]
+        rows += inner.get(layer.name, [own])
+    return rows
+
+
 def describe(model):
     """A model's layers, parameters and cost.
 
@@ -54,13 +95,7 @@ def describe(model):
     """
     size, channels = model.image_size, model.channels
     shape = (1, size, size, channels)
-    backbone = model.backbone
-    every = keras.Model(backbone.inputs, [layer.output for layer in backbone.layers])
-    outputs = every.compute_output_spec(keras.KerasTensor(shape, "float32"))
-    rows = [
-        [layer.name, type(layer).__name__, list(output.shape[1:]), layer.count_params()]
-        for layer, output in zip(backbone.layers, outputs, strict=True)
-    ]
+    rows = layers_of(model.backbone, shape)
     heads = [(model.hash_head, model.bits), (model.classifier, model.num_classes)]
     for layer, width in heads:
         rows.append([layer.name, type(layer).__name__, [width], layer.count_params()])
@@ -82,10 +117,14 @@ def describe(model):
 
 def table(description):
     """`describe`'s result as text."""
-    lines = [f"{'layer':<24}{'kind':<24}{'output':<20}{'parameters':>12}"]
+    named, of_kind = (
+        2 + max(22, *(len(row[key]) for row in description["layers"])) for key in ("name", "kind")
+    )
+    lines = [f"{'layer':<{named}}{'kind':<{of_kind}}{'output':<20}{'parameters':>12}"]
     for row in description["layers"]:
         shape = "x".join(str(d) for d in row["output"])
-        lines.append(f"{row['name']:<24}{row['kind']:<24}{shape:<20}{row['parameters']:>12,}")
+        start = f"{row['name']:<{named}}{row['kind']:<{of_kind}}"
+        lines.append(f"{start}{shape:<20}{row['parameters']:>12,}")
     size = "x".join(str(d) for d in description["input"])
     lines += [
         "",

@@ -305,6 +305,25 @@ class HashModel(keras.Model):
             terms = {name: terms[name] for name in names}
             return terms, ([*new], others, [*optimizer_values], metric_values, *extra)
 
+    def fit(self, *_, **__):
+        """Not for a `HashModel`: a `UserError` names what trains one."""
+        raise UserError(
+            "HashModel.fit does not train, for a loss takes class-balanced groups of images; call "
+            "dah_tf.train(recipe, data)"
+        )
+
+    train_on_batch = fit
+
+    def evaluate(self, *_, **__):
+        """Not for a `HashModel`: a `UserError` names what measures one."""
+        raise UserError(
+            "HashModel.evaluate does not measure, for retrieval takes queries and a database; call "
+            "dah_tf.evaluate(run), or for a model alone "
+            "dah_tf.evaluation.measure.evaluate(model, dataset, protocol)"
+        )
+
+    test_on_batch = evaluate
+
     def encode(self, images, batch_size=256, mirror=None):
         """Packed codes of images.
 

@@ -130,7 +130,7 @@ def build(kind: str, text: str, table: dict, *context, **more):
         *context, **more: the factory's other arguments.
 
     Raises:
-        UserError: no such name or option, or a value that the factory refuses by ValueError.
+        UserError: no such name or option; or the factory's own, of a value that it refuses.
     """
     spec = parse(text)
     made_by = factory(kind, spec.name, table)

@@ -85,6 +85,10 @@ def _unpack(shipped, folder, path):
     command = [sys.executable, "-m", "dah_tf.export", f"--workdir={folder}"]
     command.append(f"--output={folder / 'export' / '1'}")
     done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
+    if done.returncode not in (0, 2):  # 2 is one line of explanation
+        raise RuntimeError(
+            f"exporting {path} ended with exit code {done.returncode}:\n{done.stderr}"
+        )
     if done.returncode:
         reason = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
         raise UserError(f"cannot unpack {path}: {reason.removeprefix('error: ')}")

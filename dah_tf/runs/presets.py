@@ -122,6 +122,39 @@ def resolve(recipe: Recipe, facts: Facts) -> Recipe:
     return recipe.replace(recipe=name, **open_settings)
 
 
+def told(recipe: Recipe, given: dict) -> str:
+    """Says which preset a run follows, and what it decided, in one sentence or two.
+
+    Args:
+        recipe: `Recipe`, with everything decided.
+        given: dict whose keys are the settings that were not left open, as a run keeps them.
+
+    Example:
+        >>> told(Recipe(recipe="fast", epochs=24.0, mirror=True), dict.fromkeys(PAPER, 1))
+        'fast, chosen by auto; every setting was given'
+    """
+    name = f"{recipe.recipe}, {'as given' if 'recipe' in given else 'chosen by auto'}"
+    values = {key: getattr(recipe, key) for key in PAPER if key not in given}
+    if not values:
+        return f"{name}; every setting was given"
+    # What a part became, with its options, is told beside this.
+    shown = [
+        f"{key}={recipe.part(key).name if key in ('method', 'optimizer') else _text(value)}"
+        for key, value in values.items()
+        if value not in OFF
+    ]
+    off = [key for key, value in values.items() if value in OFF]
+    without = f", without {', '.join(off)}" if off else ""
+    return f"{name}. Left open and decided by it: {', '.join(shown)}{without}"
+
+
+OFF = (False, 0, "", "none")  # values of settings that do nothing
+
+
+def _text(value):
+    return f"{value:g}" if isinstance(value, float) else str(value).lower()
+
+
 def _sized(recipe, facts, epochs):
     """Settings that depend on how many images there are, and of what size."""
     per_class = recipe.images_per_class or PAPER["images_per_class"]

@@ -43,8 +43,9 @@ def read_recipe(workdir) -> Recipe:
     """
     if not workdir:
         raise UserError("name the run's folder: workdir=DIR")
+    recorded = _recorded(workdir)
     try:
-        return recipes.from_record(_recorded(workdir)["flags"])
+        return recipes.from_record(recorded["flags"])
     except (KeyError, TypeError, UserError) as error:
         raise _damaged(workdir, error) from error
 
@@ -52,6 +53,11 @@ def read_recipe(workdir) -> Recipe:
 def read_started_from(workdir) -> list[dict]:
     """The runs that a run's backbone came from, as `training.lineage.of` lists them."""
     return _recorded(workdir).get("started_from", [])
+
+
+def read_given(workdir) -> dict | None:
+    """What a run's recipe did not leave open, as `recipe.closed`; None in runs of version 0.2.0."""
+    return _recorded(workdir).get("given")
 
 
 def read_data_facts(workdir):
@@ -64,14 +70,21 @@ def read_precision(workdir):
     return _recorded(workdir).get("precision") if is_begun(workdir) else None
 
 
+def read_versions(workdir) -> dict:
+    """The versions, by package, that a run was begun with; none of a run of version 0.2.0."""
+    return _recorded(workdir).get("versions", {})
+
+
 def _recorded(workdir):
     path = pathlib.Path(workdir) / RECORD
     try:
         return json.loads(path.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(
             f"{workdir} is no work folder (it has no flags.json); train with workdir={workdir}"
         ) from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise _damaged(workdir, error) from error
 
@@ -190,7 +203,7 @@ def check_left_open(workdir, recipe: Recipe):
     Raises:
         UserError: a setting was given then and is not now, or the record is damaged.
     """
-    given = _recorded(workdir).get("given") if is_begun(workdir) else None
+    given = read_given(workdir) if is_begun(workdir) else None
     now = recipes.closed(recipe)
     missing = [
         f"{name} was {value}, now left out"

@@ -69,7 +69,8 @@ def get(name):
     It holds `TITLE`, the runtime's name; `FILES`, what it writes to a model's folder; `EXTRA`,
     the part of `dah_tf` to install and `PACKAGES`, what running needs; `EXACT`, whether codes
     are meant to equal the model's; `write(function, folder, images)` and `load(folder, threads)`,
-    which returns a function from pixels to a dict of arrays.
+    which returns a function from pixels to a dict of arrays, and raises `UserError` where the
+    file is damaged (`opening`).
 
     Raises:
         UserError: no such format.
@@ -166,11 +167,5 @@ def load(name, folder, threads=None):
     runtime = get(name)
     check_present(name, folder)
     require(name, runtime.PACKAGES)
-    try:
-        with quiet.quiet(stdout=True):
-            return runtime.load(folder, threads or cores.cores())
-    except Exception as error:  # each runtime has kinds of its own
-        reason = (str(error) or type(error).__name__).strip().partition("\n")[0]
-        raise UserError(
-            f"cannot load {folder / runtime.FILES[0]}: {reason}; export it again"
-        ) from error
+    with quiet.quiet(stdout=True):
+        return runtime.load(folder, threads or cores.cores())

@@ -2,6 +2,8 @@
 
 import tempfile
 
+from dah_tf.runtimes.opening import opening
+
 TITLE = "LiteRT"
 FILES = ("model.tflite",)
 EXTRA, PACKAGES = "litert", ("ai_edge_litert",)
@@ -63,9 +65,12 @@ def _frozen(function):
 def load(folder, threads, file=FILES[0]):
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(model_content=(folder / file).read_bytes(), num_threads=threads)
-    interpreter.allocate_tensors()  # here, since it says so on the screen
-    runner = interpreter.get_signature_runner(SIGNATURE)
+    # `RuntimeError` is an operation that this version of LiteRT does not have.
+    with opening(folder / file, OSError, ValueError, RuntimeError):
+        content = (folder / file).read_bytes()
+        interpreter = Interpreter(model_content=content, num_threads=threads)
+        interpreter.allocate_tensors()  # here, since it says so on the screen
+        runner = interpreter.get_signature_runner(SIGNATURE)
 
     def run(pixels):
         return dict(runner(pixels=pixels))

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from dah_tf.runtimes.opening import opening
+
 TITLE = "ONNX Runtime"
 FILES = ("model.onnx",)
 EXTRA, PACKAGES = "onnx", ("onnxruntime",)
@@ -56,13 +58,18 @@ def _erfc(graph, node, name, _):
 
 def load(folder, threads):
     import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as raised
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     # Threads that wait for the next batch would take the cores from decoding it.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(
-        str(folder / FILES[0]), options, providers=["CPUExecutionProvider"]
-    )
+    path = folder / FILES[0]
+    faults = raised.Fail, raised.InvalidArgument, raised.InvalidGraph, raised.InvalidProtobuf
+    # An operation of a newer opset is `NotImplemented`.
+    with opening(path, *faults, raised.NoSuchFile, raised.NotImplemented):
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
     names = [output.name for output in session.get_outputs()]
     return lambda pixels: dict(zip(names, session.run(None, {"pixels": pixels}), strict=True))

@@ -4,6 +4,7 @@ import pathlib
 import tempfile
 
 from dah_tf.runtimes import onnx_runtime
+from dah_tf.runtimes.opening import opening
 
 TITLE = "OpenVINO"
 FILES = ("openvino.xml", "openvino.bin")
@@ -26,16 +27,15 @@ def load(folder, threads, precision="f32", file=FILES[0]):
     """Runs in float32, which OpenVINO leaves on processors with bfloat16 unless it is told."""
     import openvino
 
-    compiled = openvino.Core().compile_model(
-        folder / file,
-        "CPU",
-        {
-            "INFERENCE_PRECISION_HINT": precision,
-            "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": 1,
-            "INFERENCE_NUM_THREADS": threads,
-        },
-    )
+    settings = {
+        "INFERENCE_PRECISION_HINT": precision,
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": threads,
+    }
+    core = openvino.Core()
+    with opening(folder / file, RuntimeError):  # OpenVINO raises nothing else
+        compiled = core.compile_model(folder / file, "CPU", settings)
     request = compiled.create_infer_request()
     names = [output.any_name for output in compiled.outputs]
 

@@ -1,17 +1,28 @@
 """TensorFlow."""
 
+from dah_tf.errors import UserError
+from dah_tf.runtimes.opening import opening
+
 TITLE = "TensorFlow"
 FILES = ("saved_model.pb",)
 EXTRA, PACKAGES = "", ("tensorflow",)
 EXACT = True
+
+SIGNATURE = "pixels"
 
 
 def load(folder, threads):
     """Runs the `pixels` signature; `threads` are TensorFlow's own."""
     import tensorflow as tf
 
-    model = tf.saved_model.load(str(folder))
-    signature = model.signatures["pixels"]
+    path = folder / FILES[0]
+    # Damaged variables are an `OpError`, those cut short an `IndexError`, and a graph without the
+    # tag is a `RuntimeError`.
+    with opening(path, OSError, IndexError, tf.errors.OpError, RuntimeError):
+        model = tf.saved_model.load(str(folder), tags=[tf.saved_model.SERVING])
+    if SIGNATURE not in model.signatures:
+        raise UserError(f"{path} has no signature {SIGNATURE}; export it again")
+    signature = model.signatures[SIGNATURE]
 
     def run(pixels):
         found = signature(pixels=tf.convert_to_tensor(pixels, tf.uint8))

@@ -41,7 +41,7 @@ class Grpc:
     def __init__(self, address, version, certificates):
         try:
             import grpc
-        except ImportError as error:
+        except ModuleNotFoundError as error:
             raise UserError(
                 "gRPC needs grpcio: pip install 'dah_tf[serving]', or use http://HOST:8501/NAME"
             ) from error

@@ -8,13 +8,13 @@ import traceback
 from absl import flags
 
 from dah_tf.errors import UserError
-from dah_tf.machine import memory, quiet
+from dah_tf.machine import backend, memory, quiet
 from dah_tf.runs import recipe
 
 FLAGS = flags.FLAGS
 
 
-def launch(main, usage, paths=False, keras=True):
+def launch(main, usage, paths=False, keras=True, backends=backend.TRAINING):
     """Runs a command.
 
     `--help` exits 0; a bad flag, a left-over argument or a `UserError` is one line on stderr and
@@ -25,6 +25,7 @@ def launch(main, usage, paths=False, keras=True):
         usage: str, printed above the flags by `--help`.
         paths: bool; the command takes arguments that are no flags: `main` gets them as a list.
         keras: bool; False for a command that needs no Keras.
+        backends: names of Keras' back ends that the command runs on.
     """
     # A file's name may be no text in the screen's encoding: printing it must not fail.
     utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
@@ -41,6 +42,7 @@ def launch(main, usage, paths=False, keras=True):
                 "booleans --name or --noname"
             )
         if keras:
+            backend.check(backends)
             import_quietly()
         code = main(rest[1:]) if paths else main()
         sys.stdout.flush()
@@ -82,16 +84,7 @@ def dashed(message):
 
 
 def import_quietly():
-    """Imports Keras and its back end without their start-up messages on the user's screen.
-
-    Raises:
-        UserError: the environment names a back end that dah_tf does not run on.
-    """
-    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
-    if backend not in ("tensorflow", "jax"):
-        raise UserError(
-            f"KERAS_BACKEND={backend} is not supported; set it to tensorflow, or to jax for training"
-        )
+    """Imports Keras and its back end without their start-up messages on the user's screen."""
     memory.keep_freed()
     # TensorFlow's default only where the processor has AVX512-VNNI; with AVX2 alone a training
     # step is 1.2 to 1.7 times as fast with it (tools/bench_train.py --profile).

@@ -3,12 +3,12 @@
 import os
 import pathlib
 
-import numpy as np
-
 from dah_tf import parts, pretrained
 from dah_tf.errors import UserError
 from dah_tf.runs import workspace
 from dah_tf.runs.recipe import Recipe
+
+ORDINARY = 512  # pixels; no network shrinks images of this side to nothing
 
 
 def open_data(recipe: Recipe, data=None):
@@ -127,16 +127,24 @@ def check_size(backbone, size):
 
     Raises:
         UserError: they are too small.
+        ValueError: the network takes images of no size; that is a mistake in it.
     """
-    import keras
-
     try:
-        backbone.compute_output_spec(keras.KerasTensor((1, size, size, backbone.input_shape[-1])))
+        _trace(backbone, size)
     except ValueError as error:
+        # Images of an ordinary size tell whether it is for their size.
+        _trace(backbone, max(ORDINARY, size))
         raise UserError(
             f"{backbone.name} cannot take images of {size} pixels: its layers would shrink them to "
             "nothing; raise image_size or train_sizes"
         ) from error
+
+
+def _trace(backbone, size):
+    """Runs a network without computing anything. Raises what its layers raise."""
+    import keras
+
+    backbone.compute_output_spec(keras.KerasTensor((1, size, size, backbone.input_shape[-1])))
 
 
 def is_run(source):
@@ -223,7 +231,8 @@ def load_model(run):
         `HashModel`, in float32. Of a run that has not ended it is that of the last checkpoint.
 
     Raises:
-        UserError: there is neither a model nor a checkpoint, or it cannot be read.
+        UserError: there is neither a model nor a checkpoint; or it is damaged, or written by a newer
+            version.
 
     Example:
         >>> model = load_model("runs/digits-compact-36")
@@ -241,17 +250,21 @@ def load_run(workdir):
         `HashModel` and the number of steps it was trained for (None: to the end).
 
     Raises:
-        UserError: there is neither.
+        UserError: there is neither, or it cannot be read: see `stored.load`.
     """
     import keras
 
-    from dah_tf.model import methods
+    from dah_tf.model import methods, stored
     from dah_tf.training import checkpoint
 
     folder = pathlib.Path(workdir)
     recipe = workspace.read_recipe(folder)
     if (folder / "model.keras").exists():
-        return saved_model(folder / "model.keras").in_float32(), None
+        return stored.load(
+            folder / "model.keras",
+            versions=workspace.read_versions(folder),
+            remedy=_remedy(folder),
+        ).in_float32(), None
     shipped = folder / pretrained.WEIGHTS
     found = None if shipped.exists() else checkpoint.read(folder / "checkpoints")
     if found is None and not shipped.exists():
@@ -261,8 +274,8 @@ def load_run(workdir):
     facts = {name: facts[name] for name in keep}
     if shipped.exists():  # of a ready-made model
         model = build_model(recipe, **facts, weights=False)
-        with np.load(shipped) as stored:
-            model.set_weights([stored[str(number)] for number in range(len(model.weights))])
+        again = f"delete {folder}, which the next command makes anew"
+        stored.load_arrays(model, shipped, again)
         return model, None
     own = keras.config.dtype_policy()
     try:
@@ -277,20 +290,10 @@ def load_run(workdir):
     return model.in_float32(), step
 
 
-def saved_model(path):
-    """Reads a `model.keras`.
+def _remedy(folder):
+    """What to do about a run's `model.keras` that is damaged."""
+    from dah_tf.training import checkpoint
 
-    Raises:
-        UserError: the file is damaged.
-    """
-    import keras
-
-    from dah_tf.model import HashModel
-
-    try:
-        return keras.saving.load_model(path, {"HashModel": HashModel}, compile=False)
-    except Exception as error:  # of a damaged archive Keras raises whatever it meets
-        raise UserError(
-            f"{path} is damaged ({error}); restore it, or delete it and train on: the same "
-            "command writes it anew"
-        ) from error
+    if checkpoint.files(folder / "checkpoints"):
+        return "restore it, or move it away and run the training's command, which writes it anew"
+    return "restore it from a copy"

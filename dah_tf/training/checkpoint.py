@@ -69,18 +69,23 @@ def read(folder):
         way to the one before it.
 
     Raises:
-        UserError: there are checkpoints, and none can be read.
+        UserError: there are checkpoints, and none can be read; or this user may not read them.
     """
-    found = files(folder)
+    found, reason = files(folder), None
     for path in reversed(found):
         try:
             with np.load(path) as content:
                 meta = json.loads(content["meta"].tobytes())
                 return path, meta, [content[f"v{i:05d}"] for i in range(len(meta["names"]))]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            continue
+        except PermissionError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror}; allow it") from error
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            reason = reason or str(error) or type(error).__name__
     if found:
-        raise UserError(f"no checkpoint in {folder} can be read; delete the folder to start anew")
+        raise UserError(
+            f"no checkpoint in {folder} can be read ({reason}); restore one from a copy, or delete "
+            "the folder to start anew"
+        )
     return None
 
 

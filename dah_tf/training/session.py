@@ -3,10 +3,13 @@
 import contextlib
 import dataclasses
 import importlib.metadata
+import itertools
 import json
 import os
 import pathlib
 import platform
+import textwrap
+import threading
 import time
 from collections.abc import Callable, Sequence
 
@@ -76,8 +79,12 @@ def train(
         >>> run.result["map"]["expected"] > 0.9
         True
     """
+    from dah_tf.machine import backend
     from dah_tf.runs import runlog
 
+    backend.check()
+    if stop_on_sigterm and threading.current_thread() is not threading.main_thread():
+        raise UserError("stop_on_sigterm=True needs the main thread, which alone gets signals")
     planning.sizes_of(recipe.train_sizes, 1, None)  # refuses a bad text before anything is read
     recipe = planning.with_features(recipe)
     if data is not None:
@@ -156,6 +163,7 @@ def _train(given, data, held, watch, stop_on_sigterm, say, clock):
         **surroundings(),
     )
     announce(recipe, dataset, protocol, model, plan, steps, precision, replicas, say)
+    validate = make_validator(recipe, dataset, protocol)
     with writing(workdir):
         run = loop.of(model.method)(
             model,
@@ -166,7 +174,7 @@ def _train(given, data, held, watch, stop_on_sigterm, say, clock):
             progress=lambda step: progress.Progress(
                 steps, images_per_step, start_step=step, work=work_of(settings)
             ),
-            validate=make_validator(recipe, dataset, protocol),
+            validate=validate,
             strategy=strategy,
             watch=watch,
             stop_on_sigterm=stop_on_sigterm,
@@ -186,19 +194,15 @@ def _train(given, data, held, watch, stop_on_sigterm, say, clock):
     model = model.in_float32()
     path = workdir / "model.keras"
     temporary = path.with_name(".model.tmp.keras")
-    try:
+    with keeping(workdir):
         model.save(temporary)
         durable.sync(temporary)
         temporary.replace(path)
         durable.sync(path.parent)
-        say(f"trained to step {steps:,} ({trained / 60:.1f} min in this part); {path}")
-        result = finish(recipe, model, dataset, protocol, run.log, facts, say)
+    say(f"trained to step {steps:,} ({trained / 60:.1f} min in this part); {path}")
+    result = finish(recipe, model, dataset, protocol, run.log, facts, say)
+    with keeping(workdir):
         run.log.close()
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {workdir} ({error.strerror or error}); the run is trained to its end "
-            "and kept in its checkpoint: free space and run the same command"
-        ) from error
     return TrainedRun(workdir, recipe, model, result)
 
 
@@ -227,6 +231,18 @@ def writing(workdir):
         ) from error
 
 
+@contextlib.contextmanager
+def keeping(workdir):
+    """`writing` at the end of a run, all of which is in its checkpoint."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {workdir} ({error.strerror or error}); the run is trained to its end "
+            "and kept in its checkpoint: free space and run the same command"
+        ) from error
+
+
 def finish(recipe, model, dataset, protocol, log, facts, say) -> dict:
     """Evaluates under the protocol, writes the result and the SavedModel, and says so."""
     import keras
@@ -239,10 +255,11 @@ def finish(recipe, model, dataset, protocol, log, facts, say) -> dict:
     if recipe.evaluate and len(protocol.query):
         result, pictures = measure.evaluate(model, dataset, protocol, recipe.mirror)
         result["run"] = workspace.run_facts(folder)
-        measure.write_examples(folder / "examples.npz", pictures)
-        workspace.write_json(folder / "evaluation.json", result)
+        with keeping(folder):
+            measure.write_examples(folder / "examples.npz", pictures)
+            workspace.write_json(folder / "evaluation.json", result)
+            log.hparams(recipe.as_dict(), {"map": result["map"]["expected"]})
         say(retrieval.table(result))
-        log.hparams(recipe.as_dict(), {"map": result["map"]["expected"]})
     if recipe.export and keras.backend.backend() != "tensorflow":
         say(f"export it under TensorFlow: python -m dah_tf.export --workdir={folder}")
     elif recipe.export and not (folder / "export" / "1").exists():
@@ -332,15 +349,22 @@ def announce(recipe, dataset, protocol, model, plan, steps, precision, replicas,
 
     from dah_tf.data import summary
     from dah_tf.machine import devices
+    from dah_tf.runs import presets, workspace
 
     size, channels = dataset.images.size, dataset.images.channels
     count = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
     data = f"{dataset.num_classes} classes, {size}x{size}x{channels} ({dataset.fingerprint})"
     parts = f"{len(protocol.train):,} training, {len(protocol.validation):,} validation"
     parts += f", {len(protocol.query):,} query, {len(protocol.database):,} database images"
-    shown = f"{steps:,} steps of {recipe.groups} groups x {plan.group_size} images"
-    lines = [("recipe", f"{recipe.recipe}: {shown} ({recipe.epochs:g} epochs)")]
-    lines += [("", f"{recipe.optimizer} at {recipe.learning_rate:g}")]
+    given = workspace.read_given(recipe.workdir)
+    # A run of version 0.2.0 does not tell what was left open.
+    chosen = recipe.recipe if given is None else presets.told(recipe, given)
+    shown = f"{steps:,} of {recipe.groups} groups x {plan.group_size} images"
+    lines = [
+        ("optimizer", f"{recipe.optimizer} at {recipe.learning_rate:g}"),
+        *zip(itertools.chain(["recipe"], itertools.repeat("")), textwrap.wrap(chosen, 110)),
+        ("steps", f"{shown} ({recipe.epochs:g} epochs)"),
+    ]
     if model.method.one_fit:
         lines = [("recipe", f"{recipe.recipe}: one fit to {len(protocol.train):,} images")]
     rows = [
@@ -367,31 +391,30 @@ def slow_advice(recipe):
     return None if devices.accelerators() else backbones.facts(recipe.backbone).advice
 
 
-KNOWN = {"cifar10": (10, 3, 32), "digits": (10, 1, 16)}
-
-
 def describe(recipe: Recipe, as_json: bool = False) -> str:
     """The network of a recipe: of a data set's classes, channels and size, without its images.
 
     Returns:
         str, the table or JSON.
+
+    Raises:
+        UserError: no such data or part, or images that the network would shrink to nothing.
     """
+    from dah_tf import data
     from dah_tf.model import describe as description
-    from dah_tf.runs import workspace
     from dah_tf.training import build
 
-    classes, channels, size = KNOWN.get(recipe.dataset, (None, None, None))
-    if classes is None:
-        dataset, _ = build.open_data(recipe)
-        facts = workspace.data_facts(dataset)
-        classes, channels, size = (facts[k] for k in ("num_classes", "channels", "image_size"))
+    build.check_parts(recipe)
+    outline = data.outline(
+        recipe.dataset,
+        image_size=recipe.image_size,
+        channels=recipe.channels,
+        data_dir=recipe.data_dir,
+    )
     open_settings = {"method": recipe.method or "dah", "cutout": 0, "mirror": False}
     model = build.build_model(
-        recipe.replace(**open_settings),
-        num_classes=classes,
-        channels=recipe.channels or channels,
-        image_size=recipe.image_size or size,
-        weights=False,
+        recipe.replace(**open_settings), **dataclasses.asdict(outline), weights=False
     )
+    build.check_size(model.backbone, outline.image_size)
     result = description.describe(model)
     return json.dumps(result, indent=1) if as_json else description.table(result)

@@ -35,6 +35,15 @@ def test_the_same_command_again_does_nothing(encoder, photos, capsys):
     }
 
 
+def test_without_work_this_process_encodes(encoder, photos):
+    job.run(encoder.path, "photos", "codes", shard_items=16)
+    encode(encoder, "photos", "wanted")
+    for found, expected in zip(
+        Codes.open("codes").read(), Codes.open("wanted").read(), strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_refuses_another_job(encoder, photos, tmp_path):
     encode(encoder, "photos", "codes")
     with pytest.raises(UserError, match="another images.*photos.*not photos/cat"):

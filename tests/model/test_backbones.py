@@ -110,12 +110,12 @@ def test_any_keras_application_by_name():
             None,
             "resnet30 has no option 'widths'; its options are attention",
         ),
-        ("compact:widths=64/256", None, "three positive numbers"),
+        ("compact:widths=64/256", None, "compact: widths=64/256 must be three positive numbers"),
         ("resnet30:depth=3", None, "resnet30 has no option 'depth'"),
-        ("compact:depth=0", None, "at least 1"),
+        ("compact:depth=0", None, "compact: depth=0 must be at least 1"),
         ("compact:widths=a/b/c", None, "widths=a/b/c is not a whole number"),
         ("MobileNetV2:attention", None, "MobileNetV2 has no options; leave out attention"),
-        ("compact", "nowhere.weights.h5", "nowhere.weights.h5 does not fit compact"),
+        ("compact", "nowhere.weights.h5", "backbone_weights=nowhere.weights.h5 is not there"),
     ],
 )
 def test_bad_arguments(text, weights, message):
@@ -129,13 +129,17 @@ def test_channels_are_one_or_three():
         backbones.get("compact", channels=2)
 
 
-def test_a_bug_in_a_backbone_is_not_a_users_error(monkeypatch):
-    def broken(channels, *, wide: bool = False):
-        raise TypeError("a bug")
+@pytest.mark.parametrize("kind", [TypeError, ValueError, OSError])
+def test_a_bug_in_a_backbone_is_not_a_users_error(monkeypatch, kind):
+    def broken(channels=3, *, wide: bool = False, **_):
+        raise kind("a bug")
 
     monkeypatch.setitem(backbones.BACKBONES, "broken", broken)
-    with pytest.raises(TypeError, match="a bug"):
-        backbones.get("broken:wide")
+    monkeypatch.setattr(keras.applications, "VGG16", broken)
+    for text in ("broken:wide", "vgg16"):
+        with pytest.raises(kind, match="a bug") as caught:
+            backbones.get(text)
+        assert not isinstance(caught.value, UserError)
 
 
 @pytest.mark.parametrize("name", backbones.names())
@@ -196,3 +200,45 @@ def test_describe_adds_up():
     assert 0.44 < result["gmacs"] < 0.46  # 0.45 at 32x32
     assert result["bytes_per_code"] == 5
     assert "0.45" in describe.table(result)
+
+
+@pytest.mark.parametrize("name", ["resnet50", "MobileNetV2", "efficientnetv2b0"])
+def test_describe_lists_the_layers_of_a_keras_application(name):
+    model = HashModel(backbones.get(name, channels=1), bits=36, num_classes=10, image_size=40)
+    before = json.dumps(model.get_config(), default=str)
+    result = json.loads(json.dumps(describe.describe(model)))
+    assert sum(row["parameters"] for row in result["layers"]) == result["parameters"]
+    rows = {row["name"]: row for row in result["layers"]}
+    assert len(rows) == len(result["layers"]) and rows["pixels"]["output"] == [40, 40, 1]
+    network = model.backbone.layers[-1]
+    inner = network.layers[1:]  # without the input
+    every = keras.Model(network.inputs, [layer.output for layer in inner])
+    outputs = every([np.zeros((1, 40, 40, 3), "float32")])
+    for layer, output in zip(inner, outputs, strict=True):
+        assert rows[layer.name]["output"] == [*output.shape[1:]], layer.name
+        assert rows[layer.name]["kind"] == type(layer).__name__
+    lines = describe.table(result).splitlines()[1 : len(rows) + 1]
+    ends = {len(line) for line in lines}
+    assert len(ends) == 1, "the columns stand below each other"
+    assert json.dumps(model.get_config(), default=str) == before, "the model is as it was"
+
+
+def test_describe_lists_the_layers_of_sequences_too():
+    inputs = keras.Input((None, None, 3), name="pixels")
+    block = keras.Sequential(
+        [keras.layers.Conv2D(4, 3, name="one"), keras.layers.Conv2D(5, 3, strides=2, name="two")]
+    )
+    rows = describe.layers_of(keras.Model(inputs, block(inputs)), (1, 12, 12, 3))
+    # 3 * 9 * 4 + 4 and 4 * 9 * 5 + 5 parameters; 12 becomes 10, and (10 - 3) // 2 + 1 = 4.
+    assert rows == [
+        ["pixels", "InputLayer", [12, 12, 3], 0],
+        ["one", "Conv2D", [10, 10, 4], 112],
+        ["two", "Conv2D", [4, 4, 5], 185],
+    ]
+
+
+def test_multiply_adds_of_a_published_network():
+    # Sandler et al., "MobileNetV2" (2018), Table 4: 300 million multiply-adds at 224x224, of which
+    # 1.28 million are the classifier's, which is left out here.
+    found = describe.multiply_adds(backbones.get("mobilenetv2"), 224)
+    assert 0.97 * 300e6 < found < 1.03 * 300e6

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from dah_tf import codes
+from dah_tf.errors import UserError
 from dah_tf.model import backbones
 from dah_tf.model.hash_model import HashModel, augment, mirrored
 
@@ -205,3 +206,30 @@ def test_the_whole_step_compiles_with_xla():
     compiled = tf.function(model.train_step, jit_compile=True)((x, y))
     for name in TERMS:
         np.testing.assert_allclose(plain[name], compiled[name], rtol=2e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "name, advice",
+    [
+        ("fit", r"call dah_tf.train\(recipe, data\)"),
+        ("train_on_batch", r"call dah_tf.train\(recipe, data\)"),
+        ("evaluate", r"call dah_tf.evaluate\(run\)"),
+        ("test_on_batch", r"call dah_tf.evaluate\(run\)"),
+    ],
+)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_what_keras_would_do_without_groups_names_what_to_call(name, advice, compiled):
+    model = HashModel(backbones.get("compact:widths=8/8/8"), bits=12, num_classes=3)
+    if compiled:
+        model.compile(optimizer="sgd")
+    with pytest.raises(UserError, match=advice) as caught:
+        getattr(model, name)(np.zeros((4, 32, 32, 3), np.uint8), np.zeros(4), batch_size=2)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_the_advice_names_is_there():
+    import dah_tf
+    from dah_tf.evaluation import measure
+
+    assert callable(dah_tf.train) and callable(dah_tf.evaluate)
+    assert [*inspect.signature(measure.evaluate).parameters][:3] == ["model", "dataset", "protocol"]

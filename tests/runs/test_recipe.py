@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import textwrap
 import typing
 
 import numpy as np
@@ -167,3 +168,32 @@ def test_digits_and_small_images():
     facts = dataclasses.replace(FACTS, size=16, mirrored=False)
     recipe = presets.resolve(Recipe(), facts)
     assert recipe.train_sizes == "" and recipe.flip == "none" and recipe.mirror is False
+
+
+def test_what_a_preset_decided_is_told_in_full():
+    recipe = presets.resolve(Recipe(shift=3, method="ce", optimizer="adam"), FACTS)
+    given = recipes.closed(Recipe(shift=3, method="ce", optimizer="adam"))
+    text = presets.told(recipe, given)
+    name, _, rest = text.partition(". Left open and decided by it: ")
+    assert name == f"{recipe.recipe}, chosen by auto"
+    decided, _, off = rest.partition(", without ")
+    values = dict(each.split("=") for each in decided.split(", "))
+    off = off.split(", ")
+    # Each setting of the preset is given, or decided, or without effect; none is told twice.
+    left = [name for name in presets.PAPER if name not in ("shift", "method", "optimizer")]
+    assert sorted([*values, *off]) == sorted(left)
+    assert float(values["learning_rate"]) == recipe.learning_rate
+    assert int(values["groups"]) == recipe.groups and float(values["epochs"]) == recipe.epochs
+    assert all(getattr(recipe, name) in (False, 0, "", "none") for name in off)
+
+
+@pytest.mark.parametrize("name", ["paper", "fast", "tuned"])
+def test_what_a_preset_decided_fits_three_lines(name):
+    facts = dataclasses.replace(FACTS, images=1_234_567, size=224, classes=100)
+    recipe = presets.resolve(Recipe(recipe=name), facts)
+    text = presets.told(recipe, {"recipe": name})
+    assert text.startswith(f"{name}, as given. Left open and decided by it: method=dah, ")
+    assert len(textwrap.wrap(text, 110)) <= 3
+    assert presets.told(recipe, dict.fromkeys([*presets.PAPER, "recipe"])) == (
+        f"{name}, as given; every setting was given"
+    )

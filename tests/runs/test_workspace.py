@@ -56,7 +56,12 @@ def test_damaged_flags(tmp_path, text):
 
 def test_no_run_has_no_precision(tmp_path):
     assert workspace.read_precision(tmp_path) is None
-    with pytest.raises(UserError, match="is no work folder"):
+    (tmp_path / "model.keras").touch()
+    for path in (tmp_path, tmp_path / "none", tmp_path / "model.keras"):
+        with pytest.raises(UserError, match=f"^{path} is no work folder"):
+            workspace.read_recipe(path)
+    (tmp_path / "flags.json").mkdir()
+    with pytest.raises(UserError, match="flags.json cannot be read: Is a directory"):
         workspace.read_recipe(tmp_path)
 
 

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import shutil
 import sys
 import types
 
@@ -235,6 +236,55 @@ def test_refusals(folder, tmp_path):
     (path / "model.onnx").write_bytes(b"no model")
     with pytest.raises(UserError, match="cannot load .*model.onnx: .*; export it again"):
         Encoder(path)
+
+
+def halved(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name, file",
+    [
+        ("savedmodel", "saved_model.pb"),
+        ("savedmodel", "variables/variables.index"),
+        ("savedmodel", "variables/variables.data-00000-of-00001"),
+        ("onnx", "model.onnx"),
+        ("openvino", "openvino.xml"),
+        ("openvino", "openvino.bin"),
+        ("openvino_bf16", "openvino_bf16.bin"),
+        ("litert", "model.tflite"),
+        ("litert_int8", "model.int8.tflite"),
+    ],
+)
+@pytest.mark.parametrize("damage", [halved, lambda path: path.write_bytes(b"")])
+def test_damaged_files_are_one_line(folder, tmp_path, name, file, damage):
+    path = shutil.copytree(folder, tmp_path / "1")
+    damage(path / file)
+    with pytest.raises(UserError) as caught:
+        runtimes.load(name, path)
+    text = str(caught.value)
+    assert text.startswith(f"cannot load {path}") and text.endswith("; export it again")
+    assert "\n" not in text and "src/" not in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name, where",
+    [
+        ("savedmodel", "tensorflow.saved_model.load"),
+        ("onnx", "onnxruntime.InferenceSession"),
+        ("openvino", "openvino.Core"),
+        ("litert", "ai_edge_litert.interpreter.Interpreter"),
+    ],
+)
+def test_a_bug_in_a_runtime_keeps_its_traceback(folder, monkeypatch, name, where):
+    def broken(*_, **__):
+        raise AttributeError("a bug")
+
+    monkeypatch.setattr(where, broken)
+    with pytest.raises(AttributeError, match="a bug"):
+        runtimes.load(name, folder)
 
 
 @pytest.mark.slow

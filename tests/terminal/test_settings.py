@@ -124,12 +124,6 @@ def test_a_command_writes_arguments_as_flags(message, shown, monkeypatch):
     assert shown in cli.dashed(message)
 
 
-def test_another_back_end_is_refused_before_it_is_imported(monkeypatch):
-    monkeypatch.setenv("KERAS_BACKEND", "torch")
-    with pytest.raises(UserError, match="KERAS_BACKEND=torch is not supported"):
-        cli.import_quietly()
-
-
 def test_the_traceback_of_a_users_error_is_shown_on_request(monkeypatch, capsys):
     for wanted, shown in (("0", False), ("1", True)):
         monkeypatch.setenv("DAH_TF_TRACEBACK", wanted)

@@ -22,6 +22,21 @@ def test_images_that_would_shrink_to_nothing(size, fits):
         backbone(tf.zeros((1, size, size, 1)))
 
 
+def test_a_network_that_takes_no_image_is_a_bug():
+    @keras.saving.register_keras_serializable("tests")
+    class Broken(keras.layers.Layer):
+        def call(self, x):
+            if x.shape[1] is not None:
+                raise ValueError("a bug")
+            return x
+
+    inputs = keras.Input((None, None, 1))
+    backbone = keras.Model(inputs, Broken()(inputs))
+    with pytest.raises(ValueError, match="a bug") as caught:
+        build.check_size(backbone, 32)
+    assert not isinstance(caught.value, UserError)
+
+
 def test_weights_that_cannot_be_downloaded(monkeypatch):
     def offline(*_, **__):
         raise Exception("URL fetch failure on https://there")  # noqa: TRY002 - as Keras does

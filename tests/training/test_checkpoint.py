@@ -56,6 +56,18 @@ def test_a_damaged_file_gives_way_to_the_one_before(tmp_path, damage):
     np.testing.assert_array_equal(restored[0], variables(1)[0])
 
 
+def test_a_file_that_may_not_be_read_is_not_to_be_deleted(tmp_path, monkeypatch):
+    checkpoint.save(tmp_path, 3, variables(1), FACTS)
+
+    def refused(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(np, "load", refused)
+    with pytest.raises(UserError, match="step-00000003.npz cannot be read: Permission denied") as e:
+        checkpoint.read(tmp_path)
+    assert "delete" not in str(e.value)
+
+
 def test_refuses_what_does_not_fit_and_changes_nothing(tmp_path):
     checkpoint.save(tmp_path, 1, variables(1), FACTS)
     for target, facts, message in [

@@ -104,6 +104,15 @@ def test_a_run_says_what_it_does_and_leaves_its_results(finished):
         "MAP",
     ):
         assert word in out
+    told = re.search(r"^recipe    (.*(?:\n {10}.*)*)$", out, re.MULTILINE).group(1).split("\n")
+    assert len(told) <= 3
+    told = " ".join(line.strip() for line in told)
+    assert told == (
+        "fast, chosen by auto. Left open and decided by it: mirror=true, images_per_class=2, "
+        "warmup=0.04, decay=linear, validate_epochs=20, without freeze_epochs"
+    )
+    given = json.loads((workdir / "flags.json").read_text())["given"]
+    assert given["epochs"] == 12 and "decay" not in given and "recipe" not in given
     result = json.loads((workdir / "evaluation.json").read_text())
     assert result["protocol"]["counts"] == {
         "train": 80,
@@ -437,3 +446,23 @@ def test_describe(tmp_path):
     assert code == 0 and "3,210,516" in out
     code, out, _ = run("train", "--describe", "--json", "--bits=12")
     assert json.loads(out)["trainable_parameters"] == 3_210_516
+
+
+@pytest.mark.slow
+def test_describe_a_keras_application_for_a_folder(tmp_path):
+    """Every image is damaged: nothing needs one."""
+    for name in ("a/1.png", "b/2.png", "c/3.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    code, out, err = run(
+        "train", "--describe", f"--dataset=folder:{tmp_path}", "--backbone=MobileNetV2"
+    )
+    assert code == 0, err
+    assert "block_16_project" in out and "36 bits, 5 bytes; 3 classes" in out
+    assert "for an image of 32x32x3" in out
+    code, _, err = run("train", "--describe", f"--dataset=folder:{tmp_path}", "--backbone=vgg99")
+    assert code == 2 and "no backbone 'vgg99'" in err and err.count("\n") == 1
+    code, _, err = run(
+        "train", "--describe", f"--dataset=folder:{tmp_path}", "--backbone=inceptionv3"
+    )
+    assert code == 2 and "cannot take images of 32 pixels" in err and err.count("\n") == 1

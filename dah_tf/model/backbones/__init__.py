@@ -2,8 +2,9 @@
 
 Every backbone is a functional `keras.Model` for any image size, float or uint8 pixels in, shape
 `(n, features)` out. To add one, write a module with a function of the channels, whose
-keyword-only arguments are its options, and with its `FACTS`; and name it in `BACKBONES`. The names
-of Keras Applications are backbones too; they have no options.
+keyword-only arguments are its options, and with its `FACTS`; and name it in `BACKBONES`. It raises
+`UserError` where an option is out of its range. The names of Keras Applications are backbones too;
+they have no options.
 """
 
 import functools
@@ -14,6 +15,7 @@ import numpy as np
 
 from dah_tf import parts
 from dah_tf.errors import UserError
+from dah_tf.model import stored
 from dah_tf.model.backbones.facts import Facts
 
 __all__ = ["BACKBONES", "Facts", "facts", "get", "names", "prepare", "resolved"]
@@ -41,7 +43,8 @@ def get(text: str, *, channels: int = 3, weights: str | None = None) -> keras.Mo
         weights: None, "imagenet" (Applications only) or the path of a `.weights.h5` file.
 
     Raises:
-        UserError: an unknown name or option, or weights that are not there or do not fit.
+        UserError: an unknown name or option, a value that the backbone refuses, or weights that
+            are not there or do not fit.
         ValueError: another number of channels.
 
     Example:
@@ -58,14 +61,9 @@ def get(text: str, *, channels: int = 3, weights: str | None = None) -> keras.Mo
         )
     if name not in BACKBONES:
         return _application(text, channels, weights)
-    try:
-        backbone = parts.build("backbone", text, BACKBONES, channels)
-    except UserError:
-        raise
-    except ValueError as error:
-        raise UserError(f"backbone={text}: {error}") from error
+    backbone = parts.build("backbone", text, BACKBONES, channels)
     if weights:
-        _load_weights(backbone, weights)
+        stored.load_weights(backbone, weights, f"backbone_weights={weights}")
     return backbone
 
 
@@ -73,25 +71,18 @@ def _application(text, channels, weights):
     from dah_tf.model.backbones.application import application
 
     name = _resolved_application(text)
+    if weights != "imagenet":
+        return application(name, channels=channels, weights=weights)
     try:
         return application(name, channels=channels, weights=weights)
-    except OSError as error:  # a file that is not there
-        raise UserError(f"backbone_weights={weights}: {error}") from error
     except Exception as error:
         # Keras raises its bare class where a download fails.
-        if type(error) is Exception and weights == "imagenet":
+        if type(error) is Exception or isinstance(error, OSError):
             raise UserError(
                 f"the ImageNet weights of {name} cannot be had ({error}); name a file by "
                 "backbone_weights"
             ) from error
         raise
-
-
-def _load_weights(backbone, path):
-    try:
-        backbone.load_weights(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"backbone_weights={path} does not fit {backbone.name}: {error}") from error
 
 
 def resolved(text: str) -> str:

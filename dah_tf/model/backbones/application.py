@@ -6,6 +6,7 @@ import keras
 from keras import layers
 
 from dah_tf.layers import PixelTransform
+from dah_tf.model import stored
 from dah_tf.model.backbones.facts import Facts
 
 FACTS = Facts(
@@ -16,11 +17,14 @@ FACTS = Facts(
 
 
 def names() -> list[str]:
-    """The constructors of `keras.applications`, sorted."""
+    """The constructors of `keras.applications` that make a network for any image size, sorted.
+
+    NASNet's do not: a network that they make without knowing the size fails on every size.
+    """
     return sorted(
         name
         for name, value in vars(keras.applications).items()
-        if callable(value) and name[:1].isupper()
+        if callable(value) and name[:1].isupper() and not name.startswith("NASNet")
     )
 
 
@@ -34,11 +38,17 @@ def application(name: str, channels: int = 3, weights: str | None = None) -> ker
 
     Returns:
         `keras.Model`.
+
+    Raises:
+        UserError: the file of weights cannot be read or is of another network.
     """
     constructor = getattr(keras.applications, name)
+    ready = weights if weights == "imagenet" else None
     network = constructor(
-        include_top=False, weights=weights, input_shape=(None, None, 3), pooling="avg"
+        include_top=False, weights=ready, input_shape=(None, None, 3), pooling="avg"
     )
+    if weights and not ready:
+        stored.load_weights(network, weights, f"backbone_weights={weights}")
     preprocess = importlib.import_module(constructor.__module__).preprocess_input
 
     # === Functional Model ===

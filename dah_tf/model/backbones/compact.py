@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from dah_tf.errors import UserError
 from dah_tf.layers import CBAM, Activation, BatchNorm, Conv3x3, PartialIdentity
 from dah_tf.model.backbones.facts import Facts
 
@@ -35,12 +36,13 @@ def compact(
         `keras.Model`, `widths[-1]` features.
 
     Raises:
-        ValueError: not three widths, or a width or depth below 1.
+        UserError: not three widths, or a width or depth below 1.
     """
     if len(widths) != 3 or min(widths) < 1:
-        raise ValueError(f"`widths` are three positive numbers. Received: widths={tuple(widths)}")
+        given = "/".join(map(str, widths))
+        raise UserError(f"backbone compact: widths={given} must be three positive numbers")
     if depth < 1:
-        raise ValueError(f"`depth` is at least 1. Received: depth={depth}")
+        raise UserError(f"backbone compact: depth={depth} must be at least 1")
     # === Functional Model ===
     inputs = keras.Input((None, None, channels), name="pixels")
     x = layers.Rescaling(1 / 127.5, offset=-1.0, name="rescale")(inputs)

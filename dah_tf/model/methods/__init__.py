@@ -68,12 +68,7 @@ def get(text: str) -> Method:
         return Shallow(text)
     if (name := parts.parse(text).name) not in METHODS:
         raise UserError(f"there is no method {name!r}; there are {', '.join(names())}")
-    try:
-        return parts.build("method", text, METHODS)
-    except UserError:
-        raise
-    except ValueError as error:
-        raise UserError(f"method {text}: {error}") from error
+    return parts.build("method", text, METHODS)
 
 
 def with_options(text: str, options: dict) -> parts.Spec:

@@ -91,7 +91,7 @@ class Method:
     """A hash method: what is trained, and by which loss.
 
     A method's constants are the keyword-only, annotated arguments of its constructor, which keeps
-    them as attributes of the same names and raises `ValueError` where one is out of its range.
+    them as attributes of the same names and raises `UserError` where one is out of its range.
     A method keeps nothing else: what changes in training is in the state.
 
     Attributes:

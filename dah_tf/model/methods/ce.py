@@ -1,6 +1,7 @@
 """Plain classification: the reference that every hash loss has to beat."""
 
 from dah_tf import losses
+from dah_tf.errors import UserError
 from dah_tf.model.methods.base import Method
 
 
@@ -15,7 +16,7 @@ class CrossEntropy(Method):
             larger class layer with a larger learning rate.
 
     Raises:
-        ValueError: a value is out of its range.
+        UserError: a value is out of its range.
 
     References:
         Lin, Yang, Hsiao and Chen, "Deep learning of binary hash codes for fast image retrieval",
@@ -29,11 +30,9 @@ class CrossEntropy(Method):
 
     def __init__(self, *, label_smoothing: float = 0.0, class_scale: float = 1.0):
         if not 0 <= label_smoothing <= 0.99:
-            raise ValueError(
-                f"label_smoothing must lie from 0 to 0.99. Received: {label_smoothing}"
-            )
+            raise UserError(f"method ce: label_smoothing={label_smoothing} must lie from 0 to 0.99")
         if not class_scale >= 0:
-            raise ValueError(f"class_scale must be at least 0. Received: {class_scale}")
+            raise UserError(f"method ce: class_scale={class_scale} must be at least 0")
         self.label_smoothing = label_smoothing
         self.class_scale = class_scale
 

@@ -1,6 +1,7 @@
 """DAH, the method that this package was written for."""
 
 from dah_tf import losses
+from dah_tf.errors import UserError
 from dah_tf.model.methods.base import Method
 
 
@@ -19,7 +20,7 @@ class DAH(Method):
             larger class layer with a larger learning rate. The paper's is 1.
 
     Raises:
-        ValueError: a value is out of its range.
+        UserError: a value is out of its range.
 
     References:
         DAH (IEEE Access 2020), Fig. 1 and eqs. 1 to 6.
@@ -51,14 +52,12 @@ class DAH(Method):
         }
         for name, value in at_least_zero.items():
             if value is not None and not value >= 0:
-                raise ValueError(f"{name} must be at least 0. Received: {name}={value}")
+                raise UserError(f"method dah: {name}={value} must be at least 0")
         if similar_weight is not None and not 0 <= similar_weight <= 1:
-            raise ValueError(
-                f"similar_weight must lie from 0 to 1. Received: similar_weight={similar_weight}"
-            )
+            raise UserError(f"method dah: similar_weight={similar_weight} must lie from 0 to 1")
         if not 0 <= label_smoothing <= 0.99:
-            raise ValueError(
-                f"label_smoothing must lie from 0 to 0.99. Received: {label_smoothing}"
+            raise UserError(
+                f"method dah: label_smoothing={label_smoothing} must lie from 0 to 0.99"
             )
         self.phi1 = phi1
         self.phi2 = phi2

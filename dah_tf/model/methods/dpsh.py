@@ -1,6 +1,7 @@
 """DPSH: the likelihood of pairs."""
 
 from dah_tf import losses
+from dah_tf.errors import UserError
 from dah_tf.model.methods.base import Method
 
 
@@ -19,7 +20,7 @@ class DPSH(Method):
         eta: weight of the quantisation.
 
     Raises:
-        ValueError: eta is negative.
+        UserError: eta is negative.
 
     References:
         Li, Wang and Kang, "Feature learning based deep supervised hashing with pairwise labels",
@@ -32,7 +33,7 @@ class DPSH(Method):
 
     def __init__(self, *, eta: float = 0.01):
         if not eta >= 0:
-            raise ValueError(f"eta must be at least 0. Received: eta={eta}")
+            raise UserError(f"method dpsh: eta={eta} must be at least 0")
         self.eta = eta
 
     def terms(self, labels, outputs, state, step):

@@ -286,10 +286,10 @@ def test_exported_it_gives_the_same_bits(name, tmp_path):
     [
         ("dahh", "there is no method 'dahh'; there are dah, ce, dpsh"),
         ("dpsh:phi=1", "has no option 'phi'; its options are eta"),
-        ("dpsh:eta=-1", "eta must be at least 0"),
-        ("dah:similar_weight=2", "similar_weight must lie from 0 to 1"),
-        ("dah:phi1=-1", "phi1 must be at least 0"),
-        ("ce:label_smoothing=1", "label_smoothing must lie from 0 to 0.99"),
+        ("dpsh:eta=-1", "dpsh: eta=-1.0 must be at least 0"),
+        ("dah:similar_weight=2", "dah: similar_weight=2.0 must lie from 0 to 1"),
+        ("dah:phi1=-1", "dah: phi1=-1.0 must be at least 0"),
+        ("ce:label_smoothing=1", "ce: label_smoothing=1.0 must lie from 0 to 0.99"),
         ("dah:t=", "not of the form"),
     ],
 )
