@@ -10,7 +10,6 @@ from dah_tf import codes, losses
 from dah_tf.errors import UserError
 from dah_tf.layers import PACKAGE
 from dah_tf.model import methods
-from dah_tf.model.backbones import described  # noqa: F401 - makes its layers known to Keras
 
 # Options of DAH that stand by themselves in the configurations of models before `method`.
 BEFORE_METHODS = ("phi1", "phi2", "t", "similar_weight", "balance_weight", "label_smoothing")
