@@ -10,6 +10,7 @@ from keras import ops
 
 from dah_tf.baselines.features import gist as numpy_gist
 from dah_tf.baselines.features import hog as numpy_hog
+from dah_tf.errors import UserError
 from dah_tf.layers import PACKAGE
 from dah_tf.model.backbones.facts import Facts
 
@@ -17,23 +18,42 @@ FACTS = Facts(smallest=16, fixed=True)
 
 
 def gist(channels: int = 3, *, size: int = 32) -> keras.Model:
-    """GIST of 512 values, see `baselines.features.gist.Gist`. Images become `size` pixels wide."""
-    return _backbone(Gist(size, name="gist"), channels, "gist")
+    """GIST of 512 values, see `baselines.features.gist.Gist`.
+
+    Args:
+        channels: int, 1 or 3.
+        size: int, the side that images are resized to first.
+
+    Returns:
+        `keras.Model`.
+
+    Raises:
+        UserError: the size is too small.
+    """
+    return _backbone("gist", channels, Gist, size)
 
 
 def hog(
     channels: int = 3, *, size: int = 32, orientations: int = 9, cell: int = 8, block: int = 2
 ) -> keras.Model:
-    """Histograms of oriented gradients, see `baselines.features.hog.HOG`."""
-    return _backbone(HOG(size, orientations, cell, block, name="hog"), channels, "hog")
+    """Histograms of oriented gradients, see `baselines.features.hog.HOG` for its arguments.
+
+    Raises:
+        UserError: one of them is too small.
+    """
+    return _backbone("hog", channels, HOG, size, orientations, cell, block)
 
 
 def pixels(channels: int = 3, *, size: int = 32) -> keras.Model:
-    """All values from 0 to 1, see `baselines.features.pixels.Pixels`."""
-    return _backbone(Pixels(size, name="values"), channels, "pixels")
+    """All values from 0 to 1, see `baselines.features.pixels.Pixels`; others as of `gist`."""
+    return _backbone("pixels", channels, Pixels, size)
 
 
-def _backbone(layer, channels, name):
+def _backbone(name, channels, kind, *options):
+    try:
+        layer = kind(*options, name=f"{name}_values")
+    except ValueError as error:
+        raise UserError(f"backbone {name}: {error}") from error
     # === Functional Model ===
     inputs = keras.Input((None, None, channels), name="pixels")
     return keras.Model(inputs, layer(inputs), name=name)
