@@ -118,9 +118,9 @@ def test_other_versions_are_refused_with_instructions(folder):
     path = folder / disk.MANIFEST
     body = json.loads(path.read_bytes())
     for change, message in (
-        ({"version": 2}, "has index format 2.*reads format 1.*build it again"),
-        ({"format": "other"}, "is of another program"),
-        ({"bits": 47}, "checksum does not fit"),
+        ({"version": 2}, "has version 2 of the index format.*reads version 1.*build it again"),
+        ({"format": "other"}, "belongs to another program"),
+        ({"bits": 47}, "checksum does not match"),
     ):
         path.write_text(json.dumps(body | change))
         with pytest.raises(UserError, match=message):

@@ -154,7 +154,7 @@ BAD = [
     ("rebuild --index=ix --model=none", "none is no model exported by dah_tf"),
     ("query --index=none --codes=codes.npy", "none is no index"),
     ("query --index=ix --codes=none.npy", "cannot read none.npy: No such file"),
-    ("query --index=ix --codes=.", ". is no folder of codes"),
+    ("query --index=ix --codes=.", ". is not a folder of codes"),
     ("query --index=ix --codes=bad.npy", "bad.npy is no .npy array"),
     ("query --index=ix --codes=two.npz", "holds several arrays"),
     ("query --index=ix --codes=objects.npy", "objects.npy is no .npy array"),
