@@ -1,4 +1,4 @@
-"""The fastest of a model's runtimes on this machine."""
+"""Chooses the fastest runtime of a model on this machine."""
 
 import time
 
@@ -12,28 +12,28 @@ ROUNDS = 3
 
 
 def fastest(path, batch_size=runtimes.BATCH, say=print):
-    """Times the exported formats that are installed and give equal codes, and takes the fastest.
+    """Measures the speed of the exported formats, and takes the fastest.
 
-    Those whose codes differed when the model was exported take no part, nor those whose codes
-    differ here, on the images of the timing.
+    Only formats whose runtimes are installed are measured. A format is left out if its codes
+    differed when the model was exported, or if they differ now on random images.
 
     Args:
-        path: as of `Encoder`.
-        batch_size: int, images at a time.
-        say: function of str, told what was taken and by how much it is faster.
+        path: as in `Encoder`.
+        batch_size: int, the number of images in a batch.
+        say: function that gets a line of text about the choice.
 
     Returns:
         `Encoder`.
 
     Raises:
-        UserError: no such model, no format that gives its codes, or none of their runtimes is
+        UserError: there is no such model, no format gives its codes, or none of the runtimes is
             installed.
     """
     folder, description = find_model(path)
     names = [name for name in runtimes.present(folder) if equal_codes(name, description)]
     if not names:
         raise UserError(
-            f"no format of {folder} gives the model's own codes; name one: "
+            f"no format in {folder} gives exactly the codes of the model; name one: "
             f"runtime={next(iter(runtimes.present(folder)), runtimes.SAVEDMODEL)}"
         )
     installed = [name for name in names if not runtimes.missing(runtimes.get(name).PACKAGES)]

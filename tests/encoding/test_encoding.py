@@ -61,7 +61,7 @@ def test_codes_are_those_that_the_model_serves(encoder, photos):
     ],
 )
 def test_arrays_that_are_no_pixels_are_refused(encoder, images):
-    with pytest.raises(UserError, match=r"images are uint8 of shape \(n, h, w, 3\), 0 to 255"):
+    with pytest.raises(UserError, match=r"images must be uint8 of shape \(n, h, w, 3\), 0 to 255"):
         encoder(images)
 
 

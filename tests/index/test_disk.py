@@ -107,9 +107,9 @@ def test_faults_within_whole_files(folder):
     def put(value, *place):
         return lambda array: array.__setitem__(place or 0, value)
 
-    assert "an id stands there twice" in rewritten("ids", put(605, 3))
+    assert "two items have the same id" in rewritten("ids", put(605, 3))
     assert "starts do not divide" in rewritten("starts", put(1))
-    assert "keys_starts do not divide keys" in rewritten("keys_starts", put(1))
+    assert "its keys_starts do not divide its keys" in rewritten("keys_starts", put(1))
     assert "another number of items" in rewritten("alive", put(0))
     assert "padding that is not 0" in rewritten("codes", put(1, 0, 7))
 
@@ -127,10 +127,10 @@ def test_other_versions_are_refused_with_instructions(folder):
             Index.open(folder)
     for text in ("", "[]", "3", "{}", "{"):
         path.write_text(text)
-        with pytest.raises(UserError, match="is no manifest"):
+        with pytest.raises(UserError, match="is not a valid manifest"):
             Index.open(folder)
     path.unlink()
-    with pytest.raises(UserError, match="is no index"):
+    with pytest.raises(UserError, match="is not an index"):
         Index.open(folder)
 
 

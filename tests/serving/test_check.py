@@ -283,8 +283,8 @@ def test_the_command(model):
     ("arguments", "message"),
     [
         (["check", "/nowhere"], "error: cannot read the folder /nowhere"),
-        (["check"], "error: say what to check"),
-        (["test", "a"], "error: say what to check"),
+        (["check"], "error: name the model to check"),
+        (["test", "a"], "error: name the model to check"),
         (["check", "a", "--jsom"], "error: Unknown command line flag 'jsom'"),
     ],
 )
