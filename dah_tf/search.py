@@ -137,9 +137,9 @@ def add():
     if os.path.isdir(FLAGS.codes):
         if theirs and root and os.path.realpath(theirs) != os.path.realpath(root):
             raise UserError(
-                f"the paths of {FLAGS.codes} start in {theirs}, but those of {FLAGS.index} start in "
-                f"{root}; encode from there, or with an absolute --input; if the folder was moved, "
-                f"give --root={theirs}"
+                f"the paths of {FLAGS.codes} start in {theirs}, but those of {FLAGS.index} start "
+                f"in {root}; encode from there, or with an absolute --input; if the folder was "
+                f"moved, give --root={theirs}"
             )
         # The command may be repeated, for example after a kill. No image is added twice.
         new = without_known(index, items["keys"], items["root"])

@@ -91,7 +91,8 @@ def import_quietly():
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
     if backend not in ("tensorflow", "jax"):
         raise UserError(
-            f"KERAS_BACKEND={backend} is not supported; set it to tensorflow, or to jax for training"
+            f"KERAS_BACKEND={backend} is not supported; set it to tensorflow, or to jax for "
+            "training"
         )
     memory.keep_freed()
     # By default TensorFlow turns oneDNN on only if the processor has AVX512-VNNI. With AVX2 alone

@@ -132,7 +132,9 @@ def test_an_error_of_the_source_is_none_of_the_images(encoder, photos, monkeypat
         return rows(self, shard)
 
     monkeypatch.setattr(listing.FileSource, "_read", failing)
-    with pytest.raises(UserError, match="Input/output error; what was encoded is kept"):
+    with pytest.raises(
+        UserError, match="Input/output error; the images that were encoded are kept"
+    ):
         encode(encoder, "photos", "codes")
     monkeypatch.undo()
     os.chdir(photos)
