@@ -102,7 +102,7 @@ def test_table_says_what_a_reader_needs():
     for part in (
         "87.50",
         "MAP@1000 is over all 4 items",
-        "ties",
+        "tied",
         "relevant items retrieved",
         "empty",
     ):
