@@ -18,7 +18,7 @@ numbers. An IMAGE is an image file or a folder of image files.
 
 BACKEND is flat, mih or numpy, which are exact, or hnsw, ivf or auto, which find a share of the
 nearest codes: hnsw:recall=0.99. A change is complete on the disk when its command ends. If the
-command is killed, the index is as it was before.
+command is killed, the index has either all of the change or nothing of it.
 
 If more items are at the last distance of an answer than --k allows, query says how many. It is not
 defined which of them are shown.

@@ -289,7 +289,7 @@ def test_rebuild_of_nothing_and_of_no_paths(models, photos):
     rebuild(index, models / "new", lambda _: pytest.fail("encodes"))
     assert (len(index), index.bits) == (0, 20)
     index = Index.create("tfds", 8, codes=np.zeros((1, 1), np.uint8), keys=["tfds:cifar10/test#0"])
-    with pytest.raises(UserError, match="item 0 has the key tfds:cifar10/test#0, so that its"):
+    with pytest.raises(UserError, match="item 0 has the key tfds:cifar10/test#0, which does not"):
         rebuild(index, models / "new", lambda _: pytest.fail("encodes"))
 
 
