@@ -37,9 +37,9 @@ def test_the_same_command_again_does_nothing(encoder, photos, capsys):
 
 def test_refuses_another_job(encoder, photos, tmp_path):
     encode(encoder, "photos", "codes")
-    with pytest.raises(UserError, match="another images.*photos.*not photos/cat"):
+    with pytest.raises(UserError, match="other images.*photos.*not photos/cat"):
         encode(encoder, "photos/cat", "codes")
-    with pytest.raises(UserError, match="another settings"):
+    with pytest.raises(UserError, match="other settings"):
         encode(encoder, "photos", "codes", labels="none")
     other = export_model(tmp_path / "other", seed=2)
     with pytest.raises(UserError, match="another model"):
@@ -58,7 +58,9 @@ def test_shards_of_an_unknown_job_are_refused(encoder, photos, tmp_path):
     content = manifest.read_bytes()
     manifest.unlink()
     other = export_model(tmp_path / "other", seed=2)
-    refused = "is not of this model, these images and settings.*delete codes and encode again"
+    refused = (
+        "was made with another model, other images or other settings.*delete codes and encode again"
+    )
     with pytest.raises(UserError, match=refused):
         job.run(other, "photos", "codes", work=None, shard_items=16)
     with pytest.raises(UserError, match=refused):
@@ -100,7 +102,7 @@ def test_the_same_folder_by_another_name(encoder, photos, monkeypatch):
     Path("other/photos").mkdir(parents=True)
     Path("other/photos/a.png").write_bytes(Path("photos/cat/0003.png").read_bytes())
     monkeypatch.chdir("other")
-    with pytest.raises(UserError, match="another settings"):
+    with pytest.raises(UserError, match="other settings"):
         encode(encoder, "photos", "../codes")
 
 
@@ -247,7 +249,7 @@ def test_command_refuses_in_one_line(encoder, photos):
     process = command(encoder.path, "--output=codes", "--workers=2")
     out, errors = process.communicate()
     assert process.returncode == 2 and out == ""
-    assert errors == "error: --workers=2 is for --runner=ray\n"
+    assert errors == "error: --workers=2 needs --runner=ray\n"
     assert not Path("codes").exists()
 
 
