@@ -41,7 +41,7 @@ def test_killed_add_is_noticed_and_taken_away(milvus_path, monkeypatch):
     other = MilvusIndex.open(milvus_path)
     assert (len(other), index._server.count(other._facts["collection"])) == (20, 40)
     problems = "\n".join(other.verify())
-    assert "was killed" in problems and "20 items are of a change" in problems
+    assert "was killed" in problems and "20 items belong to a change" in problems
     for change in (
         lambda: other.add(new),
         lambda: index.add(new),

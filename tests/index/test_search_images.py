@@ -201,7 +201,7 @@ def test_keys_begin_where_the_images_were_encoded(models, photos, monkeypatch):
         f"the paths of codes start in {photos}/later, but those of ../ix start in {photos};"
         in refused
     )
-    assert f"say --root={photos}/later" in refused
+    assert f"give --root={photos}/later" in refused
     # Whoever says that the folder was moved has the images of these names already.
     assert moved == (
         "6 items are in ../ix already\n0 items were added to ../ix, which has 60 items now\n"
