@@ -29,7 +29,7 @@ if typing.TYPE_CHECKING:
     from dah_tf.training.evaluating import evaluate as evaluate
     from dah_tf.training.session import train as train
 
-# Each public name: the module that has it, and what it is called there.
+# Each public name, the module that defines it, and its name in that module.
 _PUBLIC = {
     "Client": ("dah_tf.serving", "Client"),
     "Encoder": ("dah_tf.encoding", "Encoder"),
@@ -77,7 +77,7 @@ def __dir__():
 
 
 class _Package(types.ModuleType):
-    """The package; importing the command `dah_tf.train` leaves `dah_tf.train` the function."""
+    """The package. `dah_tf.train` stays the function when the command of that name is imported."""
 
     def __setattr__(self, name, value):
         command = isinstance(value, types.ModuleType) and name in _PUBLIC and name != "metrics"

@@ -1,22 +1,24 @@
-"""The one exception that means "the user can mend this", and how its messages name long texts."""
+"""The exception for bad input, and how its messages shorten long texts."""
 
 
 class UserError(ValueError):
-    """Bad input. The message is one line: what, where, and what to do about it.
+    """Bad input that the user can correct.
+
+    The message is one line. It says what is wrong, where, and what to do about it.
 
     Commands print it as `error: ...` and exit with code 2.
     """
 
 
 def shortened(text: str, limit: int = 80) -> str:
-    """A text as tables and messages show it: the middle of a long one is an ellipsis.
+    """Shortens a text for tables and messages: an ellipsis replaces the middle of a long one.
 
-    What is stored, and what `--json` prints, stays whole.
+    Stored texts and the output of `--json` are never shortened.
 
     Args:
         text: one line, such as a key.
-        limit: the number of characters that are shown at most; of a path the end tells most, so
-            that two thirds of them are of the end.
+        limit: the largest number of characters that are shown. Two thirds of them come from the
+            end of the text, because the end of a path says most.
     """
     if len(text) <= limit:
         return text

@@ -1,10 +1,10 @@
 """Measures a trained model's retrieval quality: `python -m dah_tf.evaluate --workdir=DIR`.
 
-Writes DIR/evaluation.json and DIR/examples.npz, and prints a table. The run's own data, protocol
-and mirror setting are used unless --dataset, --data_dir, --protocol or --mirror name others; the
-run's result is kept then, and --output names the file. So it is for a model that ships with
-dah_tf, --workdir=pretrained:NAME. Queries are refused on which the run, or a run that it started
-from, was trained.
+Writes DIR/evaluation.json and DIR/examples.npz, and prints a table. By default it uses the data,
+the protocol and the mirror setting of the run. If --dataset, --data_dir, --protocol or --mirror
+name others, --output must name another file, so that the result of the run is not replaced. A
+model that comes with dah_tf (--workdir=pretrained:NAME) also needs --output. The command refuses
+queries on which the run was trained, or a run from which its backbone came.
 """
 
 from absl import flags
@@ -15,22 +15,31 @@ FLAGS = flags.FLAGS
 
 
 def define_flags():
-    """Every flag of the command."""
+    """Defines the flags of the command."""
     settings.define(only=("workdir", "data_dir"))
-    flags.DEFINE_string("dataset", None, "dataset: other images than the run's, of its classes.")
-    flags.DEFINE_string("protocol", None, "protocol: another one than the run's.")
+    flags.DEFINE_string(
+        "dataset", None, "dataset: other images of the same classes. By default those of the run."
+    )
+    flags.DEFINE_string("protocol", None, "protocol: a protocol. By default that of the run.")
     flags.DEFINE_boolean(
-        "mirror", None, "mirror: codes come from each image and its mirror image together."
+        "mirror",
+        None,
+        "mirror: a code is made from an image and its mirror image together. By default as in "
+        "the run.",
     )
     flags.DEFINE_string(
         "output",
         None,
-        "output: the result's file. By default it is DIR/evaluation.json. The retrieval examples "
-        "go beside it.",
+        "output: the file of the result. By default it is DIR/evaluation.json. The retrieval "
+        "examples are written next to it.",
     )
-    flags.DEFINE_string("note", None, "note: a text beside the figures. By default the run's.")
+    flags.DEFINE_string(
+        "note", None, "note: a text that is shown with the figures. By default that of the run."
+    )
     flags.DEFINE_boolean(
-        "encoding_time", False, "encoding_time: also times the encoding (DAH, Table 4)."
+        "encoding_time",
+        False,
+        "encoding_time: also measures the time of the encoding (DAH, Table 4).",
     )
 
 
@@ -50,7 +59,9 @@ def main():
     )
     steps = result["run"]["steps"]
     if steps and result["run"]["step"] < steps:
-        print(f"the run has not ended: this is its checkpoint of step {result['run']['step']:,}")
+        print(
+            f"the run has not ended; its checkpoint of step {result['run']['step']:,} was evaluated"
+        )
     print(retrieval.table(result))
     print(f"written to {path}")
 

@@ -5,23 +5,27 @@ Commands:
   add      --codes=CODES                            adds items
   remove   ID... or --ids=FILE                      removes items
   query    --model=MODEL IMAGE... or --codes=CODES  prints the nearest items of each query
-  rebuild  --model=MODEL or --codes=CODES           encodes the images again by another model, or
-                                                    takes other items, and swaps in one step
-  compact  [--backend=BACKEND]                      gives the space of removed items free
-  stats                                             prints what the index holds
-  verify                                            checks every file against its checksum
+  rebuild  --model=MODEL or --codes=CODES           encodes the images again with another model, or
+                                                    takes other items, and replaces all in one step
+  compact  [--backend=BACKEND]                      releases the space of removed items
+  stats                                             prints facts about the index
+  verify                                            compares every file with its checksum
 
-CODES is a folder that dah_tf.encode made, or a .npy array: uint8 (n, bytes), packed as
-dah_tf.codes says. With an array go --ids, whole numbers (n,), without which items are numbered
-on; --keys (such as paths) and --labels, strings or numbers (n,). IMAGEs are files or folders of
-them. BACKEND is flat, mih or numpy, which are exact, or hnsw, ivf or auto, which find a share of
-the nearest codes: hnsw:recall=0.99. What add, remove, rebuild and compact did is on the disk when they end, all of it or nothing.
+CODES is a folder that dah_tf.encode made, or a .npy array of packed codes: uint8 of shape
+(n, bytes), as described in dah_tf.codes. An array can have --ids (whole numbers of shape (n,)), and
+--keys and --labels (strings or numbers of shape (n,)). Without --ids the items get the next
+numbers. An IMAGE is an image file or a folder of image files.
 
-Where more items stand at the last distance of an answer than --k shows, query says how many; which
-of them are shown is not defined.
+BACKEND is flat, mih or numpy, which are exact, or hnsw, ivf or auto, which find a share of the
+nearest codes: hnsw:recall=0.99. A change is complete on the disk when its command ends. If the
+command is killed, the index has either all of the change or nothing of it.
 
---index=milvus:URI/COLLECTION keeps the items in Milvus: milvus:http://HOST:19530/photos, or
-milvus:photos.db/photos for one embedded in this process.
+If more items are at the last distance of an answer than --k allows, query says how many. It is not
+defined which of them are shown.
+
+--index=milvus:URI/COLLECTION keeps the items in Milvus. URI is the address of a server, as in
+milvus:http://HOST:19530/photos, or a file, as in milvus:photos.db/photos, for a Milvus in this
+process.
 """
 
 import json
@@ -42,41 +46,64 @@ ITEMS = {"codes", "ids", "keys", "labels", "fingerprint"}
 
 
 def define_flags():
-    """Every flag of the command."""
-    flags.DEFINE_string("index", None, "The index's folder, or milvus:URI/COLLECTION.")
-    flags.DEFINE_string("codes", None, "A folder of codes, or packed codes, .npy.")
-    flags.DEFINE_string("ids", None, "Ids, .npy; 0 to 2**63 - 1.")
-    flags.DEFINE_string("keys", None, "A string for each item, such as its path, .npy.")
-    flags.DEFINE_string("labels", None, "A label for each item, .npy.")
-    flags.DEFINE_integer("bits", None, "Code length, 8 to 256; None: the codes' own.")
-    flags.DEFINE_string("fingerprint", None, "The model that the codes are from.")
+    """Defines the flags of the command."""
+    flags.DEFINE_string(
+        "index", None, "index: the folder of the index, or milvus:URI/COLLECTION for Milvus."
+    )
+    flags.DEFINE_string("codes", None, "codes: a folder of codes, or a .npy file of packed codes.")
+    flags.DEFINE_string("ids", None, "ids: a .npy file of ids, from 0 to 2**63 - 1.")
+    flags.DEFINE_string(
+        "keys", None, "keys: a .npy file with a string for each item, such as its path."
+    )
+    flags.DEFINE_string("labels", None, "labels: a .npy file with a label for each item.")
+    flags.DEFINE_integer(
+        "bits", None, "bits: the code length, 8 to 256. By default it is that of the codes."
+    )
+    flags.DEFINE_string(
+        "fingerprint", None, "fingerprint: the fingerprint of the model that made the codes."
+    )
     flags.DEFINE_string(
         "backend",
         None,
-        "flat (default), mih, numpy, hnsw, ivf or auto; in Milvus flat or ivf. The last three of "
-        "these take the share of the nearest codes that they are to find, by default 0.95: "
-        "hnsw:recall=0.99.",
+        "backend: flat (the default), mih, numpy, hnsw, ivf or auto; in Milvus flat or ivf. hnsw, "
+        "ivf and auto have the option recall, the share of the nearest codes that they must find, "
+        "by default 0.95: hnsw:recall=0.99.",
     )
-    flags.DEFINE_float("recall", None, "An option of --backend now.")
+    flags.DEFINE_float("recall", None, "recall: an older flag, now an option of --backend.")
     flags.DEFINE_string(
-        "model", None, "A SavedModel, a folder of its versions, a run, or pretrained:NAME."
+        "model",
+        None,
+        "model: a SavedModel, a folder that contains versions of one, the folder of a run, or "
+        "pretrained:NAME.",
     )
     flags.DEFINE_string(
         "root",
         None,
-        "The folder that keys which are relative paths begin at; None: the index's own, which is "
-        "where its images were encoded.",
+        "root: the folder in which keys that are relative paths start. By default it is the one "
+        "that the index has stored, in which its images were encoded.",
     )
-    flags.DEFINE_integer("k", 10, "Neighbours of each query.")
-    flags.DEFINE_integer("max_distance", None, "Items farther away are no match.")
-    flags.DEFINE_integer("radius", None, "Instead of k: every item up to this distance.")
+    flags.DEFINE_integer("k", 10, "k: the number of neighbours of each query.")
     flags.DEFINE_integer(
-        "rerank", 0, "Nearest items that the query's float hash values order anew; 0: none.", 0
+        "max_distance", None, "max_distance: items that are farther away do not count as a match."
     )
-    flags.DEFINE_string("label", None, "Only items with this label, as a whole.")
-    flags.DEFINE_string("key_prefix", None, "Only items whose key begins with this.")
-    flags.DEFINE_boolean("json", False, "Print JSON.")
-    flags.DEFINE_string("gallery", None, "Also write a page .html or picture .png of the answers.")
+    flags.DEFINE_integer(
+        "radius", None, "radius: shows every item up to this distance, in place of the k nearest."
+    )
+    flags.DEFINE_integer(
+        "rerank",
+        0,
+        "rerank: the number of nearest items that are sorted again by the float hash values of "
+        "the query; 0 sorts none.",
+        0,
+    )
+    flags.DEFINE_string("label", None, "label: only items with exactly this label are found.")
+    flags.DEFINE_string(
+        "key_prefix", None, "key_prefix: only items whose key starts with this text are found."
+    )
+    flags.DEFINE_boolean("json", False, "json: prints JSON.")
+    flags.DEFINE_string(
+        "gallery", None, "gallery: also writes the answers as a page (.html) or a picture (.png)."
+    )
 
 
 def build():
@@ -102,30 +129,32 @@ def add():
     changes = index.stats()["changes"]
     bits = items.pop("bits", index.bits)
     if bits != index.bits:
-        raise UserError(f"{FLAGS.codes} has codes of {bits} bits, {FLAGS.index} of {index.bits}")
+        raise UserError(
+            f"{FLAGS.codes} has codes of {bits} bits, but {FLAGS.index} has codes of {index.bits}"
+        )
     theirs, root = items.get("root"), root_of(index)
     items["root"] = root or theirs
     if os.path.isdir(FLAGS.codes):
         if theirs and root and os.path.realpath(theirs) != os.path.realpath(root):
             raise UserError(
-                f"the paths of {FLAGS.codes} begin at {theirs}, those of {FLAGS.index} at {root}: "
-                "encode from there, or by an absolute --input; if it is one folder that was moved, "
-                f"say --root={theirs}"
+                f"the paths of {FLAGS.codes} start in {theirs}, but those of {FLAGS.index} start "
+                f"in {root}; encode from there, or with an absolute --input; if the folder was "
+                f"moved, give --root={theirs}"
             )
-        # The command may be repeated, as after a kill: an image is there once.
+        # The command may be repeated, for example after a kill. No image is added twice.
         new = without_known(index, items["keys"], items["root"])
         if len(new) < len(codes):
-            print(f"{len(codes) - len(new):,} are in {FLAGS.index} already")
+            print(f"{len(codes) - len(new):,} items are in {FLAGS.index} already")
         codes = codes[new]
         for name in ("keys", "labels"):
             items[name] = items[name] and [items[name][row] for row in new]
         items["changes"] = changes
     added = index.add(codes, **items)
-    print(f"{len(added):,} added to {FLAGS.index}: {len(index):,} items")
+    print(f"{len(added):,} items were added to {FLAGS.index}, which has {len(index):,} items now")
 
 
 def recall(backend):
-    """The share of the older flag, of which a line on stderr names the new home."""
+    """Returns the value of the older flag --recall, and prints a note about the new one."""
     if FLAGS.recall is not None:
         own = (FLAGS.backend or backend).partition(":")[0]
         if own in ("hnsw", "ivf", "auto"):
@@ -133,19 +162,19 @@ def recall(backend):
         else:
             print(
                 "note: --recall is now an option of --backend, such as "
-                f"--backend=hnsw:recall={FLAGS.recall:g}; {own} is exact and has none",
+                f"--backend=hnsw:recall={FLAGS.recall:g}; {own} is exact and does not have it",
                 file=sys.stderr,
             )
     return FLAGS.recall
 
 
 def root_of(index):
-    """The folder that an index's relative keys begin at, or None."""
+    """Returns the folder in which relative keys of an index start, or None."""
     return os.path.abspath(FLAGS.root) if FLAGS.root else index.root
 
 
 def without_known(index, keys, root):
-    """Rows whose images an index does not have yet: list of int."""
+    """Returns the rows whose images are not in an index yet: a list of int."""
     from dah_tf.codes.archive import place
 
     places = [place(key, root) for key in keys]
@@ -162,13 +191,14 @@ def remove(words):
     if words:
         wrong = [word for word in words if not (word.isascii() and word.isdigit())]
         if wrong:
-            raise UserError(f"{wrong[0]!r} is no id; ids are whole numbers")
+            raise UserError(f"{wrong[0]!r} is not an id; ids are whole numbers")
         ids = [int(word) for word in words]
     else:
         ids = read_array(FLAGS.ids)
     before = len(index)
     index.remove(ids)
-    print(f"{before - len(index):,} removed from {FLAGS.index}: {len(index):,} items")
+    removed = before - len(index)
+    print(f"{removed:,} items were removed from {FLAGS.index}, which has {len(index):,} items now")
 
 
 def query(words):
@@ -177,13 +207,15 @@ def query(words):
 
         gallery.check(FLAGS.gallery)
     if FLAGS.radius is not None and (FLAGS["k"].present or FLAGS.max_distance is not None):
-        raise UserError("--radius stands alone, without --k and --max_distance")
+        raise UserError("--radius cannot be combined with --k or --max_distance")
     if FLAGS.rerank and (FLAGS.codes or FLAGS.radius is not None):
-        raise UserError("--rerank is for images (--model) and their --k nearest items")
+        raise UserError(
+            "--rerank needs images as queries (--model), and cannot be combined with --radius"
+        )
     if FLAGS.k < 1:
-        raise UserError(f"k is at least 1. Received: {FLAGS.k}")
+        raise UserError(f"k must be at least 1. Received: {FLAGS.k}")
     if FLAGS.max_distance is not None and FLAGS.max_distance < 0:
-        raise UserError(f"--max_distance is at least 0. Received: {FLAGS.max_distance}")
+        raise UserError(f"--max_distance must be at least 0. Received: {FLAGS.max_distance}")
     index = opened(FLAGS.backend)
     queries, codes, values, fingerprint, broken = read_queries(words, index)
     about = {"label": FLAGS.label, "key_prefix": FLAGS.key_prefix, "fingerprint": fingerprint}
@@ -205,7 +237,7 @@ def query(words):
 
 
 def nearest(index, codes, values, about):
-    """The items that answer each query: a list of tuples of distances, ids and maybe scores."""
+    """Returns the answer to each query: a list of tuples of distances, ids and maybe scores."""
     if FLAGS.radius is not None:
         starts, distances, ids = index.radius(codes, FLAGS.radius, **about)
         if not len(codes):
@@ -224,18 +256,21 @@ def nearest(index, codes, values, about):
 
 
 def read_queries(words, index):
-    """What is asked: of each query a dict, codes, and maybe their hash values with the span of
-    these; the model; and what is broken.
+    """Reads the queries.
+
+    Returns:
+        A list of a dict for each query, the codes, a pair of hash values and their span (or
+        None), the fingerprint of the model, and a list of the broken images.
 
     Raises:
-        UserError: neither or both of images and codes, or an image by a model that is not the
-            index's.
+        UserError: neither or both of images and codes are given, or another model than that of the
+            index encodes the images.
     """
     if bool(words) == bool(FLAGS.codes):
-        raise UserError("name what to look for: image files or folders with --model, or --codes")
+        raise UserError("name the queries: image files or folders with --model, or --codes")
     for one, other in (("codes", "model"), ("model", "fingerprint")):
         if FLAGS[one].present and FLAGS[other].present:
-            raise UserError(f"--{one} and --{other} exclude each other: leave out --{other}")
+            raise UserError(f"--{one} and --{other} cannot be combined; leave out --{other}")
     if FLAGS.codes:
         codes, items = read_items()
         queries = [{"query": row} for row in range(len(codes))]
@@ -249,30 +284,31 @@ def read_queries(words, index):
     encoder = load_encoder(index)
     found = encoder.files(*words)
     if not found.keys and not found.broken:
-        raise UserError(f"{words[0]} holds no files")
+        raise UserError(f"{words[0]} contains no files")
     queries = [named(*pair) for pair in zip(found.keys, found.labels, strict=True)]
     return queries, found.codes, (found.hash, encoder.span), encoder.fingerprint, found.broken
 
 
 def named(key, label, root="."):
-    """What is known of a query that has a key."""
+    """Returns the dict of a query that has a key."""
     image = os.path.normpath(os.path.join(root, key))
     return {"query": key, "image": image} | ({"label": label} if label else {})
 
 
 def load_encoder(index=None):
-    """The encoder of --model, refused before it is loaded if its codes do not fit the index."""
+    """Loads the encoder of --model, unless its codes would not fit the index."""
     from dah_tf.encoding import Encoder, find_model
 
     path, model = find_model(FLAGS.model)
     if index is not None and model["bits"] != index.bits:
         raise UserError(
-            f"{path} makes codes of {model['bits']} bits, {FLAGS.index} holds codes of {index.bits}"
+            f"{path} makes codes of {model['bits']} bits, but {FLAGS.index} has codes of "
+            f"{index.bits}"
         )
     if index is not None and index.fingerprint not in (None, model["fingerprint"]):
         raise UserError(
-            f"{path} is model {model['fingerprint'][:12]}, {FLAGS.index} holds codes of model "
-            f"{index.fingerprint[:12]}: their distances mean nothing; "
+            f"{path} is model {model['fingerprint'][:12]}, but {FLAGS.index} has codes of model "
+            f"{index.fingerprint[:12]}; distances between them mean nothing; encode again: "
             f"python -m dah_tf.search rebuild --index={FLAGS.index} --model={FLAGS.model}"
         )
     cli.import_quietly()
@@ -284,13 +320,15 @@ def rebuild():
     if FLAGS.model:
         given = [name for name in ITEMS | {"bits"} if FLAGS[name].present]
         if given:
-            raise UserError(f"--model encodes the index's own images: leave out --{given[0]}")
+            raise UserError(
+                f"--model encodes the images of the index again; leave out --{given[0]}"
+            )
         from dah_tf.encoding.rebuild import rebuild as encode_again
 
         encode_again(index, FLAGS.model, encode_here, FLAGS.root)
     else:
         if FLAGS.root:
-            raise UserError("--root is for --model, which reads the images: leave out --root")
+            raise UserError("--root needs --model, which reads the images; leave out --root")
         codes, items = read_items()
         bits = FLAGS.bits or items.pop("bits", None) or 8 * codes.shape[1]
         index.replace(codes, **items, bits=bits)
@@ -298,14 +336,14 @@ def rebuild():
 
 
 def encode_here(job):
-    """Encodes what a job misses in this process."""
+    """Encodes the missing shards of a job in this process."""
     job.encode_missing(load_encoder())
 
 
 def compact():
     index = opened()
     index.compact(FLAGS.backend, recall(index.stats()["backend"]))
-    size = index.stats().get("megabytes")  # Milvus does not say
+    size = index.stats().get("megabytes")  # Milvus does not report it
     print(f"{len(index):,} items{f', {size:,} MB' if size is not None else ''} in {FLAGS.index}")
 
 
@@ -330,11 +368,11 @@ def verify():
     if problems:
         print(f"error: {FLAGS.index} is damaged; restore it, or build it again", file=sys.stderr)
         return 1
-    print(f"{FLAGS.index} is sound: {len(index):,} items")
+    print(f"{FLAGS.index} has no faults: {len(index):,} items")
     return 0
 
 
-# Each command, and the flags that it takes beside --index.
+# The function of each command, and its flags besides --index.
 COMMANDS = {
     "build": (build, ITEMS | {"bits", "backend", "recall", "root"}),
     "add": (add, ITEMS | {"root"}),
@@ -358,14 +396,17 @@ def opened(backend=None):
 
 
 def read_items():
-    """The codes, and a dict of what is known of them: what `Index.add` takes, maybe `bits`."""
+    """Returns the codes, and a dict of the arguments of `Index.add` and maybe `bits`."""
     if not FLAGS.codes:
         raise UserError("name the codes: --codes=CODES, a folder of codes or a .npy file")
     if os.path.isdir(FLAGS.codes):
         own = ("ids", "keys", "labels", "bits", "fingerprint")
         given = [name for name in own if FLAGS[name].present]
         if given:
-            raise UserError(f"{FLAGS.codes} is a folder of codes: leave out --{given[0]}")
+            raise UserError(
+                f"{FLAGS.codes} is a folder of codes, which has its own {given[0]}; leave out "
+                f"--{given[0]}"
+            )
         from dah_tf.codes.archive import Codes
 
         folder = Codes.open(FLAGS.codes)
@@ -374,30 +415,30 @@ def read_items():
         return codes, {"ids": None, "keys": keys, "labels": labels if any(labels) else None} | known
     codes = read_array(FLAGS.codes)
     if codes.ndim != 2:
-        raise UserError(f"{FLAGS.codes} has shape {codes.shape}; codes have shape (n, bytes)")
+        raise UserError(f"{FLAGS.codes} has shape {codes.shape}; codes need shape (n, bytes)")
     ids = read_array(FLAGS.ids) if FLAGS.ids else None
     keys, labels = (read_strings(path) if path else None for path in (FLAGS.keys, FLAGS.labels))
     return codes, {"ids": ids, "keys": keys, "labels": labels, "fingerprint": FLAGS.fingerprint}
 
 
 def read_strings(path):
-    """A list of str from a `.npy` file of strings, names of files as bytes, or numbers."""
+    """Reads a `.npy` file of strings, bytes (names of files) or numbers as a list of str."""
     array = read_array(path)
     if array.ndim != 1:
-        raise UserError(f"{path} has shape {array.shape}; a string for each item has shape (n,)")
+        raise UserError(f"{path} has shape {array.shape}; one string for each item needs (n,)")
     return [os.fsdecode(each) if isinstance(each, bytes) else str(each) for each in array.tolist()]
 
 
 def read_array(path):
-    """An array of a `.npy` file, mapped into memory."""
+    """Maps the array of a `.npy` file into memory."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
     except (ValueError, EOFError) as error:
-        raise UserError(f"{path} is no .npy array: {error}") from None
+        raise UserError(f"{path} is not a .npy array: {error}") from None
     if not isinstance(array, np.ndarray):
-        raise UserError(f"{path} holds several arrays; save one with numpy.save")
+        raise UserError(f"{path} contains several arrays; save one with numpy.save")
     return np.asarray(array)
 
 
@@ -411,7 +452,7 @@ def main(words):
         raise UserError(f"unexpected argument {words[1]!r}; flags are written --name=value")
     for name in cli.own_flags() - takes - {"index"}:
         if FLAGS[name].present:
-            raise UserError(f"{words[0]} takes no --{name}")
+            raise UserError(f"the command {words[0]} has no flag --{name}; leave it out")
     if not FLAGS.index:
         raise UserError("name the index: --index=DIR")
     with warnings.catch_warnings():
@@ -420,7 +461,7 @@ def main(words):
 
 
 def say_warning(message, *_):
-    """Says a warning as one line, not with a line of code."""
+    """Prints a warning as one line, without a line of code."""
     print(f"warning: {message}", file=sys.stderr)
 
 

@@ -1,13 +1,14 @@
 """Trains a grid of runs: `python -m dah_tf.sweep --output=DIR --grid=bits=12,24,36,48 ...`.
 
-Any flag of dah_tf.train can stand in a --grid; the others are the same for every run. Finished
-runs are skipped and begun ones resumed, so the same command goes on after any interruption; with
---cells=0::2 on one machine and --cells=1::2 on another two share the work. Example:
+Each --grid names a flag of dah_tf.train and its values. The other flags are the same for all runs.
+If the sweep is interrupted, run the same command again. It skips the finished runs and resumes the
+others. Two machines divide the work with --cells=0::2 on the first and --cells=1::2 on the second.
+Example:
 
   python -m dah_tf.sweep --flagfile=configs/cifar10_compact.cfg --output=runs/table2 \\
       --grid=bits=12,24,36,48 --grid=backbone=compact:attention,compact --grid=seed=0,1,2
 
-Values that hold a comma are separated by semicolons: --grid='method=dah:t=1,phi1=2;dpsh'.
+If values contain commas, separate them with semicolons: --grid='method=dah:t=1,phi1=2;dpsh'.
 """
 
 import pathlib
@@ -25,14 +26,24 @@ FLAGS = flags.FLAGS
 
 
 def define_flags():
-    """Every flag of the command: those of training, and its own."""
+    """Defines the flags of the command: those of the training, and its own."""
     settings.define()
-    flags.DEFINE_string("output", None, "output: the sweep's folder; each run is a folder in it.")
-    flags.DEFINE_multi_string(
-        "grid", [], "grid: FLAG=VALUE,VALUE,... or FLAG=VALUE;VALUE;... It may be given often."
+    flags.DEFINE_string(
+        "output", None, "output: the folder of the sweep, in which each run has a folder."
     )
-    flags.DEFINE_string("cells", ":", "cells: which runs, START:STOP:STEP as in Python, or I,J,...")
-    flags.DEFINE_boolean("dry_run", False, "dry_run: only lists the runs and their state.")
+    flags.DEFINE_multi_string(
+        "grid",
+        [],
+        "grid: FLAG=VALUE,VALUE,... or FLAG=VALUE;VALUE;... It can be given several times, once "
+        "for each flag.",
+    )
+    flags.DEFINE_string(
+        "cells",
+        ":",
+        "cells: the runs of the grid that are trained, START:STOP:STEP as in Python, or I,J,... "
+        "By default they are all.",
+    )
+    flags.DEFINE_boolean("dry_run", False, "dry_run: only lists the runs and their states.")
 
 
 def main():
@@ -42,7 +53,7 @@ def main():
     if not FLAGS.output:
         raise UserError("name the sweep's folder: output=DIR")
     if FLAGS["workdir"].present:
-        raise UserError("a sweep names its runs' folders itself: give output, not workdir")
+        raise UserError("a sweep chooses the folders of its runs; give output in place of workdir")
     axes = grid.axes(FLAGS.grid)
     everything = grid.cells(axes, FLAGS.output)
     chosen = [everything[i] for i in grid.part(FLAGS.cells, len(everything))]
@@ -61,7 +72,8 @@ def main():
     print(grid.table(rows))
     for cell in failed:
         print(
-            f"failed: {cell.title}; its errors are above, its log {cell.folder / 'train.log'}",
+            f"this run failed: {cell.title}; its errors are shown above, and its log is "
+            f"{cell.folder / 'train.log'}",
             file=sys.stderr,
         )
     path = pathlib.Path(FLAGS.output) / "sweep.json"
@@ -74,16 +86,16 @@ def main():
 
 
 def flag_of(argument):
-    """The name of the flag in `--name=value`, `--name` or `--noname`."""
+    """Returns the name of the flag in `--name=value`, `--name` or `--noname`."""
     name = argument.removeprefix("--").partition("=")[0]
     return name if name in FLAGS else name.removeprefix("no")
 
 
 def check(name, value, arguments):
-    """Refuses a grid's value before anything is trained.
+    """Refuses a wrong value in a grid before anything is trained.
 
     Raises:
-        UserError: no such flag of training, or not one of its values.
+        UserError: training has no such flag, or the flag does not allow the value.
     """
     if name not in {*SETTINGS, *recipe.moved()} - {"workdir"}:
         raise UserError(f"grid={name}: training has no such flag; see dah_tf.train --help")
@@ -94,22 +106,22 @@ def check(name, value, arguments):
 
 
 def run(chosen, arguments):
-    """Runs the cells that are not done; returns those that failed."""
+    """Runs the cells that are not done yet. Returns those that failed."""
     from dah_tf.runs import grid
 
     failed = []
     for number, cell in enumerate(chosen, 1):
         where = f"run {number} of {len(chosen)}: {cell.title}"
         if grid.is_done(cell):
-            print(f"{where}: done before", flush=True)
+            print(f"{where}: was done before", flush=True)
         elif grid.is_busy(cell):
-            print(f"{where}: another process trains it; left to that", flush=True)
+            print(f"{where}: is left to another process, which is training it", flush=True)
         else:
             print(f"{where}: training in {cell.folder}", flush=True)
             try:
                 code = grid.run(cell, arguments)
             except grid.Stopped:
-                print(f"{where}: stopped; the same command resumes it", flush=True)
+                print(f"{where}: was stopped; the same command resumes it", flush=True)
                 sys.exit(0)
             if code or not grid.is_done(cell):
                 failed.append(cell)

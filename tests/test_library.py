@@ -193,7 +193,7 @@ def test_two_runs_of_one_seed_in_one_process_are_equal(tmp_path):
         ),
         (lambda: dah_tf.load_data("digits", images=np.zeros(3)), "not both"),
         (lambda: dah_tf.load_model("pretrained:nonsense"), "no ready-made model 'nonsense'"),
-        (lambda: dah_tf.load_model("/nowhere"), "/nowhere is no work folder"),
+        (lambda: dah_tf.load_model("/nowhere"), "/nowhere is not the folder of a run"),
         (lambda: dah_tf.evaluate("/nowhere"), "/nowhere"),
         (lambda: dah_tf.train(dah_tf.Recipe(workdir="pretrained:x")), "workdir=pretrained:x"),
         (lambda: dah_tf.train(dah_tf.Recipe(backbone="vgg99")), "no backbone 'vgg99'"),

@@ -72,7 +72,7 @@ def full_disk(shards):
         count += 1
         write(*arguments)
 
-    message = "codes: No space left on device; what was encoded is kept"
+    message = "codes: No space left on device; the images that were encoded are kept"
     with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match=message):
         patch.setattr(archive, "write_shard", full)
         yield

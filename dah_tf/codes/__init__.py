@@ -1,7 +1,7 @@
 """Binary codes: bits, packed bytes, Hamming distances, and folders of codes. NumPy only.
 
-A packed code of k bits is `ceil(k / 8)` bytes: bit i is in byte `i // 8`, the most significant
-bit first; unused low bits of the last byte are 0.
+A packed code of k bits has `ceil(k / 8)` bytes. Bit i is in byte `i // 8`, with the most
+significant bit first. Unused low bits of the last byte are 0.
 """
 
 from dah_tf.codes.archive import Codes

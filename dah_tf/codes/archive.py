@@ -24,13 +24,13 @@ BLOCK = 1 << 24
 
 
 class Codes:
-    """A complete folder of codes. Made by `Codes.open`.
+    """A complete folder of codes. `Codes.open` makes it.
 
     Attributes:
         path: `pathlib.Path`.
-        bits: int, code length.
-        fingerprint: str, the model that the codes are from.
-        directory: str, the folder that relative keys begin at, or None where all are absolute.
+        bits: int, the code length.
+        fingerprint: str, the fingerprint of the model that made the codes.
+        directory: str, the folder in which relative keys start; None if all keys are absolute.
         manifest: dict, the content of `manifest.json`.
     """
 
@@ -44,7 +44,8 @@ class Codes:
         """Opens a folder of codes.
 
         Raises:
-            UserError: none, an unfinished or a damaged one, or one of another format version.
+            UserError: the folder has no codes, is unfinished or damaged, or has another format
+                version.
         """
         return cls(path, read_manifest(path))
 
@@ -52,10 +53,10 @@ class Codes:
         return self.manifest["items"]
 
     def shards(self):
-        """Yields each shard's codes, keys and labels, checked against their checksums.
+        """Yields the codes, keys and labels of each shard, after checking their checksums.
 
         Yields:
-            uint8 array of shape `(n, ceil(bits / 8))` and two lists of n str.
+            A uint8 array of shape `(n, ceil(bits / 8))` and two lists of n str.
 
         Raises:
             UserError: a file is missing or its content has changed.
@@ -65,7 +66,7 @@ class Codes:
             yield arrays[0], *([os.fsdecode(each) for each in array] for array in arrays[1:])
 
     def read(self):
-        """All codes, keys and labels, as one shard of `shards`."""
+        """Returns all codes, keys and labels, in the same form as one shard of `shards`."""
         codes, keys, labels = [no_codes(self.bits)], [], []
         for shard in self.shards():
             codes.append(shard[0])
@@ -87,7 +88,7 @@ class Codes:
 
 
 def again(folder):
-    """What to do about a damaged folder of codes: as long as it is there, `encode` goes on."""
+    """Says what to do about a damaged folder of codes; `encode` would continue in it."""
     return f"delete {folder} and encode again"
 
 
@@ -97,11 +98,11 @@ def no_codes(bits):
 
 
 def place(key, directory=None):
-    """What a key names: an absolute path, or the key itself where it is of a data set.
+    """Returns the absolute path that a key names. A key of a data set is returned unchanged.
 
     Args:
         key: str.
-        directory: path, the folder that relative keys begin at; None: the working directory.
+        directory: path, the folder in which relative keys start; None is the working directory.
 
     Returns:
         str.
@@ -112,7 +113,7 @@ def place(key, directory=None):
 
 
 def checksum(path):
-    """CRC-32 of a file."""
+    """Returns the CRC-32 of a file."""
     crc = 0
     with open(path, "rb") as file:
         while block := file.read(BLOCK):
@@ -121,23 +122,23 @@ def checksum(path):
 
 
 def write_shard(folder, number, codes, keys, labels, broken, job):
-    """Writes a shard: it appears whole and durable, or not at all.
+    """Writes a shard. It becomes visible only when it is complete and durable.
 
     Args:
-        folder: path of the folder of codes; its `shards` exists.
-        number: int, the shard's place.
+        folder: path of the folder of codes; its subfolder `shards` exists.
+        number: int, the position of the shard.
         codes: uint8 array of shape `(n, bytes)`.
-        keys, labels: lists of n bytes.
-        broken: list of pairs of str, key and reason of each image that could not be read.
-        job: str, names the model, images and settings that the shard is of, as `check_shards`
-            compares it.
+        keys, labels: lists of n bytes objects.
+        broken: list of pairs of str: the key of each image that could not be read, and the reason.
+        job: str that identifies the model, the images and the settings; `check_shards` compares
+            it.
 
     Raises:
         OSError: the disk is full or not writable.
     """
     name = shard_name(number)
     shards = pathlib.Path(folder) / SHARDS
-    # Machines of a cluster may have the same process ids.
+    # Processes on different machines of a cluster may have the same id.
     aside = shards / f".{name}.{socket.gethostname()}.{os.getpid()}.tmp"
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
@@ -152,7 +153,7 @@ def write_shard(folder, number, codes, keys, labels, broken, job):
         record = {"name": name, "items": len(codes), "broken": broken, "files": files, "job": job}
         with durable.replacing(aside / "shard.json") as file:
             file.write(json.dumps(record).encode())
-        # Where another worker was given the same shard after this one seemed dead, the first stays.
+        # If this worker seemed dead, another one got the same shard. The first that ends is kept.
         with contextlib.suppress(FileExistsError):
             _rename(aside, shards / name)
     finally:
@@ -170,7 +171,7 @@ def _rename(source, target):
 
 
 def strings(values):
-    """Byte strings as an array of shape `(n,)`."""
+    """Converts byte strings to an array of shape `(n,)`."""
     return np.array(values, "S") if len(values) else np.zeros(0, "S1")
 
 
@@ -179,20 +180,20 @@ def shard_name(number):
 
 
 def done(folder):
-    """Numbers of the shards that are there: a set of int."""
+    """Returns the numbers of the shards that exist: a set of int."""
     names = (path.name for path in (pathlib.Path(folder) / SHARDS).iterdir())
     return {int(name) for name in names if name.isdecimal()}
 
 
 def check_shards(folder, job):
-    """Refuses a folder that holds shards of another job, or of one that is not known.
+    """Refuses a folder with shards of another job, or with shards whose job is not known.
 
     Args:
-        folder: path of the folder of codes; its `shards` exists.
+        folder: path of the folder of codes; its subfolder `shards` exists.
         job: str, as in `write_shard`.
 
     Raises:
-        UserError: it does.
+        UserError: there is such a shard.
     """
     for number in sorted(done(folder)):
         path = pathlib.Path(folder) / SHARDS / shard_name(number) / "shard.json"
@@ -202,13 +203,13 @@ def check_shards(folder, job):
             found = None
         if found != job:
             raise UserError(
-                f"{path.parent} is not of this model, these images and settings, and "
-                f"{folder} does not say of which; {again(folder)}, or name another folder"
+                f"{path.parent} was made with another model, other images or other settings; "
+                f"{again(folder)}, or name another folder"
             )
 
 
 def drop_unfinished(folder):
-    """Deletes what killed writers left. The caller holds the folder's lock."""
+    """Deletes what killed writers left behind. The caller must hold the lock of the folder."""
     for path in (pathlib.Path(folder) / SHARDS).glob(".*.tmp"):
         shutil.rmtree(path, ignore_errors=True)
     for path in pathlib.Path(folder).glob(".*.tmp"):
@@ -216,16 +217,16 @@ def drop_unfinished(folder):
 
 
 def finish(folder, count, facts):
-    """Writes the manifest over all shards, and `broken.tsv`.
+    """Writes the manifest of all shards, and `broken.tsv`.
 
     Args:
         folder: path of the folder of codes.
-        count: int, number of shards.
-        facts: dict, what the manifest says beside `items`, `broken` and `shards`: at least
-            `bits` and `fingerprint`.
+        count: int, the number of shards.
+        facts: dict, the other entries of the manifest besides `items`, `broken` and `shards`. It
+            contains at least `bits` and `fingerprint`.
 
     Returns:
-        Dict, the manifest's content.
+        Dict, the content of the manifest.
     """
     folder = pathlib.Path(folder)
     shards, broken = [], []
@@ -246,10 +247,10 @@ def finish(folder, count, facts):
 
 
 def reopen(folder):
-    """Takes the shards with broken images back, so that a job over the same images does them anew.
+    """Deletes the shards with broken images, so that the same job encodes them again.
 
     Args:
-        folder: path of a complete folder of codes; `broken.tsv` stays until the next `finish`.
+        folder: path of a complete folder of codes. `broken.tsv` stays until the next `finish`.
     """
     folder = pathlib.Path(folder)
     (folder / MANIFEST).unlink()
@@ -260,15 +261,16 @@ def reopen(folder):
 
 
 def _one_line(key):
-    """A key as a table's cell: tabs, line ends and backslashes are escaped."""
+    """Escapes the tabs, line ends and backslashes of a key, so that it fits on one line."""
     return key.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
 
 
 def read_manifest(folder):
-    """The manifest's content.
+    """Returns the content of the manifest.
 
     Raises:
-        UserError: none, an unfinished or a damaged folder, or one of another format version.
+        UserError: the folder has no codes, is unfinished or damaged, or has another format
+            version.
     """
     folder = pathlib.Path(folder)
     try:
@@ -279,6 +281,6 @@ def read_manifest(folder):
                 f"{folder} is not finished; run the same `python -m dah_tf.encode` again"
             ) from None
         raise UserError(
-            f"{folder} is no folder of codes: it has no {MANIFEST}; make one with "
+            f"{folder} is not a folder of codes, because it has no {MANIFEST}; make one with "
             f"python -m dah_tf.encode --output={folder}"
         ) from None

@@ -1,14 +1,14 @@
-"""Binary codes: one bit order everywhere, and Hamming distances. NumPy only.
+"""Binary codes: how bits are packed into bytes, and Hamming distances. NumPy only.
 
-A packed code of k bits is `ceil(k / 8)` bytes: bit i is in byte `i // 8`, the most significant
-bit first; unused low bits of the last byte are 0.
+A packed code of k bits has `ceil(k / 8)` bytes. Bit i is in byte `i // 8`, with the most
+significant bit first. Unused low bits of the last byte are 0.
 """
 
 import numpy as np
 
 
 def binarize(logits):
-    """Bits of hash logits.
+    """Turns hash logits into bits.
 
     Args:
         logits: float array of shape `(n, bits)`.
@@ -45,17 +45,17 @@ def unpack(codes, bits):
         uint8 array of shape `(n, bits)`.
 
     Raises:
-        ValueError: the codes have another width.
+        ValueError: the shape or dtype of the codes does not fit, or a padding bit is not 0.
     """
     codes = check(codes, bits)
     return np.unpackbits(codes, axis=1, count=bits, bitorder="big")
 
 
 def check(codes, bits):
-    """The codes as a uint8 array, if they are packed codes of `bits` bits.
+    """Returns packed codes as a uint8 array, after checking that they fit `bits`.
 
     Raises:
-        ValueError: another shape or dtype, or a padding bit that is not 0.
+        ValueError: the shape or dtype does not fit, or a padding bit is not 0.
     """
     codes = np.asarray(codes)
     if codes.ndim != 2 or codes.dtype != np.uint8 or codes.shape[1] != -(-bits // 8):
@@ -70,13 +70,13 @@ def check(codes, bits):
 
 
 def words(codes):
-    """Codes as 64-bit words, for fast comparison.
+    """Converts codes to 64-bit words, which compare fast.
 
     Args:
         codes: uint8 array of shape `(n, bytes)`.
 
     Returns:
-        uint64 array of shape `(n, ceil(bytes / 8))`, padded with zeros.
+        uint64 array of shape `(n, ceil(bytes / 8))`. Missing bytes are zeros.
     """
     codes = np.asarray(codes, np.uint8)
     n, width = codes.shape
@@ -96,7 +96,7 @@ def hamming(a, b):
         uint16 array of shape `(n, m)`.
 
     Raises:
-        ValueError: codes of different width.
+        ValueError: the two sets have codes of different widths.
     """
     if np.shape(a)[1] != np.shape(b)[1]:
         raise ValueError(f"Codes differ in width. Received: {np.shape(a)} and {np.shape(b)}")

@@ -1,20 +1,20 @@
-"""Turns folders of images into packed codes: a SavedModel runs over every file, and goes on
-where it was killed.
+"""Turns folders of images into packed codes. If it is killed, it can continue where it stopped.
 
-A folder of codes (`python -m dah_tf.encode --output=CODES`) holds, for `numpy.load`:
+A folder of codes (`python -m dah_tf.encode --output=CODES`) contains these files. `numpy.load`
+reads the arrays.
 
 - `shards/NUMBER/codes.npy`: uint8 `(n, ceil(bits / 8))`, packed as in `dah_tf.codes`.
-- `shards/NUMBER/keys.npy`: byte strings `(n,)`, what each image is called: its path as the
-  system has it, or `tfds:NAME/SPLIT#ROW`.
-- `shards/NUMBER/labels.npy`: byte strings `(n,)`, UTF-8, several of one image joined by `;`;
-  empty where not known.
-- `shards/NUMBER/shard.json`: number of items, the images that could not be read and why, size
-  and CRC-32 of each array.
-- `manifest.json`: `bits`, the model's `fingerprint`, what was encoded, the shards in order;
-  written last, so that a folder with a manifest is complete.
-- `broken.tsv`: key and reason of each image that could not be read, where there are any.
+- `shards/NUMBER/keys.npy`: byte strings `(n,)`, the key of each image. It is the path of a file, or
+  `tfds:NAME/SPLIT#ROW`.
+- `shards/NUMBER/labels.npy`: byte strings `(n,)` in UTF-8. Several labels of one image are joined
+  by `;`. The string is empty if the label is not known.
+- `shards/NUMBER/shard.json`: the number of items, the size and CRC-32 of each array, and the images
+  that could not be read, with the reasons.
+- `manifest.json`: `bits`, the `fingerprint` of the model, what was encoded, and the shards in
+  order. It is written last, so that a folder with a manifest is complete.
+- `broken.tsv`: the key and the reason of each image that could not be read, if there are any.
 
-Shards follow the order of the input; a shard is made aside and appears whole.
+The shards follow the order of the input. A shard becomes visible only when it is complete.
 """
 
 from dah_tf.codes.archive import Codes

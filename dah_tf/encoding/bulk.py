@@ -1,4 +1,4 @@
-"""Many images to a folder of codes, in this process or on a Ray cluster."""
+"""Encodes many images into a folder of codes, in this process or on a Ray cluster."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -24,30 +24,33 @@ def encode_folder(
     workers: int | None = None,
     say: Callable[[str], None] = print,
 ) -> Codes:
-    """Encodes images into a folder of codes, or goes on with one that was stopped.
+    """Encodes images into a folder of codes, or continues one that was stopped.
 
     Args:
-        model: path of a SavedModel, of a folder of its versions or of a run, or "pretrained:NAME".
+        model: path of a SavedModel, of a folder that contains versions of one, or of a run; or
+            "pretrained:NAME".
         images: a folder, `list:FILE` or `tfds:NAME/SPLIT`.
         output: path of the folder of codes.
-        labels: of a folder's images: "auto" takes the first folder's name where it is one of the
-            model's classes, "folder" takes it always, "none" never.
-        skip: paths of folders of codes; images that are in one are left out.
-        shard_items: images of a shard.
-        batch_size: images that the model takes at a time.
+        labels: the labels of the images in a folder. "folder" takes the name of the first
+            subfolder; "auto" does so only if it is one of the model's classes; "none" stores no
+            labels.
+        skip: paths of folders of codes. Images that are in one of them are left out.
+        shard_items: the number of images in a shard.
+        batch_size: the number of images in a batch.
         data_dir: the folder in which TensorFlow Datasets keeps its data.
-        runtime: a format that the model was exported to, such as "openvino:precision=int8";
-            "auto" takes the fastest here of those that give equal codes.
-        runner: "local" is this process, "ray" a Ray cluster.
-        workers: the number of Ray's workers; None is one for each machine.
-        say: function of a line of text.
+        runtime: a format to which the model was exported, such as "openvino:precision=int8".
+            "auto" takes the fastest of those that give equal codes.
+        runner: "local" is this process, and "ray" a Ray cluster.
+        workers: the number of workers of Ray. None is one for each machine.
+        say: function that gets a line of text for the user.
 
     Returns:
-        `Codes`, opened; `broken.tsv` in its folder lists the images that could not be read.
+        The opened `Codes`. `broken.tsv` in its folder lists the images that could not be read.
 
     Raises:
-        UserError: bad arguments, nothing to encode, another process encodes there, the folder
-            holds something else, or the disk is full; what was encoded is kept.
+        UserError: an argument is wrong, there is nothing to encode, another process writes to the
+            folder, the folder contains something else, or the disk is full. The images that were
+            encoded are kept.
 
     Example:
         >>> codes = encode_folder("pretrained:cifar10-compact-36", "photos", "photos.codes")
@@ -56,9 +59,11 @@ def encode_folder(
     if runner not in ("local", "ray"):
         raise UserError(f"runner={runner} must be local or ray")
     if runtime != "auto" and runner == "ray":
-        raise UserError(f"runtime={runtime} is for runner=local; Ray's workers use the SavedModel")
+        raise UserError(
+            f"runtime={runtime} needs runner=local, because the workers of Ray use the SavedModel"
+        )
     if workers is not None and runner != "ray":
-        raise UserError(f"workers={workers} is for runner=ray")
+        raise UserError(f"workers={workers} needs runner=ray")
     chosen = None if runtime == "auto" else runtimes.name_of(runtime)
 
     def locally(work):

@@ -1,4 +1,4 @@
-"""The fastest of a model's runtimes on this machine."""
+"""Chooses the fastest runtime of a model on this machine."""
 
 import time
 
@@ -12,21 +12,21 @@ ROUNDS = 3
 
 
 def fastest(path, batch_size=runtimes.BATCH, say=print):
-    """Times the exported formats that are installed and give equal codes, and takes the fastest.
+    """Measures the speed of the exported formats, and takes the fastest.
 
-    A format takes no part where its codes differed when the model was exported, or where they
-    differ here, on the images of the timing; `say` is told of each.
+    Only formats whose runtimes are installed are measured. A format is left out if its codes
+    differed when the model was exported, or if they differ now on random images; `say` is told.
 
     Args:
-        path: as of `Encoder`.
-        batch_size: int, images at a time.
-        say: function of str, told what was left out, what was taken and by how much it is faster.
+        path: as in `Encoder`.
+        batch_size: int, the number of images in a batch.
+        say: function that gets a line of text about what was left out, and one about the choice.
 
     Returns:
         `Encoder`.
 
     Raises:
-        UserError: no such model, no format that gives its codes, or none of their runtimes is
+        UserError: there is no such model, no format gives its codes, or none of the runtimes is
             installed.
     """
     folder, description = find_model(path)
@@ -35,7 +35,7 @@ def fastest(path, batch_size=runtimes.BATCH, say=print):
     _say_left_out(say, "at the export", [name for name in present if name not in names])
     if not names:
         raise UserError(
-            f"no format of {folder} gives the model's own codes; name one: "
+            f"no format in {folder} gives exactly the codes of the model; name one: "
             f"runtime={next(iter(present), runtimes.SAVEDMODEL)}"
         )
     installed = [name for name in names if not runtimes.missing(runtimes.get(name).PACKAGES)]

@@ -1,8 +1,8 @@
-"""Encodes the shards of a job on the workers of a Ray cluster, by Ray Data.
+"""Encodes the shards of a job on the workers of a Ray cluster, with Ray Data.
 
-Every machine needs dah_tf, and sees the job's folder, the model and the images under the same
-paths. A shard is written whole or not at all, so that a worker may die at any time: Ray gives its
-shard to another, and the first that writes it wins.
+Every machine needs dah_tf, and must see the folder of the job, the model and the images under the
+same paths. A worker may die at any time, because a shard becomes visible only when it is complete.
+Ray then gives the shard to another worker. If two workers write the same shard, the first counts.
 """
 
 import logging
@@ -12,7 +12,7 @@ from dah_tf.errors import UserError
 
 
 class ShardEncoder:
-    """A worker: loads the model once, then encodes shard after shard.
+    """A worker that loads the model once and then encodes one shard after the other.
 
     Args:
         folder: str, absolute path of the folder of codes.
@@ -28,7 +28,7 @@ class ShardEncoder:
         self._encoder = Encoder(model)
 
     def __call__(self, batch):
-        """Encodes one shard, `batch["shard"]` of shape `(1,)`; adds what was broken in it."""
+        """Encodes the shard in `batch["shard"]` of shape `(1,)`, and adds its broken images."""
         [shard] = (int(number) for number in batch["shard"])
         broken = 0
         if shard in self._job.missing():
@@ -38,17 +38,19 @@ class ShardEncoder:
 
 
 def encode(job, shards, batch_size, workers=None):
-    """Encodes shards of a job on a cluster: the one of `RAY_ADDRESS`, else this machine.
+    """Encodes shards of a job on a Ray cluster.
+
+    The environment variable RAY_ADDRESS names the cluster. Without it, Ray runs on this machine.
 
     Args:
         job: `Job`.
         shards: list of int.
         batch_size: int.
-        workers: int; None is one a machine of the cluster.
+        workers: int. None is one for each machine of the cluster.
 
     Yields:
-        Pairs of int as shards end, in any order: the shard, and the images in it that could not
-        be read.
+        A pair of ints for each finished shard, in any order: the shard, and the number of its
+        images that could not be read.
 
     Raises:
         UserError: Ray is missing or cannot be reached, or a shard fails on every worker.
@@ -57,7 +59,7 @@ def encode(job, shards, batch_size, workers=None):
         import ray
     except ModuleNotFoundError:
         raise UserError("--runner=ray needs Ray: python -m pip install 'dah_tf[ray]'") from None
-    # Ray's processes tell of every restart of a worker, on the screen.
+    # Otherwise Ray would report every restart of a worker on the screen.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     there = os.environ.get("RAY_ADDRESS")
     options = {"address": there} if there else {"include_dashboard": False}
@@ -94,5 +96,6 @@ def _encode(ray, job, shards, batch_size, workers):
     except ray.exceptions.RayError as error:
         reason = str(error).strip().splitlines()[-1]
         raise UserError(
-            f"the cluster could not encode every shard: {reason}; the same command goes on"
+            f"the cluster could not encode every shard: {reason}; run the same command again to "
+            "encode the others"
         ) from error

@@ -1,4 +1,4 @@
-"""An exported model that turns image files into codes, with decoding in parallel."""
+"""An exported model that turns image files into codes. Several threads decode the images."""
 
 import json
 import os
@@ -15,14 +15,15 @@ from dah_tf.machine import cores
 
 
 class Encoded(typing.NamedTuple):
-    """Images' codes, in memory.
+    """The codes of images in memory.
 
     Attributes:
-        keys: list of n str, the images' paths.
-        labels: list of n str, "" where not known.
+        keys: list of n str, the paths of the images.
+        labels: list of n str, with "" for unknown ones.
         codes: uint8 array of shape `(n, ceil(bits / 8))`, packed as in `dah_tf.codes`.
-        hash: float32 array of shape `(n, bits)`, the hash layer's values, within `Encoder.span`.
-        broken: list of pairs of str, key and reason of each image that could not be read.
+        hash: float32 array of shape `(n, bits)`, the values of the hash layer, within
+            `Encoder.span`.
+        broken: list of pairs of str: the key of each image that could not be read, and the reason.
     """
 
     keys: list
@@ -33,25 +34,25 @@ class Encoded(typing.NamedTuple):
 
 
 class Encoder:
-    """A model exported by `dah_tf`.
+    """A model that `dah_tf` exported.
 
     Args:
-        path: path of an exported model, of a folder of versions of it, or of a run; or
+        path: path of an exported model, of a folder that contains versions of one, or of a run; or
             "pretrained:NAME".
-        runtime: str, a format of `runtimes` that was exported; None is the SavedModel where it
-            is there, else the first that is.
+        runtime: str, an exported format in `runtimes`. None is the SavedModel if it was exported,
+            otherwise the first format.
 
     Attributes:
         path: `pathlib.Path` of the exported model.
-        runtime: str.
-        bits: int, code length.
-        fingerprint: str, names the weights.
-        classes: list of str, the classes that the model was trained on.
+        runtime: str, the format.
+        bits: int, the code length.
+        fingerprint: str, which identifies the weights.
+        classes: list of str, the classes on which the model was trained.
         image_size, channels: ints.
-        span: pair of floats, the lowest and the highest value that the hash layer gives.
+        span: pair of floats, the lowest and the highest value of the hash layer.
 
     Raises:
-        UserError: no such model, or its runtime is not installed.
+        UserError: there is no such model, or its runtime is not installed.
 
     Example:
         >>> encoder = Encoder("models/dah")
@@ -68,16 +69,16 @@ class Encoder:
         self.classes = self.description["class_names"]
         self.image_size = self.description["image_size"]
         self.channels = self.description["channels"]
-        # Models from before it was written have DAH's.
+        # Older models do not record the span. Theirs is that of DAH.
         self.span = tuple(self.description.get("span", (0.25, 0.75)))
         self.runtime = runtime or next(iter(runtimes.present(self.path)), runtimes.SAVEDMODEL)
         self._run = runtimes.load(self.runtime, self.path)
-        # Traced once, not again by each data set.
+        # The function is traced once here, and not again for each data set.
         data = [tf.TensorSpec([], tf.string)]
         self._decode = tf.function(self._decoded, input_signature=data, autograph=False)
 
     def __call__(self, images):
-        """Codes of images.
+        """Encodes images.
 
         Args:
             images: uint8 array of shape `(n, h, w, channels)`.
@@ -87,16 +88,16 @@ class Encoder:
             `probabilities` float32 `(n, classes)`.
 
         Raises:
-            UserError: arrays of another dtype, rank or number of channels.
+            UserError: the array has another dtype, rank or number of channels.
         """
         images = np.asarray(images)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != self.channels:
             raise UserError(
-                f"images are uint8 of shape (n, h, w, {self.channels}), 0 to 255. "
+                f"images must be uint8 of shape (n, h, w, {self.channels}), 0 to 255. "
                 f"Received: {images.dtype} of shape {images.shape}"
             )
         n, size = len(images), self.image_size
-        if not n:  # the runtimes differ in what they make of no image
+        if not n:  # not all runtimes accept an empty batch
             images = np.zeros((1, size, size, self.channels), np.uint8)
         if images.shape[1:3] != (size, size):
             from dah_tf.data import pixels
@@ -105,18 +106,18 @@ class Encoder:
         return {name: value[:n] for name, value in self._run(images).items()}
 
     def files(self, *paths, labels="auto", batch_size=runtimes.BATCH):
-        """Codes of image files, in memory; `python -m dah_tf.encode` is for many.
+        """Encodes image files into memory. For many images, use `python -m dah_tf.encode`.
 
         Args:
-            *paths: image files, and folders of them.
-            labels: as in `sources.below`.
+            *paths: image files, and folders of image files.
+            labels: as in `listing.below`.
             batch_size: int.
 
         Returns:
-            `Encoded`, in the order given; files of a folder sorted by name.
+            `Encoded` in the given order. The files of a folder are sorted by name.
 
         Raises:
-            UserError: no such file or folder.
+            UserError: a file or folder does not exist.
         """
         import tensorflow as tf
 
@@ -146,23 +147,24 @@ class Encoder:
             np.concatenate([archive.no_codes(self.bits), *codes]),
             np.concatenate([np.zeros((0, self.bits), np.float32), *values]),
             [
-                (keys[row], reason or "could not be read at first; try again")
+                (keys[row], reason or "it could not be read the first time; try again")
                 for row, reason in zip(lost, reasons, strict=True)
             ],
         )
 
     def stream(self, items, contents, batch_size=runtimes.BATCH):
-        """Runs over images, decoded on several threads.
+        """Decodes images on several threads and encodes them.
 
         Args:
-            items: `tf.data.Dataset` of triples of scalars: int64 row, string, and what
-                `contents` takes.
-            contents: TensorFlow function, to the bytes of an image file.
-            batch_size: int; every batch but the last is full, whatever was broken.
+            items: `tf.data.Dataset` of triples of scalars: an int64 row, a string, and the input
+                of `contents`.
+            contents: TensorFlow function that returns the bytes of an image file.
+            batch_size: int. Every batch except the last is full, even if images are broken.
 
         Yields:
-            Rows, int64 array of shape `(n,)`, in order; the strings, array of n bytes; and a
-            dict as `__call__` returns. Images that cannot be read are left out.
+            For each batch: the rows in order, an int64 array of shape `(n,)`; the strings, an
+            array of n bytes objects; and a dict like that of `__call__`. Images that cannot be
+            read are left out.
         """
         import tensorflow as tf
 
@@ -171,8 +173,8 @@ class Encoder:
 
         found = items.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         found = found.ignore_errors().batch(batch_size).prefetch(2)
-        # Measured: sharing the model's threads, three runs of five had the model on one of them
-        # from beginning to end; with these, one of five.
+        # When decoding shared the threads of the model, the model stayed on a single thread in
+        # three of five measured runs. With separate threads this happened in one of five.
         threads = tf.data.Options()
         threads.threading.private_threadpool_size = cores.cores()
         found = found.with_options(threads)
@@ -184,11 +186,11 @@ class Encoder:
 
         Args:
             contents: as in `stream`.
-            what: bytes.
+            what: bytes, the input of `contents`.
 
         Returns:
-            A dict as `__call__` returns, of one image, or None; and why it cannot be read: one
-            line, or None.
+            A dict like that of `__call__` for one image, or None; and one line that says why the
+            image cannot be read, or None.
         """
         import tensorflow as tf
 
@@ -211,7 +213,7 @@ class Encoder:
 
 
 def _reason(data, error):
-    """Why the bytes of a file could not be decoded, in one line."""
+    """Says in one line why the bytes of a file could not be decoded."""
     if images.by_pillow(data[: images.HEAD]):
         try:
             images.decode(data)
@@ -221,7 +223,7 @@ def _reason(data, error):
 
 
 def _plain(message):
-    """What TensorFlow says of a broken image, without where in its graph."""
+    """Returns TensorFlow's message about a broken image, without the parts about the graph."""
     message = message.strip().rpartition("\n\n")[2].rpartition("<stack traces unavailable>")[2]
     message = re.sub(r"\{\{.*?\}\}|\[Op:.*|\[\[.*|\[Condition.*", " ", message, flags=re.DOTALL)
     message = re.sub(r"^.*; No such file or directory$", "no such file", message.strip())
@@ -230,17 +232,17 @@ def _plain(message):
 
 
 def find_model(path):
-    """The SavedModel that a path means. Needs no TensorFlow.
+    """Finds the exported model that a path means. Needs no TensorFlow.
 
     Args:
-        path: path of a SavedModel with its `dah.json`, of a folder of versions (the highest is
-            taken), or of a run, whose last export is taken; or "pretrained:NAME".
+        path: path of an exported model with its `dah.json`, of a folder of versions (the highest
+            is taken), or of a run (its last export is taken); or "pretrained:NAME".
 
     Returns:
-        Pair of `pathlib.Path` and dict, the content of `dah.json`.
+        Pair of the `pathlib.Path` of the model and a dict, the content of its `dah.json`.
 
     Raises:
-        UserError: there is none, or `dah.json` is damaged.
+        UserError: there is no such model, or `dah.json` is damaged.
     """
     root = pathlib.Path(pretrained.folder(path))
     for folder in (root, *_versions(root), *_versions(root / "export")):
@@ -262,30 +264,30 @@ def find_model(path):
     elif root.exists():
         output = root / "1"
     raise UserError(
-        f"{path} is no model exported by dah_tf: it has no dah.json; make one with "
+        f"{path} is not a model that dah_tf exported, because it has no dah.json; make one with "
         f"python -m dah_tf.export --workdir={workdir} --output={output}"
     )
 
 
 def equal_codes(name, description):
-    """Whether a format gave the model's codes when it was exported.
+    """Says whether a format gave exactly the codes of the model when it was exported.
 
     Args:
-        name: str, of `runtimes.FORMATS`.
+        name: str, a name in `runtimes.FORMATS`.
         description: dict, the content of `dah.json`.
 
     Returns:
         bool.
 
     Raises:
-        UserError: no such format.
+        UserError: there is no such format.
     """
     facts = description.get("formats", {}).get(name, {})
     return runtimes.get(name).EXACT and not facts.get("bits_differing")
 
 
 def _versions(folder):
-    """Folders whose names are numbers, the highest first."""
+    """Returns the folders whose names are numbers, with the highest first."""
     if not folder.is_dir():
         return []
     found = [each for each in folder.iterdir() if each.name.isdecimal() and each.is_dir()]

@@ -1,9 +1,9 @@
-"""Encodes a source into a folder of codes, shard by shard, and goes on where it was stopped.
+"""Encodes a source into a folder of codes, shard by shard, and continues where it was stopped.
 
-CODES/.work/items, starts.npy  the list of files, fixed when the job began
-CODES/.work/job.json           what is being encoded by which model; written after the list
-CODES/shards/NUMBER            each made aside and renamed: there are whole shards only
-CODES/manifest.json            written when all are there; the work folder is deleted then
+CODES/.work/items, starts.npy  the list of files, which is fixed when the job begins
+CODES/.work/job.json           the images and the model of the job; it is written after the list
+CODES/shards/NUMBER            a complete shard, which is renamed to this name when it is written
+CODES/manifest.json            written when all shards exist; .work is deleted then
 """
 
 import hashlib
@@ -27,11 +27,11 @@ WORK, JOB = ".work", "job.json"
 
 
 class Job:
-    """A folder of codes in the making. The caller holds its lock.
+    """A folder of codes that is not complete yet. The caller must hold its lock.
 
     Args:
         folder: path of the folder of codes, in which a job was begun.
-        model: path of the SavedModel; None is where it was when the job was begun.
+        model: path of the SavedModel. None is the path at the start of the job.
     """
 
     def __init__(self, folder, model=None):
@@ -41,23 +41,26 @@ class Job:
         self.source = listing.open_source(self.folder / WORK, self.facts["source"])
 
     def missing(self):
-        """Numbers of the shards that are not there yet: list of int, ascending."""
+        """Returns the numbers of the shards that do not exist yet: an ascending list of int."""
         done = archive.done(self.folder)
         return [shard for shard in range(self.source.shards) if shard not in done]
 
     def items_of(self, shards):
-        """int, the number of rows of some shards."""
+        """Returns the number of rows of some shards."""
         return sum(last - first for first, last in map(self.source.span, shards))
 
     def progress(self, shards):
-        """A progress line over all rows, of which those of `shards` are left."""
+        """Makes a progress line over all rows, of which those of `shards` are still missing."""
         total, rest = self.source.items, self.items_of(shards)
         if rest < total:
-            print(f"{total - rest:,} of {total:,} images are encoded; going on", flush=True)
+            print(
+                f"{total - rest:,} of {total:,} images are encoded already; the others follow",
+                flush=True,
+            )
         return Progress(total, 1, start_step=total - rest, every=10.0, unit="image")
 
     def encode_missing(self, encoder, batch_size=runtimes.BATCH):
-        """Encodes what is missing in this process, and shows the progress.
+        """Encodes the missing shards in this process, and shows the progress.
 
         Args:
             encoder: `Encoder`.
@@ -70,7 +73,7 @@ class Job:
                 shown.update(before + done, {"broken": broken})
 
     def encode(self, encoder, shards, batch_size=runtimes.BATCH):
-        """Encodes shards and writes each as soon as it is full.
+        """Encodes shards, and writes each of them as soon as it is complete.
 
         Args:
             encoder: `Encoder`.
@@ -78,19 +81,20 @@ class Job:
             batch_size: int.
 
         Yields:
-            After each batch and each shard: int, rows done, and int, broken ones among them.
+            After each batch and each shard, two ints: the finished rows, and the broken images
+            among them.
 
         Raises:
             OSError: the disk is full or not writable, or the list of images cannot be read.
-            UserError: the encoder is of another model.
+            UserError: the encoder has another model.
         """
         if encoder.fingerprint != self.facts["fingerprint"]:
             raise UserError(
-                f"{encoder.path} is another model than that which {self.folder} was begun with"
+                f"{encoder.path} is not the model with which {self.folder} was begun; name that one"
             )
         done = broken = 0
         stream = encoder.stream(self.source.dataset(shards), self.source.contents, batch_size)
-        pieces, batch = [], None  # of the shard that is being filled; a batch not yet used up
+        pieces, batch = [], None  # the parts of the current shard; the rest of the last batch
         for shard in shards:
             first, last = self.source.span(shard)
             while True:
@@ -111,7 +115,7 @@ class Job:
             yield done, broken
 
     def _write(self, encoder, shard, pieces):
-        """Writes a shard of encoded pieces; returns the number of broken rows."""
+        """Writes a shard from encoded pieces. Returns the number of broken rows."""
         self.source.check()
         first, last = self.source.span(shard)
         keys = self.source.keys(shard)
@@ -128,12 +132,13 @@ class Job:
         rows, labels, codes = map(np.concatenate, zip(empty, *pieces, strict=True))
         order = np.argsort(rows)
         keys = [keys[row - first] for row in rows[order]]
-        labels, job = list(labels[order]), self.facts.get("job")  # one begun by an older dah_tf
+        labels = list(labels[order])
+        job = self.facts.get("job")  # a job that an older dah_tf began does not have it
         archive.write_shard(self.folder, shard, codes[order], keys, labels, broken, job)
         return len(broken)
 
     def _once_more(self, encoder, row):
-        """A piece of one row that was left out, or None and why."""
+        """Encodes a row that was left out. Returns a piece and None, or None and the reason."""
         label, what, reason = self.source.entry(row)
         if reason is not None:
             return None, reason
@@ -143,9 +148,9 @@ class Job:
         return (np.array([row]), np.array([label], "S"), outputs["codes"]), None
 
     def finish(self):
-        """Writes the manifest, once all shards are there; returns its content."""
+        """Writes the manifest when all shards exist. Returns its content."""
         facts = {name: self.facts[name] for name in ("bits", "fingerprint", "input", "settings")}
-        # A job that was begun by an older dah_tf took every file for an image.
+        # A job that an older dah_tf began took every file for an image.
         facts["ignored"] = self.facts["source"].get("ignored", {})
         content = archive.finish(self.folder, self.source.shards, facts)
         shutil.rmtree(self.folder / WORK, ignore_errors=True)
@@ -153,7 +158,7 @@ class Job:
 
 
 def _rows(batch, rows):
-    """Some rows of a batch, as tuple of row numbers, labels and codes."""
+    """Returns some rows of a batch: a tuple of row numbers, labels and codes."""
     codes = batch[2]["codes"] if isinstance(batch[2], dict) else batch[2]
     return batch[0][rows], batch[1][rows], codes[rows]
 
@@ -170,26 +175,27 @@ def run(
     runtime=None,
     work=None,
 ):
-    """Encodes images into a folder of codes, or goes on with it.
+    """Encodes images into a folder of codes, or continues one.
 
     Args:
-        model: path, as `find_model` takes.
-        spec: str, as `sources.make` takes.
+        model: path, as in `find_model`.
+        spec: str, as in `listing.make`.
         output: path of the folder of codes.
-        labels, shard_items, data_dir: as `sources.make` takes; of a job that was begun before,
-            `shard_items` stays.
-        runtime: str, the format that encodes; one whose codes are not the model's is a setting
-            that stays. None: any that gives the model's.
-        skip: paths of folders of codes; images that are in one are left out.
-        work: function of a `Job` that writes every missing shard; None encodes in this process,
-            by `runtime`.
+        labels, shard_items, data_dir: as in `listing.make`. A job that was begun before keeps its
+            `shard_items`.
+        runtime: str, the format that encodes. If its codes differ from those of the model, it must
+            not change during the job. None is any format that gives the codes of the model.
+        skip: paths of folders of codes. Images that are in one of them are left out.
+        work: function that takes a `Job` and writes all missing shards. None encodes in this
+            process, by `runtime`.
 
     Returns:
-        Dict, the manifest's content.
+        Dict, the content of the manifest.
 
     Raises:
-        UserError: bad arguments, nothing to encode, another process encodes there, the folder
-            holds something else, or the disk is full; what was encoded is kept.
+        UserError: an argument is wrong, there is nothing to encode, another process writes to the
+            folder, the folder contains something else, or the disk is full. The images that were
+            encoded are kept.
     """
     path, description = find_model(model)
     folder = pathlib.Path(output)
@@ -203,11 +209,11 @@ def run(
             "labels": labels,
             "skip": [str(each) for each in skip],
             "mirror": description.get("mirror", False),
-            # What relative keys begin at.
+            # The folder in which relative keys start.
             "directory": None if fixed else os.getcwd(),
         },
         "bits": description["bits"],
-        # A name, where the model ships with the package: other machines unpack it themselves.
+        # A ready-made model is stored by its name, because each machine unpacks it for itself.
         "model": str(model if pretrained.is_name(model) else path.absolute()),
     }
     if runtime:
@@ -219,7 +225,7 @@ def run(
         with tempfile.TemporaryDirectory() as aside:
             source = None
             if not any(each.exists() for each in (folder / archive.MANIFEST, folder / WORK / JOB)):
-                # Before the folder is made: there may be nothing to encode.
+                # The list is made before the folder, because there may be nothing to encode.
                 source = listing.make(
                     spec,
                     aside,
@@ -243,12 +249,13 @@ def run(
         ) from None
     except OSError as error:
         raise UserError(
-            f"cannot write to {output}: {error.strerror or error}; what was encoded is kept"
+            f"cannot write to {output}: {error.strerror or error}; the images that were encoded "
+            "are kept"
         ) from error
 
 
 def _check_folder(folder):
-    """Refuses a folder that holds anything but codes."""
+    """Refuses a folder that contains other files than codes."""
     if not folder.is_dir():
         if folder.exists():
             raise UserError(f"{folder} is a file; name a folder")
@@ -263,11 +270,13 @@ def _check_folder(folder):
         }
     others = {name for name in others if not name.endswith(".tmp")}
     if others:
-        raise UserError(f"{folder} holds other files, such as {min(others)}; name another folder")
+        raise UserError(
+            f"{folder} contains other files, such as {min(others)}; name another folder"
+        )
 
 
 def _name(facts, source, listing):
-    """Names what a job's shards hold: str."""
+    """Returns a str that identifies the content of a job's shards."""
     name = hashlib.sha256()
     of_source = {key: source.get(key) for key in ("items", "shard_items", "full_name", "split")}
     of_model = {key: facts[key] for key in ("fingerprint", "bits", "settings")}
@@ -279,7 +288,7 @@ def _name(facts, source, listing):
 
 
 def _begin(work, listing, facts):
-    """Begins a job: `job.json` comes last, and all before it is made anew until it is there."""
+    """Begins a job. `job.json` is written last; until it exists, the rest is written again."""
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     for path in pathlib.Path(listing).iterdir():
@@ -292,12 +301,14 @@ def _begin(work, listing, facts):
 
 
 def _go_on(folder, facts, work):
-    """Does what is left of a job; returns the manifest's content."""
+    """Does the rest of a job. Returns the content of the manifest."""
     if (folder / archive.MANIFEST).exists():
         content = archive.read_manifest(folder)
         _check_same(folder, content, facts)
         shutil.rmtree(folder / WORK, ignore_errors=True)
-        print(f"{folder} is complete; new images go into another folder, by --skip={folder}")
+        print(
+            f"{folder} is complete; to encode new images, name another folder and --skip={folder}"
+        )
         return content
     job = Job(folder, facts["model"])
     _check_same(folder, job.facts, facts)
@@ -313,17 +324,21 @@ def _here(runtime):
 
 
 def _check_same(folder, found, wanted):
-    """Refuses to go on with a job of other images, settings or another model."""
-    for name, what in (("input", "images"), ("fingerprint", "model"), ("settings", "settings")):
+    """Refuses to continue a job with other images, other settings or another model."""
+    for name, what in (
+        ("input", "other images"),
+        ("fingerprint", "another model"),
+        ("settings", "other settings"),
+    ):
         if found[name] != wanted[name]:
             raise UserError(
-                f"{folder} holds codes of another {what} ({found[name]}, not {wanted[name]}); "
+                f"{folder} contains codes of {what} ({found[name]}, not {wanted[name]}); "
                 "name another folder"
             )
 
 
 def _known(skip):
-    """Absolute paths of the images in folders of codes: a set of str."""
+    """Returns the absolute paths of the images in folders of codes: a set of str."""
     paths = set()
     for path in skip:
         codes = archive.Codes.open(path)

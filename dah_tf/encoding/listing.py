@@ -1,6 +1,7 @@
-"""What is to be encoded, in an order that is fixed once: a list of files on disk, or a TFDS split.
+"""The images to encode, in a fixed order: a list of files, or a split of TensorFlow Datasets.
 
-A source's rows are numbered from 0 and cut into shards of equal length; the last may be shorter.
+The rows of a source are numbered from 0 and divided into shards of equal length. The last shard may
+be shorter.
 """
 
 import abc
@@ -19,29 +20,29 @@ from dah_tf.errors import UserError
 
 ITEMS, STARTS = "items", "starts.npy"
 
-BLOCK = 256  # examples of a data set that are read at a time
+BLOCK = 256  # the number of examples of a data set that are read at a time
 
 
 def make(spec, folder, labels="auto", classes=(), skip=(), shard_items=8192, data_dir=None):
-    """Lists what is to be encoded.
+    """Lists the images to encode.
 
     Args:
         spec: str, a folder or an image file, `list:FILE` or `tfds:NAME/SPLIT`.
-        folder: path of a folder that keeps the list; no other process writes there.
-        labels: str, `auto`: the first folder below `spec` where that is one of `classes`;
-            `folder`: the first folder, whatever its name; `none`. Lists and data sets say
-            themselves what they know, unless it is `none`.
-        classes: collection of str, the model's classes.
-        skip: collection of str, absolute paths to leave out, as `store.place` writes them.
-        shard_items: int, rows of a shard.
-        data_dir: path, of TensorFlow Datasets.
+        folder: path of a folder that gets the list. No other process may write to it.
+        labels: str. `folder` takes the name of the first subfolder of `spec` as the label; `auto`
+            does so only if it is one of `classes`; `none` stores no labels. Lists and data sets
+            have their own labels, which are stored unless it is `none`.
+        classes: collection of str, the classes of the model.
+        skip: collection of str, the absolute paths to leave out, as `archive.place` writes them.
+        shard_items: int, the number of rows in a shard.
+        data_dir: path, the folder of TensorFlow Datasets.
 
     Returns:
-        Dict that `open_source` takes, JSON-able; `ignored` counts a folder's files that are no
-        images, by kind.
+        Dict for `open_source`, which JSON can hold. Its entry `ignored` counts the files of a
+        folder that are not images, by kind.
 
     Raises:
-        UserError: nothing there.
+        UserError: there is nothing to encode, or it cannot be read.
     """
     kind, _, rest = spec.partition(":")
     ignored = collections.Counter()
@@ -49,7 +50,7 @@ def make(spec, folder, labels="auto", classes=(), skip=(), shard_items=8192, dat
     if kind == "tfds":
         name, _, split = rest.rpartition("/")
         if not name:
-            raise UserError(f"input={spec} names no split; want tfds:NAME/SPLIT")
+            raise UserError(f"input={spec} does not name a split; write tfds:NAME/SPLIT")
         data_dir = os.path.abspath(data_dir) if data_dir else None
         facts |= {"kind": "tfds", "name": name, "split": split, "data_dir": data_dir}
         source = TfdsSource(folder, facts)
@@ -65,26 +66,31 @@ def make(spec, folder, labels="auto", classes=(), skip=(), shard_items=8192, dat
         facts["items"] = _write(folder, rows, skip, shard_items)
     if not facts["items"]:
         raise UserError(
-            f"input={spec} has nothing to encode" + (", all is in skip" if skip else "")
+            f"input={spec} has nothing to encode"
+            + (", because all its images are in skip" if skip else "")
         )
     return facts
 
 
 def open_source(folder, facts):
-    """The source that `make` listed: `FileSource` or `TfdsSource`."""
+    """Opens the source that `make` listed: a `FileSource` or `TfdsSource`."""
     return {"files": FileSource, "tfds": TfdsSource}[facts["kind"]](folder, facts)
 
 
 def below(spec, labels="auto", classes=(), ignored=None):
-    """Yields path and label of a file, or of each image of a folder: pairs of bytes.
+    """Yields the path and the label of a file, or of each image in a folder: pairs of bytes.
 
-    A file's own folder may be its label, as the first folder below a folder may. A file that is
-    named counts as an image whatever it is.
+    The label of an image in a folder can be the name of the first subfolder. The label of a single
+    file can be the name of its own folder. A single file counts as an image, whatever its content
+    is.
 
     Args:
-        spec: path.
-        labels, classes: as of `make`.
-        ignored: `collections.Counter`, which takes a folder's other files by their kinds.
+        spec: path of a file or folder.
+        labels, classes: as in `make`.
+        ignored: `collections.Counter` that counts the other files of a folder by their kinds.
+
+    Raises:
+        UserError: there is no such file or folder, or it cannot be read.
     """
     if os.path.isfile(spec):
         first = os.path.basename(os.path.dirname(os.path.abspath(spec)))
@@ -92,7 +98,7 @@ def below(spec, labels="auto", classes=(), ignored=None):
         yield os.fsencode(spec), os.fsencode(first) if known else b""
         return
     if not os.path.isdir(spec):
-        raise UserError(f"{spec} is no file or folder")
+        raise UserError(f"there is no file or folder {spec}")
     try:
         for path in folders.images_below(
             spec, collections.Counter() if ignored is None else ignored
@@ -105,11 +111,11 @@ def below(spec, labels="auto", classes=(), ignored=None):
 
 
 def listed(path):
-    """Yields path and label of each line of a list: pairs of bytes.
+    """Yields the path and the label of each line of a list: pairs of bytes.
 
-    A line is a path, relative ones beginning at the list's folder, and optionally a tab and a
-    label. Where the list holds a NUL byte, NULs end the paths (as of `find -print0`), and there
-    are no labels.
+    A line is a path, optionally followed by a tab and a label. A relative path starts in the
+    folder of the list. If the list contains a NUL byte, NUL bytes end the paths, as in the output
+    of `find -print0`, and there are no labels.
     """
     base = os.fsencode(os.path.dirname(path))
     try:
@@ -137,7 +143,7 @@ def _pairs(lines, base, end):
 
 
 def _write(folder, rows, skip, shard_items):
-    """Writes the list, and where in it each shard begins; returns the number of rows."""
+    """Writes the list, and where each shard starts in it. Returns the number of rows."""
     count, starts = 0, [0]
     with open(pathlib.Path(folder) / ITEMS, "wb") as file:
         for path, label in rows:
@@ -158,11 +164,11 @@ def _write(folder, rows, skip, shard_items):
 
 
 class Source(abc.ABC):
-    """Rows in shards.
+    """A source of images, whose rows are divided into shards.
 
     Args:
-        folder: path of the folder that keeps the list.
-        facts: dict of `make`.
+        folder: path of the folder with the list.
+        facts: dict from `make`.
     """
 
     def __init__(self, folder, facts):
@@ -172,41 +178,44 @@ class Source(abc.ABC):
 
     @property
     def shards(self):
-        """int, number of shards."""
+        """int, the number of shards."""
         return -(-self.items // self.shard_items)
 
     def span(self, shard):
-        """First row of a shard, and the first behind it."""
+        """Returns the first row of a shard, and the first row after it."""
         first = shard * self.shard_items
         return first, min(first + self.shard_items, self.items)
 
     @abc.abstractmethod
     def keys(self, shard):
-        """Keys of a shard's rows: list of bytes."""
+        """Returns the keys of the rows of a shard: a list of bytes."""
 
     @abc.abstractmethod
     def blocks(self, shards):
-        """Rows of some shards in order, in blocks; what is known to be no file may be left out.
+        """Yields the rows of some shards in order, in blocks.
+
+        Files that cannot be opened may be missing.
 
         Args:
             shards: list of int, ascending.
 
         Yields:
-            int64 rows, labels, and what `contents` takes: an array and two lists of n bytes.
+            The int64 rows as an array, and two lists of n bytes objects: the labels and the inputs
+            of `contents`.
 
         Raises:
             OSError, UserError: the source itself cannot be read.
         """
 
     def dataset(self, shards):
-        """`blocks` row by row.
+        """Returns the rows of `blocks` as a data set.
 
-        Where the source itself fails, the data set ends and `check` raises: an error in it would
-        be taken for that of an image.
+        If the source itself fails, the data set ends, and `check` raises the error. An error in the
+        data set would be taken for that of an image.
 
         Returns:
-            `tf.data.Dataset` of scalars: int64 row, string label, and string that `contents`
-            takes.
+            `tf.data.Dataset` of scalars: the int64 row, the string label, and the string input of
+            `contents`.
         """
         import tensorflow as tf
 
@@ -220,33 +229,34 @@ class Source(abc.ABC):
         return tf.data.Dataset.from_generator(blocks, output_signature=tuple(specs)).unbatch()
 
     def check(self):
-        """Raises what ended a data set before its time."""
+        """Raises the error that ended a data set too early, if there was one."""
         if self._error is not None:
             raise self._error
 
     @abc.abstractmethod
     def contents(self, what):
-        """The image file's bytes, in a TensorFlow graph: a scalar string tensor."""
+        """Returns the bytes of an image file in a TensorFlow graph: a scalar string tensor."""
 
     @abc.abstractmethod
     def entry(self, row):
-        """Label of a row, what `contents` takes, and why that cannot be opened: one line or None.
+        """Returns the facts about a row.
 
         Returns:
-            Two bytes, and a str or None.
+            The label and the input of `contents`, both bytes; and a line that says why the file
+            cannot be opened, or None.
         """
 
 
 class FileSource(Source):
-    """Files by a list of paths on disk; only one shard of it is in memory."""
+    """Files by a list of paths on disk. At most two shards of the list are in memory."""
 
     def __init__(self, folder, facts):
         super().__init__(folder, facts)
-        # The shard that is being encoded, and the next: read once, whatever is asked of it.
+        # The current shard and the next one are kept, so that each is read only once.
         self._rows = functools.lru_cache(2)(self._read)
 
     def _read(self, shard):
-        """Paths and labels of a shard's rows: two lists of bytes."""
+        """Returns the paths and labels of the rows of a shard: two lists of bytes."""
         starts = np.load(self.folder / STARTS, mmap_mode="r")
         with open(self.folder / ITEMS, "rb") as file:
             file.seek(starts[shard])
@@ -261,7 +271,7 @@ class FileSource(Source):
             paths, labels = self._rows(shard)
             paths = [self._absolute(path) for path in paths]
             first, _ = self.span(shard)
-            # To open a pipe would wait for its writer for ever.
+            # Opening a pipe could wait for ever for a writer.
             rows = [i for i, path in enumerate(paths) if _fault(path) is None]
             yield (
                 first + np.array(rows, np.int64),
@@ -270,7 +280,7 @@ class FileSource(Source):
             )
 
     def _absolute(self, path):
-        """A worker of a cluster has another working directory."""
+        """Returns the absolute path. A worker of a cluster has another working directory."""
         return os.path.join(os.fsencode(self.facts["directory"]), path)
 
     def contents(self, what):
@@ -286,7 +296,7 @@ class FileSource(Source):
 
 
 def _fault(path):
-    """Why a path is no file that can be opened: one line, or None."""
+    """Returns one line that says why a file cannot be opened, or None."""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
@@ -294,12 +304,12 @@ def _fault(path):
     except OSError as error:
         return error.strerror
     if stat.S_ISDIR(mode):
-        return "a folder that cannot be read"
-    return None if stat.S_ISREG(mode) else "not a regular file"
+        return "it is a folder that cannot be read"
+    return None if stat.S_ISREG(mode) else "it is not a regular file"
 
 
 class TfdsSource(Source):
-    """A split of a prepared TensorFlow data set, in its own order."""
+    """A split of a prepared data set of TensorFlow Datasets, in the order of its files."""
 
     def __init__(self, folder, facts):
         from dah_tf.data import tfds
@@ -308,26 +318,29 @@ class TfdsSource(Source):
         self._name = f"tfds:{facts['name']}/{facts['split']}"
         self._builder = tfds.builder_of(facts["name"], facts["data_dir"])
         self._features = self._builder.info.features
-        # Features need not be a dict, and theirs tells its names only when asked for them.
+        # The features may be another object than a dict, and its names come from `keys`.
         self._used = {"image", "label"} & set(getattr(self._features, "keys", tuple)())
         known = facts.get("full_name", self._builder.info.full_name)
         if known != self._builder.info.full_name:
-            raise UserError(f"{self._name} is {self._builder.info.full_name} now, it was {known}")
+            raise UserError(
+                f"{self._name} is {self._builder.info.full_name} now, but it was {known} when the "
+                "job began; name another output"
+            )
 
     @property
     def full_name(self):
-        """str, the data set with its version."""
+        """str, the name of the data set with its version."""
         return self._builder.info.full_name
 
     def count_split(self):
-        """int, the split's number of examples.
+        """Returns the number of examples in the split.
 
         Raises:
-            UserError: no such split, or no image in it.
+            UserError: there is no such split, or the data set has no images.
         """
         splits, split = self._builder.info.splits, self.facts["split"]
         if split not in splits:
-            raise UserError(f"{self._name}: no such split; there are {', '.join(splits)}")
+            raise UserError(f"{self._name}: there is no such split, only {', '.join(splits)}")
         if "image" not in self._used:
             raise UserError(f"{self._name} has no images")
         return splits[split].num_examples
@@ -338,7 +351,7 @@ class TfdsSource(Source):
     def blocks(self, shards):
         label = self._features["label"] if "label" in self._used else None
         known = hasattr(label, "int2str") and self.facts["labels"] != "none"
-        # An example without a label carries -1.
+        # An example without a label has the label -1.
         names = [label.int2str(i).encode() for i in range(label.num_classes)] if known else []
         names.append(b"")
         for first, last in _runs(shards):
@@ -350,7 +363,9 @@ class TfdsSource(Source):
                 yield np.arange(row, row + count), labels, list(example["image"])
                 row += count
             if row < end:
-                raise UserError(f"{self._name}: {end - row} examples are missing; prepare it anew")
+                raise UserError(
+                    f"{self._name}: {end - row} examples are missing; prepare the data set again"
+                )
 
     def contents(self, what):
         return what
@@ -360,7 +375,7 @@ class TfdsSource(Source):
         for rows, labels, images in self.blocks([shard]):
             if row <= rows[-1]:
                 return labels[row - rows[0]], images[row - rows[0]], None
-        raise UserError(f"{self._name}: no example {row}; prepare it anew")
+        raise UserError(f"{self._name}: example {row} is missing; prepare the data set again")
 
     def _examples(self, first, last):
         import tensorflow_datasets as tfds
@@ -369,14 +384,15 @@ class TfdsSource(Source):
             split=f"{self.facts['split']}[{first}:{last}]",
             decoders={"image": tfds.decode.SkipDecoding()},
             shuffle_files=False,
-            # File after file: a part has the order of the whole only then.
+            # The files are read one after the other, because only then a part has the order of
+            # the whole.
             read_config=tfds.ReadConfig(interleave_cycle_length=1),
         )
         return examples.map(lambda each: {name: each[name] for name in self._used})
 
 
 def _runs(numbers):
-    """First and last of each run of consecutive numbers."""
+    """Returns the first and the last number of each run of consecutive numbers."""
     runs = []
     for number in numbers:
         if runs and runs[-1][1] == number - 1:

@@ -1,4 +1,4 @@
-"""Encodes an index's images again by another model, and swaps the index in one step."""
+"""Encodes the images of an index again with another model, and replaces the codes in one step."""
 
 import glob
 import hashlib
@@ -15,22 +15,23 @@ from dah_tf.files import durable
 
 
 def rebuild(index, model, encode, root=None):
-    """Encodes the images that an index's keys name, and replaces all its codes at once.
+    """Encodes the images that the keys of an index name, and replaces all codes in one step.
 
-    The new codes are gathered in a hidden folder beside the index, so that a killed rebuild goes
-    on, and after one that found the index changed at its end only new images are encoded;
-    searching shows the old codes meanwhile. Ids, keys and labels stay as they are.
+    The new codes are collected in a hidden folder next to the index, so that a killed rebuild can
+    continue. If the index was changed in the meantime, the rebuild fails at its end; the next one
+    encodes only the new images. Until the end, a search uses the old codes. Ids, keys and labels
+    do not change.
 
     Args:
-        index: an index of paths as keys.
-        model: path, as `encoding.find_model` takes.
-        encode: function of a `job.Job`, which encodes what is missing.
-        root: path, the folder that relative keys begin at; None: the index's own, or where it
-            does not know it, the working directory.
+        index: an index whose keys are paths.
+        model: path, as in `encoding.find_model`.
+        encode: function that takes a `job.Job` and encodes the missing shards.
+        root: path, the folder in which relative keys start. None is the folder that the index has
+            stored, or the working directory if it has none.
 
     Raises:
-        UserError: an item without a path, an image that cannot be read, the index was changed
-            meanwhile, or the disk is full; the index is as before.
+        UserError: an item has no path, an image cannot be read, the index was changed in the
+            meantime, or the disk is full. The index is as before.
     """
     path, description = find_model(model)
     bits, fingerprint = description["bits"], description["fingerprint"]
@@ -42,7 +43,10 @@ def rebuild(index, model, encode, root=None):
     for number, key in zip(ids, keys, strict=True):
         if not key or key.startswith("tfds:"):
             what = f"the key {shortened(key)}" if key else "no key"
-            raise UserError(f"item {number} has {what}, so that its image is not known: encode it")
+            raise UserError(
+                f"item {number} has {what}, which does not name an image file; encode the images "
+                "with dah_tf.encode, and run rebuild with --codes"
+            )
     root = os.path.abspath(root or index.root or ".")
     paths = [archive.place(key, root) for key in keys]
     codes = archive.no_codes(bits)
@@ -54,7 +58,7 @@ def rebuild(index, model, encode, root=None):
             if rest:
                 parts.append(_encoded(index, path, fingerprint, ids, paths, rest, encode))
         except OSError as error:
-            raise UserError(f"cannot write beside {index.path}: {error.strerror}") from error
+            raise UserError(f"cannot write next to {index.path}: {error.strerror}") from error
         found = np.concatenate([part for part, _ in parts])
         rows = {each: row for row, each in enumerate(p for _, made in parts for p in made)}
         codes = found[[rows[each] for each in paths]]
@@ -66,7 +70,7 @@ def rebuild(index, model, encode, root=None):
 
 
 def _encoded_before(index, fingerprint):
-    """Codes and paths of rebuilds by this model that ended when the index had been changed."""
+    """Returns codes and paths from earlier rebuilds with this model that failed at their end."""
     parts = []
     for folder in sorted(_folders(index)):
         made = pathlib.Path(folder) / "codes"
@@ -78,7 +82,7 @@ def _encoded_before(index, fingerprint):
 
 
 def _encoded(index, model, fingerprint, ids, paths, rest, encode):
-    """Codes and paths of the images `rest`, which are of the items `ids` with their `paths`."""
+    """Encodes the images `rest` of the items `ids` with their `paths`; returns codes and paths."""
     listing = b"".join(os.fsencode(path) + b"\0" for path in rest)
     name = hashlib.sha256(listing + fingerprint.encode()).hexdigest()[:12]
     folder = pathlib.Path(f"{_prefix(index)}{name}")
@@ -93,19 +97,19 @@ def _encoded(index, model, fingerprint, ids, paths, rest, encode):
         lost, broken = folder / "lost.npy", set(rest) - set(keys)
         np.save(lost, [number for number, path in zip(ids, paths, strict=True) if path in broken])
         raise UserError(
-            f"{content['broken']} of {len(rest):,} images cannot be read, see "
-            f"{folder / 'codes' / archive.BROKEN}; restore them, name the folder that their paths "
-            "begin at by --root, or remove their items: python -m dah_tf.search remove "
-            f"--index={index.path} --ids={lost}; the index is as before"
+            f"{content['broken']} of {len(rest):,} images cannot be read (see "
+            f"{folder / 'codes' / archive.BROKEN}), and the index is as before; restore the "
+            "images, name the folder in which their paths start with --root, or remove their "
+            f"items: python -m dah_tf.search remove --index={index.path} --ids={lost}"
         )
     return codes, keys
 
 
 def _prefix(index):
-    """How the paths of a rebuild's folders begin."""
+    """Returns the start of the paths of a rebuild's folders."""
     return f"{index.beside}.rebuild."
 
 
 def _folders(index):
-    """Folders of this and of abandoned rebuilds."""
+    """Returns the folders of this rebuild and of abandoned ones."""
     return glob.glob(f"{glob.escape(str(_prefix(index)))}*")

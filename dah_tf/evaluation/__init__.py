@@ -1,1 +1,1 @@
-"""Retrieval quality: of codes, of a trained model, and of what it is compared with."""
+"""Retrieval quality of codes, of a trained model, and of reference points."""

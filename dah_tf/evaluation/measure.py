@@ -1,4 +1,4 @@
-"""A trained model under a protocol: its codes' quality, what stands beside it, how fast it is."""
+"""Measures a trained model under a protocol: quality, reference points, and speed."""
 
 import time
 
@@ -13,20 +13,20 @@ EXAMPLES, NEIGHBOURS = 10, 10
 
 
 def evaluate(model, dataset, protocol, mirror=False, trained=None):
-    """Retrieval quality of a model under a protocol, with reference points.
+    """Measures the retrieval quality of a model under a protocol, and reference points.
 
     Args:
         model: `HashModel`.
         dataset: `data.Dataset`.
         protocol: `data.Protocol`.
-        mirror: bool, codes from the image and its mirror image.
-        trained: ints, the classes that the classifier was trained on; None: those of the
+        mirror: bool, whether a code is made from an image and its mirror image together.
+        trained: ints, the classes on which the classifier was trained. None is those of the
             protocol's training images.
 
     Returns:
-        `(result, pictures)`: the dict from `evaluation.evaluate` with `accuracy` of the
-        classifier on the queries, `margin`, `references`, `mirror`, `model`, `method` and `data`;
-        and the arrays of example retrievals, see `examples`.
+        `(result, pictures)`. `result` is the dict from `retrieval.evaluate` with further entries:
+        `accuracy` of the classifier on the queries, `margin`, `references`, `mirror`, `model`,
+        `method` and `data`. `pictures` is the dict of arrays from `examples`.
     """
     features = len(protocol.database) * model.backbone.output_shape[-1] <= reference_points.FLOATS
     query, _ = outputs(model, dataset, protocol.query, mirror, features)
@@ -44,7 +44,7 @@ def evaluate(model, dataset, protocol, mirror=False, trained=None):
     if trained is None:
         trained = dataset.labels[protocol.train]
     if not dataset.multi_label and np.isin(labels[0], trained).all():
-        # Of classes that the classifier never saw it can name none.
+        # The classifier cannot name classes on which it was not trained.
         hits = query["classes"].argmax(axis=1) == labels[0]
         result["accuracy"] = float(hits.mean())
     result["margin"] = margin
@@ -59,19 +59,20 @@ def evaluate(model, dataset, protocol, mirror=False, trained=None):
 
 
 def outputs(model, dataset, indices, mirror, features=False):
-    """A model's answers on images of a data set.
+    """Runs a model over images of a data set.
 
     Args:
         model: `HashModel`.
         dataset: `data.Dataset`.
         indices: int array of shape `(n,)`.
-        mirror: bool, of `HashModel.outputs`.
-        features: bool, whether to keep the backbone's.
+        mirror: bool, as in `HashModel.outputs`.
+        features: bool, whether to keep the features of the backbone.
 
     Returns:
-        `(answers, margin)`: a dict of `codes`, packed, `classes`, logits, and `features` or None;
-        and how far the hash values lie from 1/2: a dict of `edges` (from 0 to the largest that the
-        hash head allows), `share` between them, and the `mean`.
+        `(answers, margin)`. `answers` is a dict of packed `codes`, `classes` (logits), and
+        `features` or None. `margin` describes the distances of the hash values from 1/2: a dict of
+        `edges` (from 0 to the largest distance that the hash head allows), the `share` of the
+        values between two edges, and the `mean`.
     """
     lowest, highest = model.span
     largest = (highest - lowest) / 2
@@ -98,20 +99,20 @@ def outputs(model, dataset, indices, mirror, features=False):
 
 
 def examples(dataset, protocol, query_codes, database_codes):
-    """Some queries and their nearest neighbours (DAH, Figs. 7 and 8).
+    """Shows some queries and their nearest neighbours (DAH, Figs. 7 and 8).
 
-    The queries are spread evenly over the classes, chosen without regard to how well they do;
-    among items at the same distance the first of the data set is shown.
+    The queries are spread evenly over the classes, and their results have no influence on the
+    choice. Among items at the same distance, the first of the data set is shown.
 
     Args:
         dataset: `data.Dataset`.
         protocol: `data.Protocol`.
-        query_codes, database_codes: packed codes of the protocol's queries and database.
+        query_codes, database_codes: packed codes of the queries and the database of the protocol.
 
     Returns:
         Dict of arrays: `query_images` uint8 `(q, h, w, channels)`, `neighbour_images` uint8
         `(q, 10, h, w, channels)`, `relevant` bool `(q, 10)`, `distances` int `(q, 10)`, and the
-        classes' names, str `query_labels` `(q,)` and `neighbour_labels` `(q, 10)`.
+        names of the classes as str, `query_labels` `(q,)` and `neighbour_labels` `(q, 10)`.
     """
     labels = dataset.labels[protocol.query]
     first_class = labels if labels.ndim == 1 else labels.argmax(axis=1)
@@ -134,7 +135,7 @@ def examples(dataset, protocol, query_codes, database_codes):
 
 
 def _names(dataset, indices):
-    """The classes of images, as text."""
+    """Returns the names of the classes of images."""
     labels, names = dataset.labels[indices], np.array(list(dataset.class_names))
     if dataset.labels.ndim == 1:
         return names[labels]
@@ -143,20 +144,21 @@ def _names(dataset, indices):
 
 
 def write_examples(path, arrays):
-    """Writes `examples` to an `.npz` file, whole or not at all."""
+    """Writes `examples` to an `.npz` file in one step."""
     with durable.replacing(path) as file:
         np.savez_compressed(file, **arrays)
 
 
 def encoding_time(model, dataset, indices, mirror=False, batches=(32, 128, 512)):
-    """Milliseconds an image, from decoded pixels to packed codes (DAH, Table 4).
+    """Measures the milliseconds for an image, from pixels to packed codes (DAH, Table 4).
 
     Args:
         model: `HashModel`.
         dataset: `data.Dataset`.
-        indices: int array; at most the first 50,000 images are encoded, at batch 1 the first 500.
-        mirror: bool, of `HashModel.encode`.
-        batches: ints, batch sizes of which the best is chosen on the first 2,000 images.
+        indices: int array. At most the first 50,000 images are encoded, and at a batch size of 1
+            at most the first 500.
+        mirror: bool, as in `HashModel.encode`.
+        batches: ints, batch sizes. The best of them is chosen on the first 2,000 images.
 
     Returns:
         Dict of `batch_1_ms`, `best_ms`, `best_batch`, `images` and `runtime`.
@@ -172,12 +174,12 @@ def encoding_time(model, dataset, indices, mirror=False, batches=(32, 128, 512))
         return time.perf_counter() - start
 
     for batch in (1, *batches):
-        model.encode(few[:batch], batch, mirror)  # compiles
+        model.encode(few[:batch], batch, mirror)  # the first call compiles
     alone = seconds(few[:500], 1) / len(few[:500])
     best = min(batches, key=lambda batch: seconds(few, batch))
     rest = len(indices) % PART
     if rest < best:
-        model.encode(few[:rest], best, mirror)  # the last part has a shape of its own
+        model.encode(few[:rest], best, mirror)  # the last part has another shape
     spent = sum(
         seconds(dataset.images.read(indices[first : first + PART]), best)
         for first in range(0, len(indices), PART)

@@ -1,7 +1,8 @@
-"""What trivial codes and float features reach under the same protocol. NumPy only.
+"""The quality of trivial codes and of float features under the same protocol. NumPy only.
 
-A figure of a hash method means little alone: a classifier's predicted class, written as a one-hot
-code, is hard to beat where all classes are known (Sablayrolles et al., arXiv 1609.06753).
+The figures of a hash method need such reference points. If all classes are known, for example, it
+is hard to be better than the predicted class of a classifier, written as a one-hot code
+(Sablayrolles et al., arXiv 1609.06753).
 """
 
 import numpy as np
@@ -9,15 +10,16 @@ import numpy as np
 from dah_tf import codes, metrics
 
 TOP = 1000
-FLOATS = 1 << 28  # of the database's features: 1 GiB
+FLOATS = 1 << 28  # the most floats of the database's features: 1 GiB
 
 
 def one_hot(classes, multi_label=False):
-    """Codes of a classifier's answer.
+    """Writes the answer of a classifier as codes.
 
     Args:
         classes: float array of shape `(n, classes)`, logits.
-        multi_label: bool; a bit a class whose logit is above 0, instead of one for the largest.
+        multi_label: bool. If true, the bit of each class with a logit above 0 is 1. Otherwise only
+            the bit of the class with the largest logit is 1.
 
     Returns:
         uint8 array of shape `(n, ceil(classes / 8))`, packed codes.
@@ -28,20 +30,20 @@ def one_hot(classes, multi_label=False):
 
 
 def evaluate(query, query_labels, database, database_labels, bits, seed=0):
-    """Reference points of an evaluation.
+    """Computes the reference points of an evaluation.
 
     Args:
         query: dict of `classes`, float `(queries, classes)` logits, and `features`, float
             `(queries, d)` or None.
         query_labels: int array of shape `(queries,)`, or 0/1 array of shape `(queries, classes)`.
         database, database_labels: the same for the database.
-        bits: int, length of the random codes.
-        seed: int, of the random codes.
+        bits: int, the length of the random codes.
+        seed: int, the seed of the random codes.
 
     Returns:
-        Dict of `one_hot`, `random` and, where features are given, `features_cosine`: dicts of
-        `map`, `precision_at_1000` (`expected`, `worst`, `best`; expected is None for features)
-        and, for codes, `bits` and `precision_within_radius_2`.
+        Dict of `one_hot`, `random` and, if features are given, `features_cosine`. Each is a dict
+        of `map` and `precision_at_1000`, which have `expected`, `worst` and `best`; for features
+        `expected` is None. For codes it also has `bits` and `precision_within_radius_2`.
     """
     multi_label = np.ndim(query_labels) == 2
     rng = np.random.default_rng([seed, 36])

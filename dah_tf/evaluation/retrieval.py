@@ -1,4 +1,4 @@
-"""A retrieval evaluation as one JSON-able dict, and as a table for people. NumPy only."""
+"""A retrieval evaluation as a dict that JSON can hold, and as a table of text. NumPy only."""
 
 import numpy as np
 
@@ -32,43 +32,46 @@ def evaluate(
     protocol,
     class_names=None,
 ):
-    """Retrieval quality and code health.
+    """Measures retrieval quality and the health of the codes.
 
     Args:
         query_codes: uint8 array of shape `(queries, ceil(bits / 8))`, packed codes.
         query_labels: int array of shape `(queries,)`, or 0/1 array of shape `(queries, classes)`.
         database_codes: uint8 array of shape `(items, ceil(bits / 8))`.
         database_labels: as `query_labels`, for the database.
-        bits: int, code length.
-        protocol: JSON-able dict with `name`, `checksum`, `description`, `seed` and `counts`.
+        bits: int, the code length.
+        protocol: dict that JSON can hold, with `name`, `checksum`, `description`, `seed` and
+            `counts`.
         class_names: list of str, or None for numbers.
 
     Returns:
-        JSON-able dict (no NaN or infinity: None stands for what is not defined):
-        `protocol`, `bits`, `queries`, `database`, `conventions`;
-        `map`, `map_at_1000`, `precision_at_1000`: dicts of `expected`, `worst`, `best`;
-        `precision_at_1000_limit`: float, what a perfect ranking reaches, below 1 where queries
-        have fewer than 1,000 relevant items;
-        `precision_within_radius_2`: float, empty results as 0;
-        `within_radius`: list of dicts, radius 0 to 4;
-        `distances`: shares of the pairs of a query and a relevant item (`relevant`), and of the
-        other pairs (`others`), at each distance from 0 to `bits`, and their mean distances;
-        `bit_balance`: `ones` and `ones_per_zero` by bit, their extremes, `dead` bits;
-        `codes`: distinct ones, collisions, entropy, correlation, distances to class centres;
-        `top_curve` (the top 1,000), `rank_curve` (some 100 ranks over the whole database),
-        `radius_curve`: points of expected precision and recall;
-        `per_class`: list of dicts; `class_distances`: matrix, for at most 100 classes;
-        for multi-label data `ndcg`, `ndcg_at_1000` and `weighted_map`, a mean number
-        of shared labels.
+        Dict that JSON can hold. It has None in place of NaN and infinity. Its entries are:
+        - `protocol`, `bits`, `queries`, `database` and `conventions`;
+        - `map`, `map_at_1000` and `precision_at_1000`: dicts of `expected`, `worst` and `best`;
+        - `precision_at_1000_limit`: float, the precision of a perfect ranking, which is below 1 if
+          queries have fewer than 1,000 relevant items;
+        - `precision_within_radius_2`: float that counts empty results as 0;
+        - `within_radius`: list of dicts for the radii 0 to 4;
+        - `distances`: the shares of the pairs at each distance from 0 to `bits`, and their mean
+          distances, for pairs of a query and a `relevant` item and for all `others`;
+        - `bit_balance`: `ones` and `ones_per_zero` of each bit, their extremes, and `dead` bits;
+        - `codes`: distinct codes, collisions, entropy, correlation, distances to class centres;
+        - `top_curve` (the top 1,000), `rank_curve` (about 100 ranks of the whole database) and
+          `radius_curve`: points of expected precision and recall;
+        - `per_class`: list of dicts;
+        - `class_distances`: matrix, for at most 100 classes;
+        - `ndcg`, `ndcg_at_1000` and `weighted_map` for multi-label data. The last one is a mean
+          number of shared labels.
 
     Raises:
-        UserError: no query, or an empty database.
-        ValueError: arrays that do not fit together.
+        UserError: there is no query, or the database is empty.
+        ValueError: the arrays do not fit together.
     """
     if not len(query_codes) or not len(database_codes):
         raise UserError(
             f"protocol {protocol.get('name')} has {len(query_codes)} queries and "
-            f"{len(database_codes)} database items; both are needed, choose another protocol"
+            f"{len(database_codes)} database items, but needs at least one of each; choose another "
+            "protocol"
         )
     data = query_codes, query_labels, database_codes, database_labels, bits
     histograms = metrics.histograms(*data)
@@ -187,13 +190,13 @@ def _per_class(precision, query_labels, database_labels, names):
 
 
 def table(result):
-    """The main figures of `evaluate`, aligned, with the conventions.
+    """Writes the main figures of `evaluate` as a table, with the conventions.
 
     Args:
-        result: dict from `evaluate`; `accuracy`, if it was added, is shown too.
+        result: dict from `evaluate`. If `accuracy` was added, it is shown too.
 
     Returns:
-        str of several lines, at most 100 columns unless the protocol's description is longer.
+        str of several lines of at most 100 columns, unless the protocol's description is longer.
     """
     protocol = result["protocol"]
     within = {row["radius"]: row for row in result["within_radius"]}
@@ -220,7 +223,7 @@ def table(result):
         if key in result:
             lines.append(f"{name:<24}{_percent(result[key], 9)}")
     if "weighted_map" in result:
-        lines.append(f"{'weighted MAP':<24}{result['weighted_map']:>9.4f} (shared labels, no %)")
+        lines.append(f"{'weighted MAP':<24}{result['weighted_map']:>9.4f} (shared labels, not %)")
     if "accuracy" in result:
         lines.append(f"{'classifier accuracy':<24}{_percent(result['accuracy'], 9)}")
     lines += ["", f"{'within radius, %':<24}" + "".join(f"{radius:>9}" for radius in within)]
@@ -243,7 +246,7 @@ def _health_lines(result):
     balance, code = result["bit_balance"], result["codes"]
     ratios = [ratio for ratio in balance["ones_per_zero"] if ratio is not None]
     spread = f"{min(ratios):.2f} to {max(ratios):.2f}" if ratios else "-"
-    dead = f"{balance['dead']} dead" if balance["dead"] else "none dead"
+    dead = f"{balance['dead']} never change" if balance["dead"] else "all of them change"
     centre = code["distance_to_centre"]
     return [
         f"bits: ones to zeros {spread}; {dead}",
@@ -254,7 +257,7 @@ def _health_lines(result):
 
 
 def _reference_lines(result):
-    """MAP of the reference points, in one line; none where they were not measured."""
+    """Returns a line with the MAP of the reference points, or no line if not measured."""
     found, parts = result.get("references") or {}, []
     for key, name in (
         ("one_hot", "predicted class as a {bits}-bit code"),
@@ -269,12 +272,18 @@ def _reference_lines(result):
 
 
 def _convention_lines(result):
-    small = "" if result["database"] >= TOP else f"; MAP@{TOP}: all {result['database']:,} items"
+    items = result["database"]
+    small = f"MAP@{TOP} is over all {items:,} items, because the database has no more."
     limit = result[f"precision_at_{TOP}_limit"]
-    few = f"precision@{TOP} can reach {100 * limit:.2f} here: there are not {TOP:,} relevant items."
+    few = (
+        f"precision@{TOP} can reach at most {100 * limit:.2f} here: some queries have fewer than "
+        f"{TOP:,} relevant items."
+    )
     return [
-        "ties: expected = mean over all orders of items at equal distance; worst and best = bounds.",
-        f"AP is divided by the relevant items retrieved (0 if none){small}.",
+        "Items at equal distance are tied: expected is the mean over all their orders,",
+        "worst and best are the bounds.",
+        "AP divides by the number of relevant items retrieved, and is 0 if there is none.",
+        *([small] if items < TOP else []),
         "Precision within a radius counts empty results as 0.",
         *([few] if limit < 1 else []),
     ]

@@ -1,1 +1,1 @@
-"""Files that are whole or not there: durable writes and sealed JSON. Standard library only."""
+"""Durable writes of complete files, and JSON with a checksum. Standard library only."""

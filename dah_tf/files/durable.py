@@ -1,4 +1,4 @@
-"""Files that are whole or absent, whatever is killed or full meanwhile. Standard library only."""
+"""Writes of complete files that survive kills, full disks and power loss. Standard library only."""
 
 import contextlib
 import fcntl
@@ -10,7 +10,7 @@ class Busy(Exception):
     """Another process holds the lock.
 
     Attributes:
-        pid: str, its process id, or "unknown".
+        pid: str, the id of that process, or "unknown".
     """
 
     def __init__(self, pid):
@@ -19,12 +19,12 @@ class Busy(Exception):
 
 
 class Lock:
-    """Holds a folder for this process, until `close` or the process' end, even by kill -9.
+    """Locks a folder for this process until `close` or the end of the process, even by kill -9.
 
-    Closing leaves the folder's file `.lock`: deleting it would race with the next owner.
+    `close` does not delete the file `.lock`, because the next owner may have opened it already.
 
     Args:
-        folder: path; exists.
+        folder: path of an existing folder.
 
     Raises:
         Busy: another process holds it.
@@ -44,7 +44,7 @@ class Lock:
         except OSError:
             self._file.close()
             raise
-        with contextlib.suppress(OSError):  # a full disk: the lock holds, only the name is missing
+        with contextlib.suppress(OSError):  # on a full disk the lock holds without the process id
             self._file.truncate(0)
             self._file.write(f"{os.getpid()}\n")
             self._file.flush()
@@ -62,16 +62,18 @@ class Lock:
 
 @contextlib.contextmanager
 def replacing(path):
-    """Writes a file aside; it takes the place of `path` in one rename, and then is durable.
+    """Replaces a file in one step, durably.
+
+    The content goes to a temporary file, which is then renamed to `path`.
 
     Args:
         path: path of the file; its folder exists.
 
     Yields:
-        Binary file to write to. Where the block raises, `path` stays as it was.
+        A binary file to write to. If the block raises an error, `path` is not changed.
 
     Raises:
-        OSError: the disk is full or not writable; `path` stays as it was.
+        OSError: the disk is full or not writable; `path` is not changed.
     """
     path = pathlib.Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -89,7 +91,7 @@ def replacing(path):
 
 
 def sync(path):
-    """Makes a file's content durable, or a folder's new and renamed entries."""
+    """Makes the content of a file durable, or the new and renamed entries of a folder."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

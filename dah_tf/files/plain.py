@@ -1,14 +1,14 @@
-"""Values as JSON can hold them."""
+"""Conversion of values to types that JSON can hold."""
 
 import math
 
 
 def plain(value):
-    """A value with NumPy's numbers and arrays made Python's, and None for NaN and infinity.
+    """Converts NumPy numbers and arrays to Python's types, and NaN and infinity to None.
 
     Args:
-        value: dicts, lists and tuples of text, numbers and NumPy values; anything else becomes its
-            text.
+        value: dicts, lists and tuples of text, numbers and NumPy values. Any other object is
+            replaced by its text.
     """
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}

@@ -1,4 +1,4 @@
-"""JSON files that say what they are: format, version, and a checksum over all of it."""
+"""JSON files with a format name, a version, and a checksum of all content."""
 
 import json
 import pathlib
@@ -8,12 +8,12 @@ from dah_tf.errors import UserError
 
 
 def seal(form, version, content):
-    """The bytes of a file.
+    """Returns the bytes of a sealed file.
 
     Args:
-        form: str, the format's name.
-        version: int, the format's version.
-        content: JSON-able dict.
+        form: str, the name of the format.
+        version: int, the version of the format.
+        content: dict that JSON can hold.
     """
     body = {"format": form, "version": version, **content}
     body["checksum"] = _checksum(body)
@@ -21,16 +21,16 @@ def seal(form, version, content):
 
 
 def read(path, form, version, again):
-    """The content of a sealed file.
+    """Returns the content of a sealed file.
 
     Args:
         path: path of the file.
         form, version: as in `seal`; a file of another version is refused.
-        again: str, what to do where the content cannot be used, such as "encode again".
+        again: str, the advice for a file that cannot be used, such as "encode again".
 
     Raises:
-        UserError: it cannot be read, is damaged, of another program or version.
-        FileNotFoundError, NotADirectoryError: there is none.
+        UserError: the file cannot be read, is damaged, or has another format or version.
+        FileNotFoundError, NotADirectoryError: there is no such file.
     """
     path = pathlib.Path(path)
     try:
@@ -41,16 +41,16 @@ def read(path, form, version, again):
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{path} is damaged: it is no {path.stem}; {again}") from None
+        raise UserError(f"{path} is damaged: it is not a valid {path.stem}; {again}") from None
     if name != form:
-        raise UserError(f"{path} is of another program ({name!r}); choose another folder")
+        raise UserError(f"{path} belongs to another program ({name!r}); choose another folder")
     if found != version:
         raise UserError(
-            f"{path.parent} has {form.removeprefix('dah_tf ')} format {found}, this dah_tf reads "
-            f"format {version}; use the dah_tf that wrote it, or {again}"
+            f"{path.parent} has version {found} of the {form.removeprefix('dah_tf ')} format, but "
+            f"this dah_tf reads version {version}; use the dah_tf that wrote it, or {again}"
         )
     if stored != _checksum(body):
-        raise UserError(f"{path} is damaged: its checksum does not fit; {again}")
+        raise UserError(f"{path} is damaged: its checksum does not match; {again}")
     return {key: value for key, value in body.items() if key not in ("format", "version")}
 
 

@@ -8,7 +8,7 @@ class DamagedRecord(ValueError):
 
 
 def encode(records):
-    """The bytes of a TFRecord file.
+    """Returns the bytes of a TFRecord file.
 
     Args:
         records: iterable of bytes.
@@ -21,7 +21,7 @@ def encode(records):
 
 
 def decode(contents):
-    """The records of a TFRecord file.
+    """Yields the records of a TFRecord file.
 
     Args:
         contents: bytes.
@@ -30,7 +30,7 @@ def decode(contents):
         bytes.
 
     Raises:
-        DamagedRecord: the file is no TFRecord, cut short or damaged.
+        DamagedRecord: the file is not a TFRecord file, or it is cut short or damaged.
     """
     at = number = 0
     while at < len(contents):

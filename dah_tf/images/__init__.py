@@ -1,9 +1,9 @@
-"""Image files: which files are images, and their pixels by Pillow, without TensorFlow.
+"""Image files: which files are images, and how Pillow decodes them, without TensorFlow.
 
-TensorFlow's decoder, which exported models hold, reads JPEG, PNG, GIF, BMP and still WebP
-(`dah_tf.data.pixels`). What else cameras, phones and scanners write is decoded here, by the same
-rules, and handed over as pixels: TIFF, AVIF, animated WebP, JPEG 2000, PNM, the rarer BMP, and HEIC
-where `pillow-heif` is installed.
+TensorFlow's decoder is part of exported models, and reads JPEG, PNG, GIF, BMP and still WebP
+(`dah_tf.data.pixels`). This room decodes the other formats of cameras, phones and scanners by the
+same rules: TIFF, AVIF, animated WebP, JPEG 2000, PNM and the rarer kinds of BMP. It also decodes
+HEIC if `pillow-heif` is installed.
 """
 
 from dah_tf.images.decoding import MAX_PIXELS, ImageError, decode, luma, size_of, why_unreadable

@@ -1,4 +1,4 @@
-"""Image files to pixels by Pillow, by the same rules as `dah_tf.data.pixels` has in TensorFlow."""
+"""Decodes image files with Pillow, by the same rules as `dah_tf.data.pixels` with TensorFlow."""
 
 import io
 import re
@@ -10,13 +10,13 @@ from dah_tf.errors import UserError
 from dah_tf.images import kinds
 
 MAX_PIXELS = 64 * 1024 * 1024
-"""Largest image that is decoded, in pixels; a larger one counts as unreadable."""
+"""The largest number of pixels of an image. A larger image counts as unreadable."""
 
 LUMA = (19595, 38470, 7471)
-"""Weights of R, G and B in 65,536ths: 0.299, 0.587 and 0.114 of ITU-R 601."""
+"""The weights of R, G and B of ITU-R 601 (0.299, 0.587 and 0.114), multiplied by 65,536."""
 
 TAGGED = rb"(?s)(.{6}|.{24})Exif"
-"""How a JPEG with EXIF tags begins: they come first, or after the 18 bytes of JFIF's own."""
+"""The start of a JPEG with EXIF tags. They come first, or after the 18 bytes of a JFIF segment."""
 
 FORMATS = {
     "JPEG": ("JPEG",),
@@ -31,12 +31,12 @@ FORMATS = {
     "JPEG 2000": ("JPEG2000",),
     "PNM": ("PPM",),
 }
-"""Pillow's readers of each kind; no other reader sees a file."""
+"""Pillow's readers for each kind. No other reader is tried."""
 
 TURNED = {"TIFF", "AVIF", "HEIC"}
-"""Kinds beside JPEG whose orientation is followed: it is part of their formats."""
+"""The kinds besides JPEG whose orientation is applied, because it is part of their formats."""
 
-# What Pillow's readers raise on damaged files, as two hundred thousand of them showed.
+# Pillow's readers raise these errors on damaged files; 200,000 damaged files were tried.
 FAULTS = (
     OSError,
     ValueError,
@@ -52,27 +52,31 @@ FAULTS = (
 
 
 class ImageError(UserError):
-    """A file is no image that can be read; the message says why in a few words."""
+    """A file cannot be read as an image. The message says why in a few words."""
 
 
 def decode(contents: bytes, channels: int = 3) -> np.ndarray:
-    """Decodes an image file, whichever of the kinds of `kinds.kind_of` it is.
+    """Decodes an image file of any kind in `kinds.kind_of`.
 
-    16-bit samples keep their high byte; grey, palettes and CMYK become RGB; alpha is dropped, the
-    colours under it stay; of an animation or of several pages the first is taken, black where a
-    GIF's is transparent. The orientation is followed in a JPEG whose EXIF tags come first, in TIFF,
-    AVIF and HEIC; other formats' tags are not. With one channel a colour image becomes its luma.
+    - Samples of 16 bits keep their high byte.
+    - Grey images, palettes and CMYK become RGB. With one channel, colours become their luma.
+    - The alpha channel is dropped, and the colours under it stay. Transparent pixels of a GIF
+      become black.
+    - The first picture of an animation and the first of several pages are taken.
+    - The orientation is applied in TIFF, AVIF and HEIC, and in a JPEG whose EXIF tags come first.
+      It is ignored in other formats.
 
     Args:
-        contents: the file's bytes.
+        contents: bytes of the file.
         channels: 1 or 3.
 
     Returns:
         uint8 array of shape `(h, w, channels)`.
 
     Raises:
-        ImageError: no image; a damaged one; a header that tells of more than `MAX_PIXELS`; samples
-            of 32 bits, which have no agreed range; or HEIC without `pillow-heif`.
+        ImageError: the file is not an image or is damaged; its header names more than
+            `MAX_PIXELS`; its samples have 32 bits, for which there is no common range; or it is
+            HEIC and `pillow-heif` is missing.
 
     Example:
         >>> decode(b"P6 2 1 255 " + bytes([255, 0, 0, 0, 0, 255])).tolist()
@@ -89,13 +93,13 @@ def decode(contents: bytes, channels: int = 3) -> np.ndarray:
 
 
 def luma(image: np.ndarray) -> np.ndarray:
-    """RGB to one channel in exact integer arithmetic: uint8 `(..., 3)` to `(..., 1)`."""
+    """Converts RGB to one channel in exact integer arithmetic: uint8 `(..., 3)` to `(..., 1)`."""
     total = image @ np.array(LUMA, np.int32)[:, None]
     return ((total + 32768) >> 16).astype(np.uint8)
 
 
 def size_of(path) -> tuple[int, int] | None:
-    """Height and width that an image file's header tells of, None where it cannot be read."""
+    """Returns the height and the width in the header of an image file; None if unreadable."""
     try:
         with open(path, "rb") as file:
             head = file.read(kinds.HEAD)
@@ -108,7 +112,7 @@ def size_of(path) -> tuple[int, int] | None:
 
 
 def why_unreadable(path) -> str:
-    """Why an image file that could not be decoded could not, from its header alone: a few words."""
+    """Says in a few words why an image file could not be decoded, by its header alone."""
     try:
         with open(path, "rb") as file:
             head = file.read(kinds.HEAD)
@@ -116,7 +120,7 @@ def why_unreadable(path) -> str:
             if not head:
                 return "the file is empty"
             if kind is None:
-                return "its content is no image"
+                return "its content is not an image"
             _open(file)
     except FileNotFoundError:
         return "no such file"
@@ -131,10 +135,11 @@ def why_unreadable(path) -> str:
 
 
 def _open(source, checked=True):
-    """Pillow's image of a file or its bytes, nothing decoded yet, and its kind.
+    """Returns Pillow's image of a file or of its bytes, not decoded yet, and its kind.
 
     Raises:
-        ImageError: no image, more than `MAX_PIXELS` where that is checked, or a package is missing.
+        ImageError: the content is not an image, has more than `MAX_PIXELS` (if `checked`), or a
+            package is missing.
     """
     from PIL import Image
 
@@ -144,9 +149,9 @@ def _open(source, checked=True):
     file.seek(0)
     kind = kinds.kind_of(head)
     if kind is None:
-        raise ImageError("its content is no image")
+        raise ImageError("its content is not an image")
     if checked and kind in ("WebP", "animated WebP"):
-        # Pillow takes memory for the whole picture as soon as it opens one.
+        # Pillow reserves memory for the whole picture as soon as it opens the file.
         _check(*_webp_size(head))
     if kind == "HEIC":
         image = _heif(file)
@@ -166,7 +171,7 @@ def _check(width, height):
 
 
 def _webp_size(head):
-    """Height and width in the header of a WebP file, whichever of its three forms it has."""
+    """Returns the height and the width in the header of a WebP file, in any of its three forms."""
 
     def number(start, length):
         return int.from_bytes(head[start : start + length], "little")
@@ -189,20 +194,21 @@ def _heif(file):
 
 
 def _upright(image, kind, contents):
-    """An image turned as its format's own orientation says, decoded."""
+    """Decodes an image and turns it as the orientation of its format says."""
     from PIL import ImageOps
 
     if kind == "HEIC":
-        return image.to_pillow()  # turned by its decoder
+        return image.to_pillow()  # its decoder has turned it
     image.load()
     tagged = kind == "JPEG" and re.match(TAGGED, contents[:30])
     return ImageOps.exif_transpose(image) if kind in TURNED or tagged else image
 
 
 def _rgb(image, kind):
-    """A decoded image as uint8 array of shape `(h, w, 3)`."""
+    """Converts a decoded image to a uint8 array of shape `(h, w, 3)`."""
     if image.mode == "CMYK":
-        # As TensorFlow has it; Pillow's own rounds otherwise. Products of two bytes take two.
+        # This rounds as TensorFlow does, and Pillow's conversion does not. The product of two
+        # bytes needs two bytes.
         ink = np.asarray(image)
         rgb = np.empty((*ink.shape[:2], 3), np.uint8)
         for row, inks in zip(rgb, ink, strict=True):
@@ -213,10 +219,10 @@ def _rgb(image, kind):
         grey = (np.asarray(image) >> 8).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
     if image.mode in ("I", "F"):
-        raise ImageError("its samples have 32 bits, and no agreed range")
+        raise ImageError("its samples have 32 bits, for which there is no common range")
     if kind == "GIF" and "transparency" in image.info:
         pixels = np.array(image.convert("RGBA"))
         return np.where(pixels[..., 3:] > 0, pixels[..., :3], 0)
     if image.mode == "P" and "transparency" in image.info:
-        image.info.pop("transparency")  # or the conversion would look for a colour to mark
+        image.info.pop("transparency")  # otherwise the conversion looks for a colour to mark
     return np.asarray(image.convert("RGB"))

@@ -1,10 +1,10 @@
-"""Tells image files from others by their first bytes and their names. Standard library only."""
+"""Recognises image files by their first bytes and their names. Standard library only."""
 
 import os
 import re
 
 HEAD = 128
-"""Bytes of a file's beginning that `kind_of` looks at."""
+"""The number of bytes at the start of a file that `kind_of` looks at."""
 
 SUFFIXES = frozenset(
     [
@@ -35,7 +35,7 @@ SUFFIXES = frozenset(
         ".pnm",
     ]
 )
-"""Endings of image files' names, in lower case."""
+"""The endings of the names of image files, in lower case."""
 
 RAW = frozenset(
     [
@@ -66,7 +66,7 @@ RAW = frozenset(
         ".x3f",
     ]
 )
-"""Endings of cameras' raw files, many of which begin as a TIFF does but hold no finished image."""
+"""The endings of raw files of cameras. Many start like a TIFF but contain no finished image."""
 
 OTHERS = (
     (re.compile(rb"II[*+]\0|MM\0[*+]"), "TIFF"),
@@ -78,19 +78,19 @@ AVIF_BRANDS = {b"avif", b"avis"}
 HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 
 TENSORFLOW = frozenset({"JPEG", "PNG", "GIF", "BMP", "WebP"})
-"""The kinds that TensorFlow's decoder reads, and with it every exported model."""
+"""The kinds that TensorFlow's decoder reads, and therefore every exported model."""
 
 
 def kind_of(head: bytes) -> str | None:
-    """The kind of image that a file's first bytes begin.
+    """Returns the kind of an image file by its first bytes.
 
     Args:
-        head: at least `HEAD` bytes of the file, or all of it.
+        head: at least the first `HEAD` bytes of the file, or all of it.
 
     Returns:
-        One of `TENSORFLOW`; "TIFF", "AVIF", "HEIC", "JPEG 2000", "PNM", "animated WebP" or
-        "rare BMP", of other colours than 256 or 24 or 32 bits, or compressed; None where it is no
-        image.
+        One of `TENSORFLOW`, or "TIFF", "AVIF", "HEIC", "JPEG 2000", "PNM", "animated WebP" or
+        "rare BMP". A rare BMP is compressed, or does not have 8, 24 or 32 bits for each pixel.
+        None is returned if the file is not an image.
 
     Example:
         >>> kind_of(b"GIF89a"), kind_of(b"%PDF-1.7")
@@ -118,20 +118,20 @@ def kind_of(head: bytes) -> str | None:
 
 
 def by_pillow(head: bytes) -> bool:
-    """Whether Pillow decodes a file that begins so, since TensorFlow's decoder does not.
+    """Says whether Pillow decodes a file, because TensorFlow's decoder does not read its kind.
 
-    The kind decides, not whether the one or the other fails: so training, commands and clients
-    agree without asking each other, and a damaged JPEG is a broken image to all of them.
+    Only the kind decides, and not whether a decoder fails. Training, commands and clients
+    therefore agree, and a damaged JPEG is a broken image for all of them.
     """
     return kind_of(head) not in TENSORFLOW | {None}
 
 
 def is_image(path) -> bool:
-    """Whether a file was meant as an image, readable or not.
+    """Says whether a file is meant to be an image, whether or not it can be read.
 
-    A name that ends like an image's counts, whatever is in the file; a camera's raw file does not;
-    of others the content decides. What cannot be opened counts, so that whoever reads it tells of
-    it, unless its name tells of another kind.
+    A file whose name ends like an image's is one, with any content. A raw file of a camera is not.
+    For other names the content decides. A file without an ending that cannot be opened counts as
+    an image, so that its reader reports the error.
 
     Args:
         path: str or bytes.
@@ -147,7 +147,7 @@ def is_image(path) -> bool:
 
 
 def name_kind(path) -> str:
-    """What a file that is no image is counted as: its ending, or "no ending" without one."""
+    """Returns the ending under which a file that is not an image is counted, or "no ending"."""
     return os.path.splitext(os.fsdecode(path))[1].lower() or "no ending"
 
 

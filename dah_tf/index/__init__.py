@@ -1,19 +1,20 @@
 """Stores packed binary codes with 64-bit ids, and finds the nearest. NumPy and faiss.
 
-An index is a folder: `manifest.json` and, in `segments/`, arrays `NUMBER-NAME.npy` that
-`numpy.load` reads. A segment NUMBER has these NAMEs:
+An index is a folder with a file `manifest.json` and a subfolder `segments`. The latter contains
+arrays `NUMBER-NAME.npy` that `numpy.load` reads. The segment NUMBER has arrays with these NAMEs:
 
-- `codes`: uint8 `(entries, width)`, packed, zeros behind to a width of 4, 8, 16, 20 or 32 bytes.
+- `codes`: uint8 `(entries, width)`, packed codes. Zeros fill them up to a width of 4, 8, 16, 20 or
+  32 bytes.
 - `ids`: int64 `(rows,)`.
-- `starts`: uint32 `(entries + 1,)`, only where equal codes are stored once: the rows of entry e
-  are `starts[e]` to `starts[e + 1]`. Without it, entry and row are the same.
-- `alive-N`: uint8, only where rows were removed: bit i % 8 of byte i // 8, the least significant
-  first, is 1 where row i is not removed.
-- `keys`, `keys_starts`, `labels`, `labels_starts`: strings by row, see `texts`.
-- `tableI`, `bucketsI`: in large segments, the tables of multi-index hashing, see `tables`.
-- `approximate`: for approximate backends, a faiss index, serialised.
+- `starts`: uint32 `(entries + 1,)`. It exists only if equal codes are stored once. The rows of
+  entry e are then `starts[e]` to `starts[e + 1]`. Without it, entry and row are the same.
+- `alive-N`: uint8. It exists only if rows were removed. Bit i % 8 of byte i // 8, with the least
+  significant bit first, is 1 if row i was not removed.
+- `keys`, `keys_starts`, `labels`, `labels_starts`: the strings of each row; see `texts`.
+- `tableI`, `bucketsI`: the tables of multi-index hashing, in large segments; see `tables`.
+- `approximate`: a serialised faiss index, for approximate backends.
 
-A removed item's row stays until `compact`.
+The row of a removed item stays until `compact`.
 """
 
 import importlib
@@ -37,12 +38,12 @@ __all__ = [
     "open_index",
 ]
 
-# What keeps an index, by the scheme of its address; without a scheme it is a folder.
+# The kinds of store by the scheme of an address. An address without a scheme is a folder.
 STORES = {"milvus": "dah_tf.index.milvus:MilvusIndex"}
 
 
 def at(path: str | os.PathLike) -> type[Store]:
-    """The kind of store that an address means: `MilvusIndex` for `milvus:...`, else `Index`."""
+    """Returns the class for an address: `MilvusIndex` for `milvus:...`, otherwise `Index`."""
     scheme, colon, _ = str(path).partition(":")
     if not colon or scheme not in STORES:
         return Index
@@ -51,14 +52,14 @@ def at(path: str | os.PathLike) -> type[Store]:
 
 
 def open_index(path: str | os.PathLike, backend: str | None = None) -> Store:
-    """Opens an index, wherever it is.
+    """Opens an index in a folder or in Milvus.
 
     Args:
         path: a folder, or `milvus:URI/COLLECTION`.
-        backend: how it is searched, as in `Store.open`; None is as the index was made.
+        backend: the backend that searches, as in `Store.open`. None is the one of the index.
 
     Raises:
-        UserError: no index, a damaged one, or a backend that it does not have.
+        UserError: there is no index, it is damaged, or it does not have the backend.
 
     Example:
         >>> with open_index("photos.index") as index:
@@ -68,15 +69,15 @@ def open_index(path: str | os.PathLike, backend: str | None = None) -> Store:
 
 
 def create_index(path: str | os.PathLike, bits: int, **settings) -> Store:
-    """Makes an index, wherever it is to be.
+    """Makes an index in a folder or in Milvus.
 
     Args:
         path: a folder that does not exist, or `milvus:URI/COLLECTION`.
-        bits: code length, 8 to 256.
-        **settings: what else `Store.create` takes.
+        bits: the code length, 8 to 256.
+        **settings: the other arguments of `Store.create`.
 
     Raises:
-        UserError: bad arguments, or the index cannot be made.
+        UserError: an argument is wrong, or the index cannot be made.
 
     Example:
         >>> index = create_index("photos.index", 48, backend="hnsw:recall=0.99", codes=codes)

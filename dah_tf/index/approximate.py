@@ -1,34 +1,34 @@
-"""Approximate search by faiss: a graph (HNSW) or clusters (IVF) over a segment's distinct codes.
+"""Approximate search by faiss: a graph (HNSW) or clusters (IVF) over the codes of a segment.
 
-Which effort reaches the stated recall is measured when the structure is built, and stored in it.
-A search that needs a larger effort, for a filter or a large k, takes it along: the structure, which
-all threads share, is never changed. Where the exact scan is as fast, it answers instead. Measured
-on 150,000 codes of 48 bits, one core, uniform random and clustered ones:
+When the structure is built, the effort that reaches the wanted recall is measured and stored in
+it. A filter or a large k needs a larger effort. It is passed with the search, because all threads
+share the structure and nothing may change it. If the exact scan is as fast, it is used instead.
+These costs were measured on one core, with 150,000 codes of 48 bits, uniform random and clustered:
 
-| what a search takes | costs as much as scanning |
+| step of a search | costs as much as scanning |
 |---|---|
-| HNSW, a unit of effort | 700 to 2,500 codes |
-| IVF, a code in a cluster | 2 to 3.5 codes |
-| IVF, a neighbour asked for | about 75 codes |
+| HNSW, for each unit of effort | 700 to 2,500 codes |
+| IVF, for each code in a cluster | 2 to 3.5 codes |
+| IVF, for each neighbour that is asked for | about 75 codes |
 
-HNSW finds 80 % of the nearest k at an effort of k, and 98 % at twice that. IVF needs about four
-times the clusters for the nearest 1,000 that it needs for 10.
+HNSW finds 80 % of the nearest k with an effort of k, and 98 % with twice that. For the nearest
+1,000, IVF needs about four times as many clusters as for the nearest 10.
 """
 
 import numpy as np
 
 from dah_tf.index import calibration, scan
 
-SMALL = 1_000_000  # codes: a scan takes about a millisecond
-HUGE = 50_000_000  # items: an HNSW graph of them would take 15 GB
+SMALL = 1_000_000  # codes, of which a scan takes about a millisecond
+HUGE = 50_000_000  # items, of which an HNSW graph would take 15 GB
 LINKS = 16
 EFFORTS = [2**i for i in range(3, 12)]
-# In scanned codes, see above.
+# These costs are in scanned codes; see the table above.
 HNSW_EFFORT, IVF_CODE, IVF_NEIGHBOUR = 1000, 3, 75
 
 
 def choose(backend, recall, entries, total):
-    """The structure for a segment of `entries` codes in an index of `total` items.
+    """Chooses the structure for a segment of `entries` codes in an index of `total` items.
 
     Returns:
         "hnsw", "ivf", or None for a scan.
@@ -41,19 +41,19 @@ def choose(backend, recall, entries, total):
 
 
 def build(codes, kind, recall, bits):
-    """A structure over codes.
+    """Builds a structure over codes.
 
     Args:
         codes: uint8 array of shape `(n, width)`.
         kind: "hnsw" or "ivf".
-        recall: float, share of the nearest 10 that a search is to find.
-        bits: int, code length.
+        recall: float, the share of the nearest 10 codes that a search must find.
+        bits: int, the code length.
 
     Returns:
-        uint8 array: the faiss index, serialised; and float, the share that it finds.
+        The serialised faiss index as a uint8 array, and the share that it finds as a float.
 
     Warns:
-        RecallWarning: it finds a smaller share at its largest effort.
+        RecallWarning: even with the largest effort it finds a smaller share.
     """
     faiss = scan.load_faiss()
     wide = codes.shape[1] * 8
@@ -77,7 +77,7 @@ def build(codes, kind, recall, bits):
 
 
 def _calibrated(index, codes, recall, bits):
-    """The least effort at which queries like the stored codes reach the recall; what it reaches."""
+    """Finds the least effort that reaches the recall; returns it and the recall it reaches."""
     rng = np.random.default_rng(1)
     k = min(calibration.NEIGHBOURS, len(codes))
     sample = codes[rng.integers(0, len(codes), calibration.SAMPLE)]
@@ -101,12 +101,12 @@ def _is_graph(index):
 
 
 def effort_of(index):
-    """The effort of a plain search: `efSearch` of a graph, `nprobe` of clusters."""
+    """Returns the effort of a plain search: `efSearch` of a graph, or `nprobe` of clusters."""
     return index.hnsw.efSearch if _is_graph(index) else index.nprobe
 
 
 def _parameters(index, effort):
-    """What one search is to do otherwise: nothing of it stays with the index."""
+    """Returns the parameters of a single search, which do not change the index."""
     faiss = scan.load_faiss()
     if _is_graph(index):
         return faiss.SearchParametersHNSW(efSearch=effort)
@@ -114,12 +114,12 @@ def _parameters(index, effort):
 
 
 def load(array):
-    """The faiss index of what `build` returned."""
+    """Returns the faiss index from the array that `build` returned."""
     return scan.load_faiss().deserialize_index_binary(np.asarray(array))
 
 
 def plan(index, share, k):
-    """What a search of the k nearest takes, where a share of the codes takes part.
+    """Decides how to search for the k nearest if only a share of the codes takes part.
 
     Args:
         index: faiss index.
@@ -127,10 +127,10 @@ def plan(index, share, k):
         k: int.
 
     Returns:
-        The effort, and how many neighbours to ask for; None where the exact scan is as fast.
+        The effort, and how many neighbours to ask for. None if the exact scan is as fast.
     """
     n, plain = index.ntotal, effort_of(index)
-    # What takes no part is found too and dropped: ask for so many more.
+    # The search also finds codes that do not take part, so that it must ask for more.
     wanted = k if share == 1 else min(n, int(np.ceil(1.5 * k / share)))
     if share == 1 and k <= calibration.NEIGHBOURS:
         return plain, wanted
@@ -146,7 +146,7 @@ def plan(index, share, k):
 
 
 def knn(index, view, queries, k):
-    """As `engines.knn`, approximately; exactly for a query that would find fewer than `k`."""
+    """Like `engines.knn`, but approximate. It is exact for queries that would find less than k."""
     planned = plan(index, view.count / index.ntotal, k)
     if planned is None:
         return scan.faiss_knn(view.codes, queries, k, view.selector)
@@ -156,7 +156,8 @@ def knn(index, view, queries, k):
     order = np.argsort(~taking, axis=1, kind="stable")[:, :k]
     entries = np.take_along_axis(np.where(taking, entries, -1), order, axis=1)
     distances = np.take_along_axis(distances, order, axis=1)
-    # Codes lie by class: what takes no part, such as all other labels, may be all there is nearby.
+    # Codes of a class are close together. With a filter for a label, all codes near a query may
+    # be of other labels.
     short = np.flatnonzero(taking.sum(axis=1) < k)
     if len(short):
         exact = scan.faiss_knn(view.codes, queries[short], k, view.selector)

@@ -1,4 +1,4 @@
-"""The least effort at which an approximate search reaches a recall, measured on stored codes."""
+"""Measures with which effort an approximate search reaches a recall, on the stored codes."""
 
 import warnings
 
@@ -10,25 +10,26 @@ SAMPLE, NEIGHBOURS = 256, 10
 
 
 class RecallWarning(UserWarning):
-    """An approximate backend finds a smaller share of the nearest than it was asked for."""
+    """An approximate backend finds a smaller share of the nearest codes than it should."""
 
 
 def queries(codes, distances, bits, rng):
-    """Codes that lie as far from the stored ones as a stored one lies from the others.
+    """Makes query codes that are as far from the stored codes as these are from each other.
 
-    A stored code as a query would find itself, and a graph leads from it to its neighbours: the
-    measured recall would be that of no other query. So would be that of a code with a bit or two
-    flipped, where the stored ones are ten bits apart.
+    A stored code is not a good query: the search finds the code itself, and a graph leads from it
+    to its neighbours, so that the measured recall would be too high. The same holds for a code
+    with one or two flipped bits if the stored codes are ten bits apart.
 
     Args:
         codes: uint8 array of shape `(n, ceil(bits / 8))`, some stored codes.
-        distances: int array of shape `(n, m)`, from each to the nearest stored codes, ascending.
-        bits: int, code length.
+        distances: int array of shape `(n, m)`, the ascending distances from each of them to the
+            nearest stored codes.
+        bits: int, the code length.
         rng: `numpy.random.Generator`.
 
     Returns:
-        uint8 array like `codes`: of each as many random bits are flipped as the nearest code that
-        is not equal is away; one bit where only equal ones are known.
+        uint8 array like `codes`. In each code, random bits are flipped, as many as the distance to
+        the nearest different code. If only equal codes are known, one bit is flipped.
     """
     other = np.where(distances > 0, distances, bits + 1).min(axis=1, initial=bits + 1)
     flipped = np.where(other > bits, 1, other)
@@ -37,32 +38,34 @@ def queries(codes, distances, bits, rng):
 
 
 def found_share(found, truth):
-    """Which share of the nearest was found.
+    """Returns the share of the nearest codes that was found.
 
     Args:
-        found: int distances of shape `(q, k)`; -1 for none.
-        truth: the exact ones.
+        found: int distances of shape `(q, k)`, with -1 for missing ones.
+        truth: the distances of the exact search.
 
     Returns:
         float.
     """
     last = truth.max(axis=1, keepdims=True, initial=0)
-    # Anything as near as the true last one is right: which of equals is found is chance.
+    # Every code that is as near as the last exact one is right. Which of several codes at the same
+    # distance is found is a matter of chance.
     right = ((found >= 0) & (found <= last)).sum()
     return float(right / max(1, (truth >= 0).sum()))
 
 
 def least_effort(search, truth, efforts, recall):
-    """The least effort at which a search finds the wanted share.
+    """Returns the least effort with which a search finds the wanted share.
 
     Args:
-        search: function of an effort to int distances of shape `(q, k)`, -1 for none.
-        truth: the exact ones.
+        search: function that takes an effort and returns int distances of shape `(q, k)`, with -1
+            for missing ones.
+        truth: the distances of the exact search.
         efforts: list of int, ascending.
-        recall: float, share of the nearest.
+        recall: float, the wanted share of the nearest codes.
 
     Returns:
-        int, one of the efforts, the last one where none is enough; and the share that it finds.
+        One of the efforts, and the share that it finds. If none is enough, it is the last effort.
     """
     for effort in efforts:
         reached = found_share(search(effort), truth)
@@ -72,10 +75,10 @@ def least_effort(search, truth, efforts, recall):
 
 
 def warn(backend, recall, reached):
-    """Says that a recall was not reached."""
+    """Warns that a recall was not reached."""
     warnings.warn(
-        f"{backend} finds {reached:.3f} of the nearest {NEIGHBOURS} at its largest effort, "
-        f"not the {recall:g} asked for; flat finds all of them",
+        f"{backend} finds a share of {reached:.3f} of the nearest {NEIGHBOURS} with its largest "
+        f"effort, but {recall:g} was asked for; the backend flat finds all of them",
         RecallWarning,
         stacklevel=2,
     )

@@ -1,11 +1,11 @@
-"""An index's folder on disk: files that are whole or absent, a manifest, a lock. No index logic.
+"""The folder of an index: its files, its manifest and its lock. No index logic.
 
-    INDEX/manifest.json                 what belongs to the index; replaced in one rename
-    INDEX/segments/NUMBER-ARRAY.npy     arrays, never changed once the manifest names them
-    INDEX/.lock                         held by whoever writes
+    INDEX/manifest.json                 names the files of the index; replaced in one rename
+    INDEX/segments/NUMBER-ARRAY.npy     arrays; after the manifest names them, they never change
+    INDEX/.lock                         locked by the process that writes
 
-Every file is fsynced before the manifest names it, and the folders with it. What a killed writer
-leaves behind is named by no manifest: readers never see it, the next writer deletes it.
+Before the manifest names a file, the file and its folder are fsynced. The manifest does not name
+what a killed writer leaves behind. Readers therefore never see it, and the next writer deletes it.
 """
 
 import contextlib
@@ -30,15 +30,17 @@ BLOCK = 1 << 24
 
 
 def write_array(folder, name, array):
-    """Writes a new `.npy` file into an index's segments, durable but for the folder's entry.
+    """Writes a new `.npy` file into the segments of an index.
+
+    The content is durable, but the entry of the folder is not yet.
 
     Args:
         folder: path of the index.
-        name: str, the file's name; it does not exist.
+        name: str, the name of a file that does not exist yet.
         array: ndarray.
 
     Returns:
-        List for the manifest: name, bytes, CRC-32, dtype and shape.
+        List for the manifest: name, size in bytes, CRC-32, dtype and shape.
 
     Raises:
         OSError: the disk is full or not writable.
@@ -56,24 +58,24 @@ def read_array(folder, record):
 
     Args:
         folder: path of the index.
-        record: what `write_array` returned.
+        record: list that `write_array` returned.
 
     Raises:
         UserError: the file has another size.
-        FileNotFoundError: there is no file.
+        FileNotFoundError: the file is missing.
     """
     name, size, _, dtype, shape = record
     path = pathlib.Path(folder) / SEGMENTS / name
     found = path.stat().st_size
     if found != size:
         raise UserError(f"{path} is damaged: {found} bytes instead of {size}; restore it")
-    # The manifest knows what the header says, and has a checksum.
+    # The header need not be read: the manifest has the same facts, and a checksum.
     start = size - np.dtype(dtype).itemsize * math.prod(shape)
     return np.asarray(np.memmap(path, dtype, "r", start, tuple(shape)))
 
 
 def is_whole(folder, record):
-    """Whether a file's content is still what `write_array` wrote."""
+    """Says whether a file still has the content that `write_array` wrote."""
     size = crc = 0
     with open(pathlib.Path(folder) / SEGMENTS / record[0], "rb") as file:
         while block := file.read(BLOCK):
@@ -101,11 +103,11 @@ def write_new(path, parts):
 
 
 def write_manifest(folder, content):
-    """Replaces the manifest: until the rename the old one stands, afterwards the new one.
+    """Replaces the manifest in one rename.
 
     Args:
-        folder: path of the index; the caller holds its lock.
-        content: JSON-able dict.
+        folder: path of the index. The caller holds its lock.
+        content: dict that JSON can hold.
     """
     temporary = pathlib.Path(folder) / f".{MANIFEST}.tmp"
     temporary.unlink(missing_ok=True)
@@ -115,10 +117,11 @@ def write_manifest(folder, content):
 
 
 def read_manifest(folder):
-    """The manifest's content.
+    """Returns the content of the manifest.
 
     Raises:
-        UserError: no index, a damaged manifest, or one of another format version.
+        UserError: the folder is not an index, or the manifest is damaged or has another format
+            version.
     """
     try:
         return sealed.read(
@@ -129,27 +132,27 @@ def read_manifest(folder):
         )
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
-            f"{folder} is no index: it has no {MANIFEST}; make one with "
+            f"{folder} is not an index, because it has no {MANIFEST}; make one with "
             f"python -m dah_tf.search build --index={folder}"
         ) from None
 
 
 @contextlib.contextmanager
 def lock(folder):
-    """Holds the index for this writer alone; a killed writer's lock ends with it.
+    """Locks the index for this writer. The lock ends with the process, even by kill -9.
 
     Raises:
-        UserError: another writer holds it, or the folder cannot be written or locked.
+        UserError: another process writes, or the folder cannot be written or locked.
     """
     try:
         held = durable.Lock(folder)
     except durable.Busy as busy:
         raise UserError(
-            f"{folder} is being written by another process (pid {busy.pid}); try again when it is "
-            "done (searching goes on meanwhile)"
+            f"{folder} is being written by another process (pid {busy.pid}); try again when it has "
+            "ended (you can search in the meantime)"
         ) from None
     except OSError as error:
-        # Without a lock two writers could each drop what the other added.
+        # Without a lock, two writers could each drop what the other one added.
         raise UserError(f"cannot lock {folder}: {error.strerror}") from error
     with held:
         yield

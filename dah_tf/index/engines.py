@@ -1,4 +1,4 @@
-"""Which algorithm answers a search in a segment, and how it is named: `hnsw:recall=0.99`."""
+"""The backends of an index, their names such as `hnsw:recall=0.99`, and searching a segment."""
 
 import typing
 
@@ -6,49 +6,51 @@ from dah_tf import parts
 from dah_tf.errors import UserError
 from dah_tf.index import approximate, scan, tables
 
-RECALL = 0.95  # share of the nearest, where none is given
+RECALL = 0.95  # the share of the nearest codes to find, if none is given
 
 
 def exact() -> None:
-    """A backend that finds every item; it has no options."""
+    """A backend that finds every item. It has no options."""
 
 
 def approximately(*, recall: float | None = None) -> float | None:
     """A backend that finds a share of the nearest codes.
 
     Args:
-        recall: share of the true 10 nearest codes that it is to find.
+        recall: the share of the true 10 nearest codes that it must find.
     """
     if recall is not None and not 0 < recall <= 1:
-        raise UserError(f"recall is a share above 0 and up to 1. Received: {recall}")
+        raise UserError(f"recall must be a share above 0 and up to 1. Received: {recall}")
     return recall
 
 
-# How `Index` may search.
+# The backends of `Index`.
 BACKENDS: dict[str, typing.Callable] = {
-    "flat": exact,  # faiss scans the distinct codes, radius by tables where that is faster
-    "mih": exact,  # as flat, with radius always by the tables of multi-index hashing
-    "numpy": exact,  # slow, needs no faiss: what the others are tested against
-    "hnsw": approximately,  # neighbours by a graph; radius as flat
-    "ivf": approximately,  # neighbours by clusters; radius as flat
-    "auto": approximately,  # flat for small segments or a recall of 1, else hnsw or, if huge, ivf
+    "flat": exact,  # faiss scans the distinct codes; a radius uses tables if that is faster
+    "mih": exact,  # like flat, but a radius always uses the tables of multi-index hashing
+    "numpy": exact,  # slow, but needs no faiss; the others are tested against it
+    "hnsw": approximately,  # a graph finds the neighbours; a radius is answered like flat
+    "ivf": approximately,  # clusters find the neighbours; a radius is answered like flat
+    "auto": approximately,  # flat for small segments or a recall of 1, ivf if huge, else hnsw
 }
 
 
 def read(backend, recall=None, kind="backend", known=None):
-    """A backend's name, and the recall that is asked for.
+    """Reads the name of a backend and the wanted recall.
 
     Args:
         backend: str, `NAME` or `NAME:recall=SHARE`.
-        recall: float, the share given beside it, the older way; None is none.
-        kind: str, what messages call the backend.
-        known: dict of the backends that there are; None is `BACKENDS`.
+        recall: float, the share in an argument of its own, which is the older way; None if it is
+            not given.
+        kind: str, the word for a backend in messages.
+        known: dict of the existing backends; None is `BACKENDS`.
 
     Returns:
-        str, and float or None where no recall is given.
+        The name, and the recall as a float or None if it is not given.
 
     Raises:
-        UserError: no such backend or option, two recalls, or one that is not a share.
+        UserError: there is no such backend or option, two different recalls are given, or the
+            recall is not a share.
     """
     given = parts.build(kind, backend, BACKENDS if known is None else known)
     if given is not None and recall is not None and given != recall:
@@ -58,7 +60,7 @@ def read(backend, recall=None, kind="backend", known=None):
 
 
 def knn(backend, segment, view, queries, k):
-    """The k nearest entries of a segment's view.
+    """Finds the k nearest entries in a view of a segment.
 
     Args:
         backend: str, one of `BACKENDS`.
@@ -68,7 +70,7 @@ def knn(backend, segment, view, queries, k):
         k: int, at most `view.count`.
 
     Returns:
-        int32 distances and int64 entries, each of shape `(q, k)`, nearest first.
+        int32 distances and int64 entries, each of shape `(q, k)`, with the nearest first.
     """
     if backend == "numpy":
         return scan.numpy_knn(view.codes, queries, k, view.selector)
@@ -78,14 +80,14 @@ def knn(backend, segment, view, queries, k):
 
 
 def within(backend, segment, view, queries, radius):
-    """Every entry of a segment's view within a radius.
+    """Finds every entry within a radius in a view of a segment.
 
     Args:
         backend, segment, view, queries: as in `knn`.
         radius: int.
 
     Returns:
-        As `scan.numpy_within`, in any order.
+        The same as `scan.numpy_within`, in any order.
     """
     found = (view.codes, queries, radius, view.selector)
     if backend == "numpy":

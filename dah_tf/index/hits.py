@@ -1,4 +1,4 @@
-"""What a search returns, and how the answers of several segments become one."""
+"""The results of a search, and how the answers of several segments are combined."""
 
 import typing
 
@@ -7,17 +7,17 @@ import numpy as np
 from dah_tf.index import engines
 from dah_tf.index.spans import spans
 
-# Distances and ids merged at a time, over all segments: 96 MiB.
+# The number of distances and ids that are merged at a time, over all segments: 96 MiB.
 MERGED = 1 << 23
-COUNTED = 1 << 22  # entries that may be found at a time where only their number is wanted
+COUNTED = 1 << 22  # the number of entries that may be found at a time when they are only counted
 
 
 class Neighbours(typing.NamedTuple):
-    """Nearest items of each query.
+    """The nearest items of each query.
 
     Attributes:
-        distances: int32 array of shape `(q, n)`, ascending; -1 where there is no further item.
-        ids: int64 array of shape `(q, n)`, ascending within a distance; -1 likewise.
+        distances: int32 array of shape `(q, n)`, ascending, filled up with -1.
+        ids: int64 array of shape `(q, n)`, ascending within a distance, filled up with -1.
     """
 
     distances: np.ndarray
@@ -25,12 +25,12 @@ class Neighbours(typing.NamedTuple):
 
 
 class Within(typing.NamedTuple):
-    """Items within a radius; query i's are `starts[i]` to `starts[i + 1]`.
+    """The items within a radius. The items of query i are `starts[i]` to `starts[i + 1]`.
 
     Attributes:
         starts: int64 array of shape `(q + 1,)`.
         distances: int32 array of shape `(found,)`, ascending for each query.
-        ids: int64 array of shape `(found,)`, in no order within a distance.
+        ids: int64 array of shape `(found,)`, in any order within a distance.
     """
 
     starts: np.ndarray
@@ -39,11 +39,11 @@ class Within(typing.NamedTuple):
 
 
 def nearest(backend, views, queries, k):
-    """The k nearest items over all segments.
+    """Finds the k nearest items over all segments.
 
     Args:
         backend: str, one of `engines.BACKENDS`.
-        views: list of pairs `(Segment, View)`, none of them empty.
+        views: list of pairs `(Segment, View)`. Each has at least one entry.
         queries: uint8 array of shape `(q, width)`.
         k: int.
 
@@ -77,7 +77,7 @@ def _merged(backend, views, queries, k):
 
 
 def within(backend, views, queries, radius):
-    """Every item within a radius over all segments.
+    """Finds every item within a radius over all segments.
 
     Args:
         backend, views, queries: as in `nearest`.
@@ -87,7 +87,7 @@ def within(backend, views, queries, radius):
         `Within`.
     """
     views = views if len(queries) else []
-    # What is sorted are entries, each of many items: a radius may hold a tenth of the index.
+    # Entries are sorted, and not items, because a radius may contain a tenth of the index.
     parts = [np.zeros((5, 0), np.int64)]
     for number, (segment, view) in enumerate(views):
         near, entries, distances = engines.within(backend, segment, view, queries, radius)
@@ -106,7 +106,7 @@ def within(backend, views, queries, radius):
 
 
 def count_at(backend, views, queries, distance):
-    """The number of items at one distance over all segments.
+    """Counts the items at one distance over all segments.
 
     Args:
         backend, views, queries: as in `nearest`.

@@ -1,4 +1,4 @@
-"""The index: packed binary codes with ids on disk, changed durably, searched without loading."""
+"""An index in a folder: packed binary codes with ids, which are mapped and not loaded."""
 
 import pathlib
 
@@ -11,12 +11,13 @@ from dah_tf.index.store import Store
 
 
 class Index(Store):
-    """An index in a folder; its arrays are mapped, not read.
+    """An index in a folder. Its arrays are mapped into memory, and not read.
 
-    An opened index shows what it held when it was opened or last changed through this object,
-    whatever other processes write meanwhile; `refresh` catches up. `add`, `remove`, `compact` and
-    `replace` are durable when they return; if they fail or the process dies, the index is as
-    before or as after, never between. One process at a time may write.
+    An opened index shows the content at the time when it was opened or last changed through this
+    object. `refresh` shows what other processes have changed since then. A change by `add`,
+    `remove`, `compact` or `replace` is durable when the method returns. If the method fails or the
+    process dies, the index is either as before the change or as after it. Only one process at a
+    time may write.
 
     `create` takes the path of a folder that does not exist or is empty. `compact` writes the index
     in few segments.
@@ -92,7 +93,7 @@ class Index(Store):
             try:
                 return writing.verify(self.path, seen, self._segments)
             except FileNotFoundError as error:
-                self.refresh()  # a writer may have replaced the file meanwhile
+                self.refresh()  # a writer may have replaced the file in the meantime
                 if self._facts == seen:
                     return [f"{error.filename} is missing"]
 

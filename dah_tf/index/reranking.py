@@ -1,7 +1,8 @@
-"""Orders found items anew by the query's float hash values: the asymmetric distance.
+"""Sorts found items by the asymmetric distance, which uses the float hash values of the query.
 
-A query's bit of which the network was unsure counts less than one that it was sure of. The items
-keep their bits: nothing more is stored. Items of equal codes stay tied.
+A bit of which the network was unsure counts less than a bit of which it was sure. Only the query
+has float values; the items keep their bits, and nothing more is stored. Items with equal codes
+stay tied.
 """
 
 import numpy as np
@@ -13,26 +14,26 @@ BLOCK = 1 << 16
 
 
 def rerank(index, values, found, k, span=(0.25, 0.75)):
-    """The k items of least asymmetric distance among those found.
+    """Returns the k items with the smallest asymmetric distance among those found.
 
-    The distance of values v, scaled to [0, 1], and bits b is the sum of (v - b)**2; it is the
-    Hamming distance where every value is 0 or 1.
+    For values v, scaled to [0, 1], and bits b, the distance is the sum of (v - b)**2. If every
+    value is 0 or 1, it is the Hamming distance.
 
     Args:
         index: `Index`.
-        values: float array of shape `(q, bits)`, the hash layer's values.
+        values: float array of shape `(q, bits)`, the values of the hash layer.
         found: `Neighbours` of the queries.
         k: int.
-        span: pair of floats, the lowest and the highest value that the hash layer gives, such as
-            `Encoder.span`; by default DAH's.
+        span: pair of floats, the lowest and the highest value of the hash layer, such as
+            `Encoder.span`. The default is that of DAH.
 
     Returns:
         float32 asymmetric distances, int32 Hamming distances and int64 ids, each of shape
-        `(q, min(k, n))`, the nearest first, ties by Hamming distance and id; -1 where there is no
-        further item.
+        `(q, min(k, n))`, with the nearest first and filled up with -1. Items at the same distance
+        are sorted by Hamming distance and id.
 
     Raises:
-        UserError: values of another length.
+        UserError: the values have another length than the codes.
 
     References:
         Gordo, Perronnin, Gong and Lazebnik, "Asymmetric distances for binary embeddings", 2014.

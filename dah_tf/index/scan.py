@@ -1,9 +1,9 @@
-"""Exact search by comparing a query with every code: plain NumPy, and faiss' kernels.
+"""Exact search by comparing a query with every code, with plain NumPy or with faiss.
 
-Both work on codes padded to a width that faiss has a kernel for (`padded_width`), directly on
-arrays that are mapped from files: nothing is copied. `selector` says which codes take part: a
-bitmap of shape `(ceil(n / 8),)`, bit i in byte `i // 8`, the least significant bit first; None is
-all of them.
+Both need codes of a width that faiss compares fast (`padded_width`), and work directly on arrays
+that are mapped from files, without copies. `selector` says which codes take part. It is a bitmap
+of shape `(ceil(n / 8),)` with bit i in byte `i // 8` and the least significant bit first, or None
+for all codes.
 """
 
 import concurrent.futures
@@ -14,22 +14,22 @@ import numpy as np
 from dah_tf import codes as packed
 from dah_tf.errors import UserError
 
-# Compared at a time: (queries, codes), 32 MiB of distances.
+# The numbers of queries and codes that are compared at a time: 32 MiB of distances.
 QUERIES, CODES = 64, 1 << 18
-# From this many codes on, a single query is worth several threads.
+# From this number of codes on, several threads share the work of a single query.
 DIVIDED = 1 << 18
 
 
 def padded_width(bits):
-    """Bytes in which codes are stored: the least that faiss compares in whole words.
+    """Returns the bytes of a stored code: the smallest width that faiss compares in whole words.
 
-    A 48-bit code takes 8 bytes: faiss scans these three times faster than 6.
+    A 48-bit code takes 8 bytes, because faiss scans them three times as fast as 6 bytes.
     """
     return next(width for width in (4, 8, 16, 20, 32) if width * 8 >= bits)
 
 
 def pad(codes, width):
-    """Codes of fewer bytes with zeros behind; distances stay the same."""
+    """Fills codes up with zeros to a width. The distances stay the same."""
     codes = np.asarray(codes)
     if codes.shape[1] == width:
         return np.ascontiguousarray(codes)
@@ -39,14 +39,14 @@ def pad(codes, width):
 
 
 def chosen(selector, rows):
-    """Whether each of `rows` takes part: bool array of their shape."""
+    """Says which of the `rows` take part: a bool array of their shape."""
     if selector is None:
         return np.ones(rows.shape, bool)
     return (selector[rows >> 3] >> (rows & 7).astype(np.uint8) & 1).astype(bool)
 
 
 def numpy_knn(codes, queries, k, selector=None):
-    """The k nearest codes of each query, by brute force.
+    """Finds the k nearest codes of each query by brute force.
 
     Args:
         codes: uint8 array of shape `(n, width)`.
@@ -55,8 +55,8 @@ def numpy_knn(codes, queries, k, selector=None):
         selector: bitmap, or None.
 
     Returns:
-        int32 distances and int64 rows, each of shape `(q, k)`, nearest first; among equals the
-        first rows.
+        int32 distances and int64 rows, each of shape `(q, k)`, with the nearest first. Codes at
+        the same distance are sorted by row.
     """
     distances, rows = np.empty((len(queries), k), np.int32), np.empty((len(queries), k), np.int64)
     for part, first, apart, taking in _blocks(codes, queries, selector):
@@ -72,7 +72,7 @@ def numpy_knn(codes, queries, k, selector=None):
 
 
 def numpy_within(codes, queries, radius, selector=None):
-    """Every code within a radius of each query, by brute force.
+    """Finds every code within a radius of each query by brute force.
 
     Args:
         codes, queries, selector: as in `numpy_knn`.
@@ -89,7 +89,7 @@ def numpy_within(codes, queries, radius, selector=None):
 
 
 def joined(found):
-    """One triple of arrays out of a list of triples (queries, rows, distances)."""
+    """Joins a list of triples of arrays (queries, rows, distances) to one triple."""
     kinds = (np.int64, np.int64, np.int32)
     if not found:
         return tuple(np.zeros(0, kind) for kind in kinds)
@@ -110,31 +110,34 @@ def _blocks(codes, queries, selector):
 
 
 def load_faiss():
-    """The faiss module.
+    """Imports faiss.
 
     Raises:
-        UserError: it is not installed.
+        UserError: faiss is not installed.
     """
     try:
         import faiss
     except ModuleNotFoundError:
         raise UserError(
-            "this needs faiss: python -m pip install 'dah_tf[index]', or search with "
-            "backend=numpy (slower, same results)"
+            "faiss is missing: run python -m pip install 'dah_tf[index]', or search with "
+            "backend=numpy, which is slower and gives the same distances"
         ) from None
     return faiss
 
 
 def faiss_knn(codes, queries, k, selector=None):
-    """As `numpy_knn`, by faiss on all cores; which of equals at the last distance is open."""
+    """Does the same as `numpy_knn` with faiss on all cores.
+
+    If several codes are at the last distance, it is not defined which of them are returned.
+    """
     faiss = load_faiss()
     threads = faiss.omp_get_max_threads()
-    # faiss gives each thread queries of its own; threads without any would only be waited for.
+    # faiss divides the queries among its threads. It would also wait for threads without a query.
     if len(queries) >= threads or len(codes) < DIVIDED:
         with _threads(faiss, min(threads, len(queries))):
             return _faiss_knn(faiss, codes, queries, k, selector)
-    # For fewer queries than threads, it is the codes that are divided.
-    step = -(-len(codes) // (8 * threads)) * 8  # whole bytes of the bitmap
+    # If there are fewer queries than threads, the codes are divided instead.
+    step = -(-len(codes) // (8 * threads)) * 8  # a multiple of 8, for whole bytes of the bitmap
 
     def search(start):
         part = codes[start : start + step]
@@ -145,7 +148,7 @@ def faiss_knn(codes, queries, k, selector=None):
 
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         found = list(pool.map(search, range(0, len(codes), step)))
-    # A part with fewer than k that take part is filled up with the greatest distance there is.
+    # If fewer than k codes of a part take part, faiss fills it up with the largest int32.
     distances, rows = (np.concatenate(each, axis=1) for each in zip(*found, strict=True))
     order = np.argsort(distances, axis=1, kind="stable")[:, :k]
     return tuple(np.take_along_axis(each, order, axis=1) for each in (distances, rows))
@@ -153,7 +156,7 @@ def faiss_knn(codes, queries, k, selector=None):
 
 @contextlib.contextmanager
 def _threads(faiss, count):
-    """Lets faiss use `count` threads for what this thread asks of it."""
+    """Lets faiss use `count` threads for the calls of this thread."""
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(count)
     try:
@@ -182,7 +185,7 @@ def _faiss_knn(faiss, codes, queries, k, selector):
 
 
 def faiss_within(codes, queries, radius, selector=None):
-    """As `numpy_within`, by faiss on all cores."""
+    """Does the same as `numpy_within` with faiss on all cores."""
     faiss = load_faiss()
     result = faiss.RangeSearchResult(len(queries))
     with _threads(faiss, min(faiss.omp_get_max_threads(), len(queries))):
@@ -191,7 +194,7 @@ def faiss_within(codes, queries, radius, selector=None):
             faiss.swig_ptr(codes),
             len(queries),
             len(codes),
-            radius + 1,  # faiss looks for distances below its radius
+            radius + 1,  # faiss returns only distances below its radius
             codes.shape[1],
             result,
             _id_selector(faiss, selector, len(codes)),

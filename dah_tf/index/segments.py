@@ -1,7 +1,8 @@
-"""A segment: items that were written together and never change. Only their removal is recorded.
+"""A segment: items that were written together. They never change, but can be marked as removed.
 
-Trained codes coincide, so a segment may hold each distinct code once: then entry e's items are
-rows `starts[e]` to `starts[e + 1]`. Without `starts`, row and entry are the same.
+Many items have equal codes, so that a segment may store each distinct code once, as an entry. The
+items of entry e are then the rows `starts[e]` to `starts[e + 1]`. Without `starts`, row and entry
+are the same.
 """
 
 import functools
@@ -12,18 +13,18 @@ import numpy as np
 from dah_tf.index import approximate, disk, scan, tables, texts
 from dah_tf.index.spans import spans
 
-ROWS = 1 << 24  # the most in one segment: bounds the memory of sorting, and rows fit 32 bits
-TABLES_FROM = 1 << 17  # entries: below, a scan takes no longer than the look-ups
+ROWS = 1 << 24  # the most rows of a segment, which limits the memory of sorting
+TABLES_FROM = 1 << 17  # the entries from which on tables are faster than a scan
 BLOCK = 1 << 20
 
 
 class Items(typing.NamedTuple):
-    """Items in memory, one a row.
+    """Items in memory, one in each row.
 
     Attributes:
         ids: int64 array of shape `(n,)`.
         codes: uint8 array of shape `(n, width)`, padded.
-        keys, labels: None, or `(text, starts)` of `texts.encode`.
+        keys, labels: None, or `(text, starts)` from `texts.encode`.
     """
 
     ids: np.ndarray
@@ -39,9 +40,9 @@ class View(typing.NamedTuple):
         codes: uint8 array of shape `(entries, width)`.
         selector: None, or a bitmap of the entries with at least one item.
         count: int, the number of such entries.
-        starts: None, or int array of shape `(entries + 1,)`: entry e has the items
+        starts: None, or int array of shape `(entries + 1,)`. Entry e then has the items
             `rows[starts[e]:starts[e + 1]]`.
-        rows: None where item i is row i, else uint32 array.
+        rows: uint32 array, or None if item i is row i.
     """
 
     codes: np.ndarray
@@ -52,12 +53,12 @@ class View(typing.NamedTuple):
 
 
 def arrays_of(items, bits, with_tables):
-    """What a segment stores of some items.
+    """Returns the arrays that a segment stores for some items.
 
     Args:
         items: `Items`, at most `ROWS` of them.
-        bits: int, code length.
-        with_tables: bool; adds the tables of multi-index hashing where they pay.
+        bits: int, the code length.
+        with_tables: bool, whether to add the tables of multi-index hashing to a large segment.
 
     Returns:
         Dict of name to array.
@@ -65,7 +66,7 @@ def arrays_of(items, bits, with_tables):
     order, first = _group(items.codes, items.ids)
     width = items.codes.shape[1]
     arrays = {}
-    # Grouped only where it takes less memory than the codes alone.
+    # Equal codes are stored once only if that takes less memory.
     if len(first) * (width + 4) < len(order) * width:
         arrays["codes"] = items.codes[order[first]]
         arrays["starts"] = np.append(first, len(order)).astype(np.uint32)
@@ -82,10 +83,11 @@ def arrays_of(items, bits, with_tables):
 
 
 def _group(codes, ids):
-    """Order that brings equal codes together, and where in it each distinct code begins.
+    """Returns an order that brings equal codes together, and where each distinct code starts in it.
 
-    Items of one code are shuffled, always alike. A search that returns some of them takes the
-    first: by id these would often be of one class, as folders and data sets are sorted.
+    Items with the same code are shuffled, always in the same way. A search that returns only some
+    of them takes the first ones. If they were sorted by id, these would often be of one class,
+    because folders and data sets are sorted.
     """
     lane = np.uint64 if codes.shape[1] % 8 == 0 else np.uint32
     lanes = np.ascontiguousarray(codes).view(lane)
@@ -99,7 +101,7 @@ def _group(codes, ids):
 
 
 def _shuffled(ids):
-    """A number for each id in no visible order: the last steps of SplitMix64 (Steele, 2014)."""
+    """Turns ids into numbers that look random, by the last steps of SplitMix64 (Steele, 2014)."""
     mixed = ids.astype(np.uint64)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
         mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
@@ -107,16 +109,16 @@ def _shuffled(ids):
 
 
 def take(items, rows):
-    """Some items, in the order of `rows`."""
+    """Returns some items, in the order of `rows`."""
     columns = [c and texts.take(*c, rows) for c in (items.keys, items.labels)]
     return Items(items.ids[rows], items.codes[rows], *columns)
 
 
 def join(several):
-    """Items, one after the other; where only some have keys or labels, the others have empty ones.
+    """Joins items. If only some of them have keys or labels, the others get empty ones.
 
     Args:
-        several: list of `Items`, at least one.
+        several: list of at least one `Items`.
     """
     columns = []
     for name in ("keys", "labels"):
@@ -143,9 +145,10 @@ class Segment:
 
     Args:
         folder: path of the index.
-        entry: the segment's dict in the manifest: `name`, `rows`, `live`, `range` (least and
-            greatest id) and `files`, which maps each array to its record of `files.write_array`.
-        bits: int, code length.
+        entry: the dict of the segment in the manifest. It has `name`, `rows`, `live`, `range` (the
+            smallest and the largest id) and `files`, a dict of the name of each array to its
+            record from `disk.write_array`.
+        bits: int, the code length.
 
     Raises:
         UserError: a file is damaged.
@@ -163,17 +166,17 @@ class Segment:
 
     @property
     def live(self):
-        """Number of items that are not removed."""
+        """The number of items that are not removed."""
         return self.entry["live"]
 
     def living(self):
-        """bool array of shape `(rows,)`: which items are not removed."""
+        """Returns a bool array of shape `(rows,)` that is true for items that are not removed."""
         if self.alive is None:
             return np.ones(len(self.ids), bool)
         return np.unpackbits(self.alive, count=len(self.ids), bitorder="little").astype(bool)
 
     def items(self):
-        """The `Items` that are not removed, in memory."""
+        """Returns the items that are not removed as `Items` in memory."""
         codes = self.codes
         if self.starts is not None:
             codes = np.repeat(codes, np.diff(self.starts.astype(np.int64)), axis=0)
@@ -181,44 +184,44 @@ class Segment:
         return take(items, np.flatnonzero(self.living()))
 
     def codes_of(self, rows):
-        """Padded codes of some rows: uint8 array of shape `(len(rows), width)`."""
+        """Returns the padded codes of some rows: uint8 array of shape `(len(rows), width)`."""
         if self.starts is None:
             return self.codes[rows]
         return self.codes[np.searchsorted(self.starts, rows, side="right") - 1]
 
     def column(self, name):
-        """`(text, starts)` of the keys or labels, or None."""
+        """Returns `(text, starts)` of the keys or labels, or None."""
         text = self.arrays.get(name)
         return None if text is None else (text, self.arrays[f"{name}_starts"])
 
     def strings(self, name, rows):
-        """List of the keys or labels of some rows, "" where there are none."""
+        """Returns a list of the keys or labels of some rows, with "" for missing ones."""
         column = self.column(name)
         return [""] * len(rows) if column is None else texts.decode(*column, rows)
 
     @functools.cached_property
     def approximate(self):
-        """The faiss index over the codes, read into memory; None where there is none.
+        """The faiss index over the codes, read into memory, or None if there is none.
 
-        All threads search it at the same time: nothing may set anything in it.
+        All threads search it at the same time. Therefore nothing may change its settings.
         """
         array = self.arrays.get("approximate")
         return None if array is None else approximate.load(array)
 
     def find(self, ids):
-        """Rows of those `ids` that are here and not removed.
+        """Finds the rows of those `ids` that are in this segment and not removed.
 
         Args:
             ids: sorted int64 array without duplicates.
 
         Returns:
-            int64 rows and the positions in `ids` that they belong to, each of shape `(found,)`.
+            The rows and their positions in `ids`, both int64 of shape `(found,)`.
         """
         least, greatest = self.entry["range"]
         wanted = ids[np.searchsorted(ids, least) : np.searchsorted(ids, greatest, side="right")]
         found = [np.zeros(0, np.int64)]
         if len(wanted):
-            # A table of the lowest bits sorts nearly all rows out, many times faster than a search.
+            # A table of the lowest bits excludes nearly all rows, much faster than a search does.
             maybe = np.zeros(1 << 16, bool)
             maybe[wanted & 0xFFFF] = True
             for start in range(0, len(self.ids), BLOCK):
@@ -231,19 +234,20 @@ class Segment:
         return rows, np.searchsorted(ids, self.ids[rows])
 
     def without(self, rows):
-        """The bitmap of living items after some more are removed."""
+        """Returns the bitmap of the items that remain after some rows are removed."""
         living = self.living()
         living[rows] = False
         return np.packbits(living, bitorder="little")
 
     def view(self, label=None, key_prefix=None):
-        """What takes part in a search: the items not removed, of a label, with a key's prefix."""
+        """Returns the `View` of the items that are not removed and match a label and key prefix."""
         wanted = (label, key_prefix)
         view = self._views.get(wanted)
         if view is None:
             view = self._view(label, key_prefix)
-            # Only the latest filter is kept: each may take a byte for every four of ids. Another
-            # thread may do the same meanwhile, so the dict is replaced and never changed.
+            # Only the latest filter is kept, because a view takes up to a quarter of the memory of
+            # the ids. Another thread may do the same at this moment, so that the dict is replaced
+            # and never changed.
             kept = {k: v for k, v in self._views.items() if k == (None, None)}
             self._views = {**kept, wanted: view}
         return view
@@ -267,16 +271,16 @@ class Segment:
         return View(self.codes, _bitmap(some), int(some.sum()), starts, rows)
 
     def nearest_items(self, view, distances, entries, k):
-        """Items of the nearest entries.
+        """Returns the items of the nearest entries.
 
         Args:
-            view: `View` that the entries are from.
-            distances, entries: int arrays of shape `(q, n)`, nearest first; entries of -1 at the
-                end are none.
+            view: the `View` of the entries.
+            distances, entries: int arrays of shape `(q, n)`, with the nearest first. Missing
+                entries at the end are -1.
             k: int.
 
         Returns:
-            int32 distances and int64 ids, each of shape `(q, k)`; -1 behind the last item.
+            int32 distances and int64 ids, each of shape `(q, k)`, filled up with -1.
         """
         first, counts = self.runs(view, np.maximum(entries, 0))
         counts[entries < 0] = 0
@@ -291,14 +295,14 @@ class Segment:
         return all_distances, all_ids
 
     def runs(self, view, entries):
-        """Where each entry's items begin in a view, and how many it has: two int64 arrays."""
+        """Returns where the items of each entry start in a view, and their numbers, as int64."""
         if view.starts is None:
             return entries, np.ones(entries.shape, np.int64)
         first = view.starts[entries].astype(np.int64)
         return first, view.starts[entries + 1] - first
 
     def ids_of(self, view, items):
-        """Ids of a view's items by number."""
+        """Returns the ids of some items of a view, given by their numbers."""
         return self.ids[items if view.rows is None else view.rows[items]]
 
 

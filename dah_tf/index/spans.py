@@ -4,7 +4,7 @@ import numpy as np
 
 
 def spans(first, counts):
-    """Numbers `first[i], first[i] + 1, ...`, `counts[i]` of them for each i, one after the other.
+    """Joins the runs `first[i], first[i] + 1, ...` of `counts[i]` numbers, for all i in order.
 
     Args:
         first: integer array of shape `(n,)`.

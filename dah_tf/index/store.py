@@ -1,4 +1,4 @@
-"""What every index does, wherever it keeps its items: the contract, and what all have in common."""
+"""The abstract base of all indexes, with what they have in common."""
 
 import abc
 import contextlib
@@ -14,15 +14,16 @@ from dah_tf.index.hits import Neighbours, Within
 
 
 class Store(abc.ABC):
-    """Binary codes and their ids. Made by `create`, opened by `open`; a `with` block closes it.
+    """A store of binary codes and their ids.
 
-    Codes are packed as in `dah_tf.codes`. An item has an id (0 to 2**63 - 1) and optionally a
-    key, such as its path, and a label: strings that `describe` gives back.
+    `create` makes one, `open` opens one, and a `with` block closes it. Codes are packed as in
+    `dah_tf.codes`. An item has an id (0 to 2**63 - 1). It can also have a key, such as its path,
+    and a label; `describe` returns these strings.
 
-    A kind of store fills in the methods that begin with one underscore and those marked abstract.
+    A subclass implements the abstract methods.
 
     Attributes:
-        path: where the index is.
+        path: the folder or the address of the index.
 
     Example:
         >>> index = create_index("photos.index", bits=48)
@@ -32,12 +33,12 @@ class Store(abc.ABC):
     """
 
     path: str | os.PathLike
-    # The kind of part that messages name, and the backends that there are: see `engines`.
+    # The word for a backend in messages, and the existing backends; see `engines`.
     KIND: typing.ClassVar[str] = "backend"
     BACKENDS: typing.ClassVar[dict] = engines.BACKENDS
-    # What the store says of its content: bits, fingerprint, backend, recall, generation, next_id.
+    # The facts about the content: bits, fingerprint, backend, recall, generation, next_id.
     _facts: dict
-    _backend: str | None  # how this object searches; None is as the facts say
+    _backend: str | None  # the backend of this object; None is the one in the facts
 
     @classmethod
     def create(
@@ -53,26 +54,26 @@ class Store(abc.ABC):
         labels: typing.Sequence[str] | None = None,
         root: str | None = None,
     ) -> "typing.Self":
-        """Makes an index; with `codes` it appears only when these are in it.
+        """Makes an index. It becomes visible only when the first items are in it.
 
         Args:
-            path: where it is to be; nothing is there yet.
-            bits: code length, 8 to 256.
-            fingerprint: names the model that the codes are from; None is unknown.
-            backend: one of `BACKENDS`; approximate ones take the share of the true 10 nearest
-                codes that they are to find: `hnsw:recall=0.99`.
+            path: the folder or address, at which there is nothing yet.
+            bits: the code length, 8 to 256.
+            fingerprint: the fingerprint of the model that made the codes; None if unknown.
+            backend: one of `BACKENDS`. Approximate ones have an option, the share of the true 10
+                nearest codes that they must find: `hnsw:recall=0.99`.
             recall: the older way to give that share. By default it is 0.95.
             codes, ids, keys, labels: the first items, as in `add`.
-            root: the folder that keys which are relative paths begin at; None is unknown.
+            root: the folder in which keys that are relative paths start; None if unknown.
 
         Returns:
             The opened index.
 
         Raises:
-            UserError: bad arguments, or the index cannot be made; nothing is left behind.
+            UserError: an argument is wrong, or the index cannot be made. Nothing is left behind.
 
         Warns:
-            RecallWarning: the backend finds a smaller share at its largest effort.
+            RecallWarning: even with the largest effort the backend finds a smaller share.
         """
         name, asked = engines.read(backend, recall, cls.KIND, cls.BACKENDS)
         facts = {
@@ -90,17 +91,17 @@ class Store(abc.ABC):
         """Opens an index.
 
         Args:
-            path: where it is.
-            backend: how this object searches; None is as the index was made. Approximate ones
-                need what `create` or `compact` stored for them, and scan where it is not. A recall
-                is at most the one that the index was made for.
+            path: the folder or address of the index.
+            backend: the backend of this object. None is the one with which the index was made.
+                Approximate backends need a structure that `create` or `compact` has stored, and
+                scan where there is none. Their recall cannot be above that of the index.
 
         Returns:
             The opened index.
 
         Raises:
-            UserError: no index, a damaged one, one of another format version, or a backend that
-                it does not have.
+            UserError: there is no index, it is damaged or has another format version, or it does
+                not have the backend.
         """
         if backend is None:
             return cls(path)
@@ -109,13 +110,13 @@ class Store(abc.ABC):
         if asked is not None and asked > index._facts["recall"]:
             raise UserError(
                 f"{index.path} was built for a recall of {index._facts['recall']}; for "
-                f"{asked} build it anew: python -m dah_tf.search compact --index={index.path} "
+                f"{asked} build it again: python -m dah_tf.search compact --index={index.path} "
                 f"--backend={backend}"
             )
         return index
 
     def close(self) -> None:
-        """Ends the connection, where there is one; the object is of no use afterwards."""
+        """Closes the connection if there is one. The object cannot be used afterwards."""
 
     def __enter__(self) -> "typing.Self":
         return self
@@ -125,7 +126,7 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def refresh(self) -> None:
-        """Shows what other processes changed since the index was opened."""
+        """Shows what other processes have changed since the index was opened."""
 
     @abc.abstractmethod
     def __len__(self) -> int:
@@ -138,23 +139,23 @@ class Store(abc.ABC):
 
     @property
     def fingerprint(self) -> str | None:
-        """The model that the codes are from; None is unknown."""
+        """The fingerprint of the model that made the codes; None if unknown."""
         return self._facts["fingerprint"]
 
     @property
     def root(self) -> str | None:
-        """The folder that keys which are relative paths begin at; None is unknown."""
-        return self._facts.get("root")  # an index from before it has none
+        """The folder in which keys that are relative paths start; None if unknown."""
+        return self._facts.get("root")  # an index of an older version has none
 
     @property
     def backend(self) -> str:
-        """How searching is done: one of `BACKENDS`."""
+        """The backend that searches, one of `BACKENDS`."""
         return self._backend or self._facts["backend"]
 
     @property
     @abc.abstractmethod
     def beside(self) -> pathlib.Path:
-        """Where working files for this index may be: the beginning of hidden files' paths."""
+        """The start of the paths of hidden working files for this index."""
 
     def add(
         self,
@@ -166,25 +167,26 @@ class Store(abc.ABC):
         changes: int | None = None,
         root: str | None = None,
     ) -> np.ndarray:
-        """Adds items, all or none. Everything is checked before anything is written.
+        """Adds items. If one of them is refused, none is added.
 
         Args:
             codes: uint8 array of shape `(n, ceil(bits / 8))`.
-            ids: integer array of shape `(n,)`; None numbers on after the largest id ever given.
+            ids: integer array of shape `(n,)`. None takes the numbers after the largest id that
+                was ever used.
             keys: sequence of n str, or None.
             labels: sequence of n str, or None.
-            fingerprint: the model that the codes are from; None is not checked.
-            changes: `stats()["changes"]` of the items by which the new ones were chosen; None is
-                not checked.
-            root: the folder that all relative keys begin at from now on; None keeps it.
+            fingerprint: the fingerprint of the model that made the codes. None is not checked.
+            changes: `stats()["changes"]` at the time when the new items were chosen. None is not
+                checked.
+            root: the folder in which all relative keys start from now on. None does not change it.
 
         Returns:
             int64 array of the n ids.
 
         Raises:
-            UserError: codes of another length or model, an id given twice or there already, the
-                index was changed since, another process writes, or the disk is full or the server
-                fails; nothing was changed.
+            UserError: the codes have another length or model, an id is given twice or exists
+                already, the index was changed after `changes`, another process writes, the disk is
+                full, or the server fails. Nothing was changed.
         """
         with self._change() as facts:
             writing.check_unchanged(self, changes, facts["generation"])
@@ -200,13 +202,15 @@ class Store(abc.ABC):
         return items.ids
 
     def remove(self, ids: np.ndarray) -> None:
-        """Removes items, all or none. Their space is given free by `compact`.
+        """Removes items. If one of them does not exist, none is removed.
+
+        `compact` releases their space.
 
         Args:
             ids: integer array of shape `(n,)`.
 
         Raises:
-            UserError: an id is not there, another process writes, or the disk is full; nothing
+            UserError: an id does not exist, another process writes, or the disk is full. Nothing
                 was changed.
         """
         with self._change() as facts:
@@ -219,18 +223,18 @@ class Store(abc.ABC):
             self._remove(facts, ids)
 
     def compact(self, backend: str | None = None, recall: float | None = None) -> None:
-        """Gives the space of removed items free, and builds what the backend needs anew.
+        """Releases the space of removed items, and builds again what the backend needs.
 
         Args:
-            backend: the backend from now on, as in `create`; None keeps it.
-            recall: as in `create`; None keeps it.
+            backend: the backend from now on, as in `create`. None does not change it.
+            recall: as in `create`. None does not change it.
 
         Raises:
-            UserError: bad arguments, another process writes, or the disk is full or the server
-                fails.
+            UserError: an argument is wrong, another process writes, the disk is full, or the
+                server fails.
 
         Warns:
-            RecallWarning: as `create`.
+            RecallWarning: as in `create`.
         """
         with self._change(mending=True) as facts:
             name, asked = engines.read(
@@ -251,18 +255,18 @@ class Store(abc.ABC):
         changes: int | None = None,
         root: str | None = None,
     ) -> None:
-        """Swaps all items for others in one step, as after a model was trained anew.
+        """Replaces all items by others in one step, for example after a new training.
 
         Args:
             codes, ids, keys, labels: as in `add`.
-            bits: the new code length; None keeps it.
-            fingerprint: the new model; None is unknown.
-            changes: `stats()["changes"]` of the items that the new ones were made of; None is not
+            bits: the new code length. None does not change it.
+            fingerprint: the fingerprint of the new model; None if unknown.
+            changes: `stats()["changes"]` at the time when the old items were read. None is not
                 checked.
             root: as in `create`.
 
         Raises:
-            UserError: as `add`, or the index was changed since; nothing was changed.
+            UserError: as in `add`. Nothing was changed.
         """
         with self._change() as facts:
             writing.check_unchanged(self, changes, facts["generation"])
@@ -278,28 +282,28 @@ class Store(abc.ABC):
         key_prefix: str | None = None,
         fingerprint: str | None = None,
     ) -> Neighbours:
-        """The k nearest items of each query.
+        """Finds the k nearest items of each query.
 
         Args:
             codes: uint8 array of shape `(q, ceil(bits / 8))`.
-            k: where the index has fewer items, all are returned.
-            max_distance: items farther away are left out. None leaves out none.
-            label: only items with this label, as a whole where it is several joined by `;`.
-                None is any.
-            key_prefix: only items whose key begins with it. None is any.
-            fingerprint: the model that the codes are from; None is not checked.
+            k: the number of items. If the index has fewer, all are returned.
+            max_distance: items that are farther away are left out. None sets no limit.
+            label: only items with exactly this label are found. The label of an item with several
+                labels is all of them, joined by `;`. None allows all.
+            key_prefix: only items whose key starts with this text are found. None allows all.
+            fingerprint: the fingerprint of the model that made the codes. None is not checked.
 
         Returns:
-            `Neighbours` with `min(k, len(self))` columns. Exact backends return every item nearer
-            than the last distance. Which of several items at the last distance are returned is
-            not defined; `count_at` says how many there are.
+            `Neighbours` with `min(k, len(self))` columns. Exact backends return every item that is
+            nearer than the last distance. If several items are at the last distance, it is not
+            defined which of them are returned; `count_at` counts them.
 
         Raises:
-            UserError: codes of another length or model, k below 1, or faiss is missing.
+            UserError: the codes have another length or model, k is below 1, or faiss is missing.
         """
         queries = self._queries(codes, fingerprint)
         if k < 1:
-            raise UserError(f"k is at least 1. Received: {k}")
+            raise UserError(f"k must be at least 1. Received: {k}")
         distances, ids = self._nearest(queries, min(k, len(self)), label, key_prefix)
         if max_distance is not None:
             far = distances > max_distance
@@ -314,7 +318,7 @@ class Store(abc.ABC):
         key_prefix: str | None = None,
         fingerprint: str | None = None,
     ) -> Within:
-        """Every item within a distance of each query, exactly, whatever the backend.
+        """Finds every item within a distance of each query. It is exact with every backend.
 
         Args:
             codes, label, key_prefix, fingerprint: as in `search`.
@@ -324,11 +328,11 @@ class Store(abc.ABC):
             `Within`.
 
         Raises:
-            UserError: codes of another length or model, r below 0, or faiss is missing.
+            UserError: the codes have another length or model, r is below 0, or faiss is missing.
         """
         queries = self._queries(codes, fingerprint)
         if r < 0:
-            raise UserError(f"The radius is at least 0. Received: {r}")
+            raise UserError(f"The radius must be at least 0. Received: {r}")
         return self._within(queries, min(r, self.bits), label, key_prefix)
 
     def count_at(
@@ -339,24 +343,24 @@ class Store(abc.ABC):
         key_prefix: str | None = None,
         fingerprint: str | None = None,
     ) -> np.ndarray:
-        """How many items stand at one distance of each query, exactly, whatever the backend.
+        """Counts the items at one distance of each query. It is exact with every backend.
 
         Args:
             codes, label, key_prefix, fingerprint: as in `search`.
-            distances: integer array of shape `(q,)`, a distance for each query; at negative ones
-                there is no item.
+            distances: integer array of shape `(q,)`, one distance for each query. For a negative
+                distance the count is 0.
 
         Returns:
             int64 array of shape `(q,)`.
 
         Raises:
-            UserError: codes of another length or model, another number of distances, or faiss is
-                missing.
+            UserError: the codes have another length or model, the number of distances is wrong, or
+                faiss is missing.
         """
         queries, distances = self._queries(codes, fingerprint), np.asarray(distances)
         if distances.shape != (len(queries),):
             raise UserError(
-                f"{len(queries)} queries need a distance each. Received: {distances.shape}"
+                f"{len(queries)} queries need one distance each. Received: {distances.shape}"
             )
         counts = np.zeros(len(queries), np.int64)
         for distance in np.unique(distances[(distances >= 0) & (distances <= self.bits)]).tolist():
@@ -366,17 +370,17 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def describe(self, ids: np.ndarray) -> tuple[list[str], list[str]]:
-        """Keys and labels of items.
+        """Returns the keys and labels of items.
 
         Args:
-            ids: integer array of shape `(n,)`; -1, and ids that are not there, have neither.
+            ids: integer array of shape `(n,)`. It may contain -1 and ids that do not exist.
 
         Returns:
-            Two lists of n str: keys and labels, "" where there is none.
+            Two lists of n str, the keys and the labels, with "" for missing ones.
         """
 
     def codes(self, ids: np.ndarray) -> np.ndarray:
-        """Codes of items.
+        """Returns the codes of items.
 
         Args:
             ids: integer array of shape `(n,)`.
@@ -385,7 +389,7 @@ class Store(abc.ABC):
             uint8 array of shape `(n, ceil(bits / 8))`.
 
         Raises:
-            UserError: an id is not there.
+            UserError: an id does not exist.
         """
         wanted, back = np.unique(np.asarray(ids, np.int64), return_inverse=True)
         codes, there = self._codes(wanted)
@@ -395,14 +399,14 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def items(self) -> typing.Iterator[tuple[np.ndarray, list[str], list[str]]]:
-        """Yields ids, keys and labels of all items: int64 array `(n,)` and two lists of n str."""
+        """Yields the ids (int64 of shape `(n,)`), keys and labels (lists of n str) of all items."""
 
     def stats(self) -> dict:
-        """What the index holds, as a JSON-able dict.
+        """Returns facts about the index, as a dict that JSON can hold.
 
-        `recall_reached` is the share of the nearest 10 that was measured when the approximate
-        structure was built, the least one where there are several; None where there is none, or
-        an older version built it.
+        `recall_reached` is the share of the nearest 10 codes that was measured when the
+        approximate structure was built. If there are several structures, it is the smallest share.
+        It is None if there is no structure, or if an older version built it.
         """
         facts = self._facts
         return {
@@ -420,70 +424,73 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def verify(self) -> list[str]:
-        """Reads everything, and compares it with checksums and with what the index says of itself.
+        """Reads all files and compares them with their checksums and with the manifest.
 
         Returns:
-            What is wrong; empty where all is well.
+            List of the faults. It is empty if there are none.
         """
 
     def _queries(self, codes, fingerprint):
-        """Codes that were checked to be of this index."""
+        """Checks that codes fit this index, and returns them."""
         writing.check_model(self, fingerprint)
         return writing.checked_codes(codes, self.bits)
 
     @classmethod
     @abc.abstractmethod
     def _make(cls, path, facts, items):
-        """Makes an index of checked `segments.Items`, and opens it."""
+        """Makes an index from checked `segments.Items`, and opens it."""
 
     @abc.abstractmethod
     def _change(self, mending=False) -> contextlib.AbstractContextManager:
-        """Keeps other writers away: yields the newest facts, to be edited.
+        """Keeps other writers away, and yields the newest facts, which the caller edits.
 
         Args:
-            mending: bool; also after a writer that was killed.
+            mending: bool, whether this is allowed after another writer was killed.
         """
 
     @abc.abstractmethod
     def _there(self, ids):
-        """Those of some ids, ascending and each once, that are in the index, ascending."""
+        """Returns which of some ids are in the index. Both are ascending and without duplicates."""
 
     @abc.abstractmethod
     def _add(self, facts, items):
-        """Adds checked items, none of which is there, makes the facts hold, and refreshes."""
+        """Adds checked items with new ids, stores the facts, and refreshes."""
 
     @abc.abstractmethod
     def _remove(self, facts, ids):
-        """Removes ids, ascending and each once, which are there; as `_add`."""
+        """Removes existing ids (ascending, without duplicates), stores the facts, and refreshes."""
 
     @abc.abstractmethod
     def _compact(self, facts):
-        """Writes the index as the facts say; as `_add`."""
+        """Writes the index again as the facts say, stores the facts, and refreshes."""
 
     @abc.abstractmethod
     def _replace(self, facts, items):
-        """Swaps all items for checked ones; as `_add`."""
+        """Replaces all items by checked ones, stores the facts, and refreshes."""
 
     @abc.abstractmethod
     def _nearest(self, queries, k, label, key_prefix):
-        """`Neighbours` with k columns of checked queries."""
+        """Returns `Neighbours` with k columns for checked queries."""
 
     @abc.abstractmethod
     def _within(self, queries, radius, label, key_prefix):
-        """`Within` of checked queries."""
+        """Returns `Within` for checked queries."""
 
     @abc.abstractmethod
     def _count_at(self, queries, distance, label, key_prefix):
-        """int64 array: the number of items at one distance, the same for all queries."""
+        """Counts the items at a distance, the same for all queries; returns an int64 array."""
 
     @abc.abstractmethod
     def _codes(self, ids):
-        """Codes of ids, ascending and each once: `(n, bytes)`, and a bool array: which exist."""
+        """Returns the codes of ids, `(n, bytes)`, and a bool array that says which ids exist.
+
+        The ids are ascending and without duplicates.
+        """
 
     @abc.abstractmethod
     def _reached(self):
-        """The recall that was measured, or None."""
+        """Returns the recall that was measured, or None."""
 
     @abc.abstractmethod
     def _details(self):
-        """What `stats` says beside what all stores say: dict."""
+        """Returns the facts that only this kind of store has in `stats`: a dict."""

@@ -1,10 +1,11 @@
-"""Exact radius search by multi-index hashing: look up parts of a code instead of scanning.
+"""Exact radius search by multi-index hashing, which looks up parts of a code instead of scanning.
 
-A code's first 64 bits are cut into m parts. Two codes within distance r = m q + a (0 <= a < m)
-agree, up to q bits, in one of the first a + 1 parts, or up to q - 1 bits in one of the others:
-were it not so, they would differ in (a + 1)(q + 1) + (m - a - 1) q = r + 1 bits. So it is enough
-to look up the parts within these small radii in one table each, and to compare what is found.
-For radius 2 and 48 bits that is three look-ups that find some 500 of 10 million uniform codes.
+The first 64 bits of a code are divided into m parts. Take two codes within the distance
+r = m q + a (0 <= a < m). They differ in at most q bits in one of the first a + 1 parts, or in at
+most q - 1 bits in one of the other parts. Otherwise they would differ in at least
+(a + 1)(q + 1) + (m - a - 1) q = r + 1 bits. It is therefore enough to look up each part within
+such a small radius in a table, and to compare the codes that are found. For radius 2 and 48 bits
+these are three look-ups, which find about 500 of 10 million uniform codes.
 
 References:
     Norouzi, Punjani, Fleet: Fast exact search in Hamming space with multi-index hashing, 2014.
@@ -17,23 +18,23 @@ import numpy as np
 from dah_tf.index import scan
 from dah_tf.index.spans import spans
 
-PART = 16  # bits: a table of 65,536 buckets
+PART = 16  # the bits of a part, so that a table has 65,536 buckets
 PARTS = 4
-# Comparing a code that was looked up takes as long as scanning this many (about 50 ns against
-# 0.8 ns on two cores): where more are found, a scan is faster.
+# Comparing one code that was looked up takes as long as scanning this number of codes (about 50 ns
+# against 0.8 ns on two cores). If the look-ups find too many, a scan is faster.
 LOOKUP_COST = 64
-CANDIDATES = 1 << 21  # compared at a time: memory stays small whatever the radius
+CANDIDATES = 1 << 21  # the codes that are compared at a time, which limits the memory
 
 
 def cuts(bits):
-    """Bit positions between which the parts lie, such as [0, 16, 32, 48]."""
+    """Returns the bit positions at which the parts start and end, such as [0, 16, 32, 48]."""
     covered = min(bits, PART * PARTS)
     parts = -(-covered // PART)
     return [covered * i // parts for i in range(parts + 1)]
 
 
 def part(codes, begin, end):
-    """Bits `begin` to `end` of each code as a uint16 number."""
+    """Returns the bits `begin` to `end` of each code as a uint16 number."""
     first, last = begin // 8, -(-end // 8)
     value = np.zeros(len(codes), np.uint32)
     for byte in range(first, last):
@@ -44,16 +45,16 @@ def part(codes, begin, end):
 
 
 def build(codes, bits):
-    """The tables of some codes.
+    """Builds the tables of some codes.
 
     Args:
         codes: uint8 array of shape `(n, width)`.
-        bits: int, code length.
+        bits: int, the code length.
 
     Returns:
-        Dict of arrays, for each part i: `table{i}`, uint32 of shape `(n,)`, the rows in the order
-        of the part's value; `buckets{i}`, uint32 of shape `(2 ** length + 1,)`, where each value
-        begins in it.
+        Dict of two arrays for each part i. `table{i}`, uint32 of shape `(n,)`, has the rows in the
+        order of the part's value. `buckets{i}`, uint32 of shape `(2 ** length + 1,)`, says where
+        each value starts in it.
     """
     arrays = {}
     edges = cuts(bits)
@@ -67,7 +68,7 @@ def build(codes, bits):
 
 
 def flips(length, radius):
-    """Every number of `length` bits with at most `radius` ones, as uint16 array."""
+    """Returns all numbers of `length` bits with at most `radius` ones, as a uint16 array."""
     return np.array(
         [
             sum(1 << bit for bit in ones)
@@ -79,17 +80,17 @@ def flips(length, radius):
 
 
 def within(arrays, codes, queries, radius, selector, bits, scan_instead=None):
-    """Every code within a radius of each query.
+    """Finds every code within a radius of each query.
 
     Args:
-        arrays: what `build` returned for `codes`.
+        arrays: the dict that `build` returned for `codes`.
         codes, queries, radius, selector: as in `scan.numpy_within`.
-        bits: int, code length.
-        scan_instead: function like `scan.numpy_within`, for the queries that a scan answers
-            sooner; None looks up all.
+        bits: int, the code length.
+        scan_instead: function like `scan.numpy_within`, for queries that a scan answers faster.
+            None looks up all queries.
 
     Returns:
-        As `scan.numpy_within`, in any order.
+        The same as `scan.numpy_within`, in any order.
     """
     probes = _probes(bits, radius)
     values = sum(len(flipped) for _, _, _, flipped in probes)
@@ -119,7 +120,7 @@ def within(arrays, codes, queries, radius, selector, bits, scan_instead=None):
 
 
 def _probes(bits, radius):
-    """For each table to be looked up: its number, the part's bits, what to flip in it."""
+    """Returns for each table: its number, the first and last bit of its part, and the flips."""
     edges = cuts(bits)
     least, more = divmod(radius, len(edges) - 1)
     return [
@@ -130,7 +131,7 @@ def _probes(bits, radius):
 
 
 def _runs(arrays, queries, probe):
-    """Where a table holds what is looked up: first places and counts, `(queries, flips)`."""
+    """Looks up values in a table; returns first places and counts, `(queries, flips)`."""
     i, begin, end, flipped = probe
     buckets = arrays[f"buckets{i}"]
     values = (part(queries, begin, end)[:, None] ^ flipped).astype(np.int64)
@@ -139,7 +140,7 @@ def _runs(arrays, queries, probe):
 
 
 def _batches(numbers, candidates):
-    """Splits query numbers so that a batch has about `CANDIDATES` candidates at most."""
+    """Splits query numbers into batches of at most about `CANDIDATES` candidates."""
     if not len(numbers):
         return []
     batch = np.cumsum(candidates[numbers]) // CANDIDATES
@@ -147,7 +148,7 @@ def _batches(numbers, candidates):
 
 
 def _rows(arrays, probes, runs, some):
-    """Candidates of some queries: query numbers and rows; some stand there several times."""
+    """Returns the candidates of some queries as query numbers and rows, with duplicates."""
     near, rows = [], []
     for probe, (first, counts) in zip(probes, runs, strict=True):
         places = spans(first[some].ravel(), counts[some].ravel())
@@ -157,7 +158,7 @@ def _rows(arrays, probes, runs, some):
 
 
 def _compare(codes, queries, near, rows, radius):
-    """Keeps the candidates within the radius, each once."""
+    """Keeps the candidates within the radius, without duplicates."""
     lane = np.uint64 if codes.shape[1] % 8 == 0 else np.uint32
     theirs, ours = codes.view(lane), np.ascontiguousarray(queries).view(lane)
     apart = np.zeros(len(rows), np.int32)

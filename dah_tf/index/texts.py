@@ -1,7 +1,7 @@
-"""A string for each item, such as its path or its label, in two NumPy arrays.
+"""One string for each item, such as its path or its label, in two NumPy arrays.
 
-`text` is uint8: all strings in UTF-8, one after the other; string i is
-`bytes(text[starts[i]:starts[i + 1]]).decode()`. `starts` is int64 of shape `(n + 1,)`.
+`text` is uint8 and contains all strings in UTF-8, one after the other. `starts` is int64 of shape
+`(n + 1,)`. String i is `bytes(text[starts[i]:starts[i + 1]]).decode()`.
 """
 
 import numpy as np
@@ -13,27 +13,29 @@ BLOCK = 1 << 20
 
 
 def encode(strings):
-    """Arrays of a sequence of strings.
+    """Turns a sequence of strings into arrays.
 
     Returns:
-        Tuple of uint8 array `text` and int64 array `starts`.
+        Tuple of the uint8 array `text` and the int64 array `starts`.
 
     Raises:
-        UserError: a string that UTF-8 has no bytes for.
+        UserError: a string cannot be written in UTF-8.
     """
-    # Names of files need not be valid UTF-8; Python marks such bytes as surrogates.
+    # The name of a file may not be valid UTF-8. Python marks such bytes as surrogates.
     try:
         encoded = [string.encode("utf-8", "surrogateescape") for string in strings]
     except UnicodeEncodeError as error:
         shown = shortened(ascii(error.object))
-        raise UserError(f"{shown} is no text: it holds half of a surrogate pair") from None
+        raise UserError(
+            f"{shown} is not valid text, because it contains half of a surrogate pair"
+        ) from None
     starts = np.zeros(len(encoded) + 1, np.int64)
     np.cumsum([len(each) for each in encoded], out=starts[1:])
     return np.frombuffer(b"".join(encoded), np.uint8), starts
 
 
 def decode(text, starts, rows):
-    """List of the strings of some rows."""
+    """Returns a list of the strings of some rows."""
     return [
         text[starts[row] : starts[row + 1]].tobytes().decode("utf-8", "surrogateescape")
         for row in rows
@@ -41,7 +43,7 @@ def decode(text, starts, rows):
 
 
 def take(text, starts, rows):
-    """Arrays of the strings of some rows, in their order."""
+    """Returns the arrays of the strings of some rows, in the order of the rows."""
     lengths = starts[rows + 1] - starts[rows]
     taken = np.zeros(len(rows) + 1, np.int64)
     np.cumsum(lengths, out=taken[1:])
@@ -49,7 +51,7 @@ def take(text, starts, rows):
 
 
 def join(columns):
-    """Arrays of several columns, one after the other."""
+    """Joins the arrays of several columns."""
     texts, shifted, total = [], [np.zeros(1, np.int64)], 0
     for text, starts in columns:
         texts.append(text)
@@ -59,7 +61,7 @@ def join(columns):
 
 
 def matches(text, starts, wanted, prefix=False):
-    """Which strings are `wanted`, or begin with it.
+    """Says which strings are equal to `wanted`, or with `prefix` start with it.
 
     Returns:
         bool array of shape `(n,)`.
@@ -71,7 +73,7 @@ def matches(text, starts, wanted, prefix=False):
         lengths = np.diff(begin)
         fits = lengths >= len(wanted) if prefix else lengths == len(wanted)
         rows = np.flatnonzero(fits)
-        # Column by column: most rows drop out at the first letters.
+        # Letters are compared one column after the other, because most rows differ early.
         for column, letter in enumerate(wanted):
             rows = rows[text[begin[rows] + column] == letter]
         found[first + rows] = True

@@ -1,4 +1,4 @@
-"""How an index changes: new files first, then one rename makes all of the change visible."""
+"""Changes of an index: new files are written first, and one rename makes them visible."""
 
 import contextlib
 import copy
@@ -10,30 +10,31 @@ from dah_tf.errors import UserError, shortened
 from dah_tf.files import durable
 from dah_tf.index import approximate, disk, scan, segments, texts
 
-# Small additions leave small segments. From this many on, those that fit into `MERGED_BYTES` are
-# written again as one: searching stays fast, and no addition writes much more than its own codes.
+# Small additions leave small segments. From this number of segments on, those that fit into
+# `MERGED_BYTES` are written again as one. Searching stays fast, and no addition writes much more
+# than its own codes.
 SMALL_SEGMENTS = 16
 SMALL_BYTES = 1 << 18
 MERGED_BYTES = 1 << 19
 
 
 def settings(bits, fingerprint, root):
-    """The manifest's facts on the codes and keys.
+    """Returns the facts about codes and keys for the manifest.
 
     Raises:
-        UserError: a code length that cannot be stored.
+        UserError: the index cannot store codes of this length.
     """
     if not 8 <= bits <= 256:
-        raise UserError(f"codes have 8 to 256 bits. Received: {bits}")
+        raise UserError(f"codes must have 8 to 256 bits. Received: {bits}")
     return {"bits": int(bits), "fingerprint": fingerprint, "root": root}
 
 
 @contextlib.contextmanager
 def change(index):
-    """Holds the lock while an index is changed: yields its newest manifest's content to edit.
+    """Locks an index for a change, and yields the content of its newest manifest for editing.
 
     Args:
-        index: `Index`; refreshed first.
+        index: `Index`. It is refreshed first.
 
     Raises:
         UserError: another process writes, or the disk is full.
@@ -52,16 +53,16 @@ def change(index):
 
 
 def commit(folder, content):
-    """Makes a change visible and durable, then deletes what it made superfluous."""
+    """Makes a change visible and durable, then deletes the files that are not needed any more."""
     content["generation"] += 1
     durable.sync(folder / disk.SEGMENTS)
     disk.write_manifest(folder, content)
-    with contextlib.suppress(OSError):  # the change is made; the next writer deletes the rest
+    with contextlib.suppress(OSError):  # the change is complete; the next writer deletes the rest
         disk.sweep(folder)
 
 
 def append(folder, content, items):
-    """Writes items as new segments and names them in a manifest's content."""
+    """Writes items as new segments, and adds these to the content of a manifest."""
     total = len(items.ids) + sum(entry["live"] for entry in content["segments"])
     for start in range(0, len(items.ids), segments.ROWS):
         part = items
@@ -76,7 +77,7 @@ def append(folder, content, items):
             arrays["approximate"], reached = approximate.build(
                 arrays["codes"], kind, content["recall"], content["bits"]
             )
-            about["reached"] = round(reached, 4)  # dah_tf 0.2.0 neither writes nor reads it
+            about["reached"] = round(reached, 4)  # dah_tf 0.2.0 does not write it and ignores it
         name = f"{content['next_segment']:08d}"
         content["next_segment"] += 1
         content["segments"].append(
@@ -95,7 +96,7 @@ def append(folder, content, items):
 
 
 def bury(folder, content, segment, rows):
-    """Records in a manifest's content that rows of a segment are removed."""
+    """Records in the content of a manifest that rows of a segment are removed."""
     entries = content["segments"]
     place = next(i for i, entry in enumerate(entries) if entry["name"] == segment.entry["name"])
     entry = entries[place]
@@ -103,21 +104,21 @@ def bury(folder, content, segment, rows):
     if not entry["live"]:
         del entries[place]
         return
-    # The number makes the name new: a reader may still be using the bitmap before.
+    # The number makes a new name, because a reader may still use the previous bitmap.
     name = f"{entry['name']}-alive-{content['generation'] + 1}.npy"
     entry["files"]["alive"] = disk.write_array(folder, name, segment.without(rows))
 
 
 def merge(content, opened, items):
-    """Takes small segments out of a manifest's content, if there are many.
+    """Takes small segments out of the content of a manifest, if there are many.
 
     Args:
-        content: the manifest's content.
-        opened: list of `Segment`, in its order.
-        items: `Items` about to be added.
+        content: the content of the manifest.
+        opened: list of `Segment`, in the order of the manifest.
+        items: `Items` that will be added.
 
     Returns:
-        List of `Items` to be written with the new ones.
+        List of `Items` that must be written together with the new ones.
     """
     small = [segment for segment in opened if size(segment.entry) < SMALL_BYTES]
     if len(small) + 1 < SMALL_SEGMENTS:
@@ -135,7 +136,7 @@ def merge(content, opened, items):
 
 
 def gathered(opened):
-    """The living items of segments, in parts of about `segments.ROWS`."""
+    """Yields the items of segments that are not removed, in parts of about `segments.ROWS`."""
     pending, count = [], 0
     for segment in opened:
         if pending and count + segment.live > segments.ROWS:
@@ -148,15 +149,16 @@ def gathered(opened):
 
 
 def size(entry):
-    """Bytes of a segment's files."""
+    """Returns the size of the files of a segment in bytes."""
     return sum(file[1] for file in entry["files"].values())
 
 
 def checked(content, codes, ids, keys, labels):
-    """New items, if they are sound; counts them in a manifest's content.
+    """Checks new items and returns them. Updates `next_id` in the content of a manifest.
 
     Raises:
-        UserError: codes of another length, an id given twice, or numbers that differ.
+        UserError: the codes have another length, an id is given twice, or the numbers of codes,
+            ids, keys and labels differ.
     """
     codes = checked_codes(codes, content["bits"])
     if ids is None:
@@ -180,10 +182,10 @@ def checked(content, codes, ids, keys, labels):
 
 
 def checked_codes(codes, bits):
-    """The codes as a uint8 array, if they are packed codes of `bits` bits.
+    """Returns packed codes as a uint8 array, after checking that they fit `bits`.
 
     Raises:
-        UserError: they are not.
+        UserError: they do not fit.
     """
     try:
         return packed.check(codes, bits)
@@ -192,20 +194,20 @@ def checked_codes(codes, bits):
 
 
 def checked_ids(ids):
-    """Ids as int64 array.
+    """Returns ids as an int64 array.
 
     Raises:
-        UserError: no whole numbers from 0 to 2**63 - 1.
+        UserError: they are not whole numbers from 0 to 2**63 - 1.
     """
     ids = np.asarray(ids)
     if not ids.size and ids.ndim == 1:
         return np.zeros(0, np.int64)
-    # A whole number that is too large makes an array of objects.
+    # If a whole number is too large, NumPy makes an array of objects.
     whole = ids.ndim == 1 and ids.dtype.kind in "iu"
     if not whole or ids.min() < 0 or ids.max() > np.iinfo(np.int64).max:
         received = f"{ids.min()} to {ids.max()}" if whole else f"{ids.dtype} {ids.shape}"
         raise UserError(
-            f"ids are whole numbers from 0 to 2**63 - 1 of shape (n,). Received: {received}"
+            f"ids must be whole numbers from 0 to 2**63 - 1 of shape (n,). Received: {received}"
         )
     return ids.astype(np.int64)
 
@@ -215,42 +217,45 @@ def check_model(index, fingerprint):
 
     Args:
         index: an index.
-        fingerprint: str, the model that codes are from; None is not checked.
+        fingerprint: str, the fingerprint of the model that made the codes. None is not checked.
 
     Raises:
-        UserError: the index's codes are from another model.
+        UserError: another model made the codes of the index.
     """
     if fingerprint and index.fingerprint and fingerprint != index.fingerprint:
         raise UserError(
-            f"the codes are from model {shortened(fingerprint)}, {index.path} holds codes of model "
-            f"{shortened(index.fingerprint)}: their distances mean nothing"
+            f"the codes are from model {shortened(fingerprint)}, but {index.path} contains codes "
+            f"of model {shortened(index.fingerprint)}; distances between them mean nothing"
         )
 
 
 def check_unchanged(index, changes, now):
-    """Refuses to replace what has changed since it was read.
+    """Refuses to change an index that another process has changed since it was read.
 
     Args:
         index: an index.
-        changes: int, the number of its changes then; None is not checked.
-        now: int, the number of its changes.
+        changes: int, the number of changes when it was read. None is not checked.
+        now: int, the number of changes now.
+
+    Raises:
+        UserError: the numbers differ.
     """
     if changes not in (None, now):
-        raise UserError(f"{index.path} was changed meanwhile; repeat the command")
+        raise UserError(f"{index.path} was changed in the meantime; repeat the command")
 
 
 def some(ids):
-    """`id 3 is` or `ids 3, 4, 5 and 8 more are`."""
+    """Writes the start of a message, such as `id 3 is` or `ids 3, 4, 5 and 8 more are`."""
     shown = ", ".join(str(i) for i in ids[:3])
     more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
     return f"id {shown} is" if len(ids) == 1 else f"ids {shown}{more} are"
 
 
 def verify(folder, content, opened):
-    """What is wrong with an index: list of str.
+    """Returns a list of the faults of an index.
 
     Raises:
-        FileNotFoundError: a file is not there.
+        FileNotFoundError: a file is missing.
     """
     problems, ids = [], []
     for segment in opened:
@@ -266,31 +271,31 @@ def verify(folder, content, opened):
         problems += [f"segment {segment.entry['name']}: {each}" for each in _faults(segment)]
     ids = np.sort(np.concatenate(ids)) if ids else np.zeros(0, np.int64)
     if (ids[1:] == ids[:-1]).any():
-        problems.append("an id stands there twice")
+        problems.append("two items have the same id")
     if len(ids) and ids[-1] >= content["next_id"]:
         problems.append(f"id {ids[-1]} is not below next_id {content['next_id']}")
     return problems
 
 
 def _faults(segment):
-    """What does not fit together within a segment."""
+    """Yields the contradictions within a segment."""
     if int(segment.living().sum()) != segment.live:
-        yield "another number of items than the manifest says"
+        yield "it has another number of items than the manifest says"
     if [int(segment.ids.min()), int(segment.ids.max())] != segment.entry["range"]:
-        yield "ids outside of the manifest's range"
+        yield "its ids do not fit the range in the manifest"
     if segment.starts is not None:
         starts = segment.starts.astype(np.int64)
         if starts[0] != 0 or starts[-1] != len(segment.ids) or (np.diff(starts) < 1).any():
-            yield "starts do not divide its items"
+            yield "its starts do not divide its items"
     for name in ("keys", "labels"):
         column = segment.column(name)
         if column and (
             column[1][0] or column[1][-1] != len(column[0]) or (np.diff(column[1]) < 0).any()
         ):
-            yield f"{name}_starts do not divide {name}"
+            yield f"its {name}_starts do not divide its {name}"
     used = np.asarray(segment.codes[:, : -(-segment.bits // 8)])
     if segment.codes[:, used.shape[1] :].any():
-        yield "padding that is not 0"
+        yield "its codes have padding that is not 0"
     try:
         packed.check(used, segment.bits)
     except ValueError as error:

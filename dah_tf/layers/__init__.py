@@ -1,6 +1,6 @@
-"""The network's building blocks: tensors in, tensors out, in `keras.ops`.
+"""The layers of the networks, written in `keras.ops`.
 
-Importing them makes them known to Keras, so that saved models load.
+Importing this package registers them with Keras, so that saved models can be loaded.
 """
 
 from dah_tf.layers.attention import CBAM, ChannelAttention, SpatialAttention

@@ -14,11 +14,11 @@ from dah_tf.layers.package import PACKAGE
 class ChannelAttention(keras.layers.Layer):
     """Weights each channel by a sigmoid of its average and its maximum over the image.
 
-    Both pooled vectors go through one MLP (`channels / reduction` hidden units, ReLU, biases);
-    the two outputs are summed.
+    Both pooled vectors go through the same MLP (`channels / reduction` hidden units, ReLU,
+    biases), and the two outputs are added.
 
     Args:
-        reduction: int, ratio of channels to hidden units.
+        reduction: int, the ratio of channels to hidden units.
 
     Call arguments:
         inputs: float tensor of shape `(n, h, w, channels)`.
@@ -53,7 +53,8 @@ class ChannelAttention(keras.layers.Layer):
         return ops.sigmoid(self._mlp(average) + self._mlp(maximum))
 
     def _mlp(self, pooled):
-        # As 1x1 convolutions: what converts a model then keeps one layout from block to block.
+        # The MLP is written as 1x1 convolutions, so that a converted model keeps one memory layout
+        # from block to block.
         for layer in (self.squeeze, self.excite):
             kernel = ops.cast(layer.kernel, pooled.dtype)[None, None]
             outputs = ops.conv(pooled, kernel, data_format="channels_last")
@@ -72,7 +73,7 @@ class SpatialAttention(keras.layers.Layer):
     """Weights each position by a sigmoid of a convolution over its channel mean and maximum.
 
     Args:
-        kernel_size: int, side of the convolution's window (no bias).
+        kernel_size: int, the side of the window of the convolution, which has no bias.
 
     Call arguments:
         inputs: float tensor of shape `(n, h, w, channels)`.
@@ -118,8 +119,8 @@ class CBAM(keras.layers.Layer):
     """Channel attention, then spatial attention.
 
     Args:
-        reduction: int, of the channel attention.
-        kernel_size: int, of the spatial attention.
+        reduction: int, the argument of `ChannelAttention`.
+        kernel_size: int, the argument of `SpatialAttention`.
 
     Call arguments:
         inputs: float tensor of shape `(n, h, w, channels)`.
@@ -155,21 +156,21 @@ class CBAM(keras.layers.Layer):
 
 
 def gated(x, axes, gate, training=False):
-    """A tensor times weights that are a function of its mean and maximum over some axes.
+    """Multiplies a tensor by weights that depend on its mean and maximum over some axes.
 
-    In training on a CPU under TensorFlow the passes over `x`, forward and backward, are compiled
-    loops, and the gradients of `x` by its uses are summed in the last of them.
+    In training on a CPU under TensorFlow, the passes over `x` are compiled loops, forward and
+    backward. The last of them also adds up the gradients from all uses of `x`.
 
     Args:
         x: float tensor of shape `(n, h, w, channels)`.
         axes: (1, 2) or (3,).
-        gate: function of the mean and the maximum, whose `axes` have length 1, to the weights,
-            likewise.
+        gate: function that takes the mean and the maximum, and returns the weights. In all three,
+            `axes` have length 1.
         training: bool.
 
     Returns:
-        Tensor of the shape and dtype of `x`. Where several values are the maximum, its gradient
-        is shared among them.
+        Tensor of the shape and dtype of `x`. If several values are equal to the maximum, they
+        share its gradient.
     """
     if not (training and fusion.pays() and None not in x.shape):
         return x * gate(ops.mean(x, axes, keepdims=True), ops.max(x, axes, keepdims=True))
@@ -198,7 +199,7 @@ def gated(x, axes, gate, training=False):
 
 @functools.cache
 def _passes(axes):
-    """The compiled loops of `gated`."""
+    """Returns the compiled loops of `gated`."""
     least = fusion.FEWEST_CHANNELS if axes == (3,) else fusion.FEWEST_ROWS
 
     def reduced(x, reduction):

@@ -1,4 +1,4 @@
-"""ResNet30's block."""
+"""The block of ResNet30."""
 
 import keras
 
@@ -9,16 +9,16 @@ from dah_tf.layers.package import PACKAGE
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class SeparableBottleneck(keras.layers.Layer):
-    """ResNet's bottleneck block with a depthwise separable 3x3 convolution.
+    """A bottleneck block of ResNet with a depthwise separable 3x3 convolution.
 
-    1x1 convolution, BN, ReLU; separable 3x3 convolution with the stride, BN, ReLU; 1x1
-    convolution to `4 * width`, BN; the shortcut is added; ReLU. No convolution has a bias. The
-    last normalisation's scale starts at 0.1, so that the block starts as little more than its
-    shortcut: training gets going much faster.
+    The operations in order are: 1x1 convolution, BN, ReLU; separable 3x3 convolution with the
+    stride, BN, ReLU; 1x1 convolution to `4 * width`, BN; addition of the shortcut; ReLU. The
+    convolutions have no bias. The scale of the last normalisation starts at 0.1, so that the block
+    starts close to its shortcut. This makes the start of a training much faster.
 
     Args:
-        width: int, channels inside the block.
-        stride: int, of the 3x3 convolution and the projection.
+        width: int, the number of channels inside the block.
+        stride: int, the stride of the 3x3 convolution and of the projection.
         project: bool, whether the shortcut is a 1x1 convolution and BN instead of the identity.
 
     Call arguments:
@@ -29,11 +29,11 @@ class SeparableBottleneck(keras.layers.Layer):
         Tensor of shape `(n, ceil(h / stride), ceil(w / stride), 4 * width)`.
 
     Raises:
-        ValueError: the identity cannot carry a stride or a change of channels.
+        ValueError: the shortcut is the identity, but there is a stride or a change of channels.
 
     References:
-        DAH, Table 1; Xception (Chollet, CVPR 2017); Goyal et al., arXiv 1706.02677, section 5.1,
-        for a scale that starts at 0; at 0.1 every kernel has a gradient at the first step.
+        DAH, Table 1. Xception (Chollet, CVPR 2017). Goyal et al., arXiv 1706.02677, section 5.1,
+        start the scale at 0. At 0.1 every kernel has a gradient already in the first step.
     """
 
     def __init__(self, width, stride=1, project=False, **kwargs):

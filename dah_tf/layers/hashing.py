@@ -1,4 +1,4 @@
-"""The hash layer: features to logits, and to values between 0 and 1."""
+"""The hash layer, which turns features into logits and into values between 0 and 1."""
 
 import keras
 from keras import ops
@@ -8,7 +8,7 @@ from dah_tf.layers.package import PACKAGE
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class ShrinkSigmoid(keras.layers.Layer):
-    """`1/4 + 1/(2(1 + exp(-x)))`, from the reals to [1/4, 3/4], in float32: DAH's activation.
+    """The activation of DAH: `1/4 + 1/(2(1 + exp(-x)))`, from the reals to [1/4, 3/4], in float32.
 
     Call arguments:
         inputs: float tensor of any shape.
@@ -37,7 +37,7 @@ class ShrinkSigmoid(keras.layers.Layer):
 class ShiftedTanh(keras.layers.Layer):
     """`(1 + tanh(x)) / 2`, from the reals to [0, 1], in float32.
 
-    Methods whose codes are in {-1, 1} take tanh; this is the same on the scale of bits.
+    Methods with codes in {-1, 1} use tanh. This is the same function on the scale of bits.
 
     Call arguments:
         inputs: float tensor of any shape.
@@ -64,13 +64,13 @@ ACTIVATIONS = {"shrink_sigmoid": ShrinkSigmoid, "tanh": ShiftedTanh}
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class HashHead(keras.layers.Layer):
-    """Features to hash values: `Dense(bits)` and an activation, in float32.
+    """Turns features into hash values by `Dense(bits)` and an activation, in float32.
 
-    A bit is 1 where its logit is above 0. The values increase with the logits and are 1/2 at 0.
+    A bit is 1 if its logit is above 0. The values increase with the logits and are 1/2 at 0.
 
     Args:
-        bits: int, code length k.
-        activation: name of `ACTIVATIONS`: "shrink_sigmoid", DAH's, or "tanh".
+        bits: int, the code length k.
+        activation: a name of `ACTIVATIONS`: "shrink_sigmoid" (that of DAH) or "tanh".
 
     Attributes:
         activation: the layer that turns logits into values.
@@ -83,7 +83,7 @@ class HashHead(keras.layers.Layer):
         Pair of float32 tensors of shape `(n, bits)`: logits, and values within `span`.
 
     Raises:
-        ValueError: no bits, or an activation that does not exist.
+        ValueError: `bits` is below 1, or there is no such activation.
     """
 
     def __init__(self, bits, activation="shrink_sigmoid", **kwargs):

@@ -1,4 +1,4 @@
-"""How convolution kernels start."""
+"""Initial values of convolution kernels."""
 
 import keras
 import numpy as np
@@ -9,12 +9,12 @@ from dah_tf.layers.package import PACKAGE
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class PartialIdentity(keras.initializers.Initializer):
-    """3x3 kernel: the identity on the first `min(in, out)` channels, random elsewhere.
+    """A 3x3 kernel that is the identity on the first `min(in, out)` channels.
 
-    What is random is uniform within +-1 / sqrt(fan in), PyTorch's default.
+    The rest is random and uniform within +-1 / sqrt(fan in), as PyTorch's default.
 
     Args:
-        seed: int or `keras.random.SeedGenerator`; None draws from Keras' global seed.
+        seed: int or `keras.random.SeedGenerator`. None uses the global seed of Keras.
 
     References:
         Dirac initialisation in Jordan, "94% on CIFAR-10 in 3.29 seconds" (arXiv 2404.00498).

@@ -1,4 +1,4 @@
-"""Batch normalisation, the same on every device and cheap on a CPU."""
+"""Batch normalisation with the same values on every device, which is fast on a CPU."""
 
 import functools
 
@@ -14,24 +14,24 @@ from dah_tf.layers.package import PACKAGE
 class BatchNorm(keras.layers.BatchNormalization):
     """Batch normalisation over the last axis with statistics of the global batch.
 
-    Same weights, arguments and values as `keras.layers.BatchNormalization(synchronized=True)`;
-    under JAX the batch is one array, however it is sharded, and needs no synchronising.
-    Statistics are float32 under every precision policy.
+    The weights, the arguments and the values are those of
+    `keras.layers.BatchNormalization(synchronized=True)`. Under JAX nothing has to be synchronised,
+    because the batch is one array, even if it is distributed. The statistics are float32 under
+    every precision policy.
 
-    On one TensorFlow replica training is several times as fast as Keras' layer, by TensorFlow's
-    fused operations. Where a residual or a ReLU follows, each pass over the batch is one compiled
-    loop on a CPU: two for the statistics, one for the outputs with what follows in it, three for
-    the gradient and one for the residual's.
+    On one TensorFlow replica, training is several times as fast as with the layer of Keras, because
+    it uses TensorFlow's fused operations. If a residual or a ReLU follows, it uses compiled loops
+    on a CPU, which also compute the residual and the ReLU.
 
     Args:
-        momentum: float, weight of the old moving statistics in an update.
-        epsilon: float, added to the variance.
-        rectify: bool; a ReLU follows.
-        **kwargs: as `keras.layers.BatchNormalization`; `axis` stays -1.
+        momentum: float, the weight of the old moving statistics in an update.
+        epsilon: float that is added to the variance.
+        rectify: bool, whether a ReLU follows.
+        **kwargs: arguments of `keras.layers.BatchNormalization`, without `axis`, which is -1.
 
     Call arguments:
         inputs: float tensor of shape `(n, h, w, channels)`.
-        training: bool; True normalises with the batch's own statistics.
+        training: bool. True normalises with the statistics of the batch.
         residual: None, or a tensor of the inputs' shape that is added before the ReLU.
 
     Returns:
@@ -66,7 +66,7 @@ class BatchNorm(keras.layers.BatchNormalization):
         return outputs
 
     def finish(self, outputs, residual=None, training=False):
-        """Normalised inputs with what follows: the residual and the ReLU."""
+        """Adds the residual to normalised inputs and applies the ReLU."""
         outputs = [outputs] if residual is None else [outputs, residual]
         if self.rectify:
             return fusion.rectified_sum(*outputs, training=training)
@@ -74,13 +74,13 @@ class BatchNorm(keras.layers.BatchNormalization):
 
     def get_config(self):
         config = {**super().get_config(), "rectify": self.rectify}
-        # Follows the back end that the layer is made under, not the one it was saved from.
+        # The back end at the time of loading decides, not the one at the time of saving.
         del config["synchronized"]
         return config
 
 
 def _in_operations(epsilon, inputs, scale, offset):
-    """Outputs, mean and biased variance by TensorFlow's fused operation."""
+    """Computes outputs, mean and biased variance by TensorFlow's fused operation."""
     import tensorflow as tf
 
     outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
@@ -92,13 +92,13 @@ def _in_operations(epsilon, inputs, scale, offset):
         epsilon=epsilon,
         is_training=True,
     )
-    # The operation reports the unbiased variance, Keras' moving one is the biased.
+    # The operation returns the unbiased variance, but the moving variance of Keras is biased.
     count = tf.cast(tf.size(inputs) // inputs.shape[-1], "float32")
     return outputs, mean, variance * (count - 1.0) / count
 
 
 def _in_loops(loops, inputs, scale, offset, residual):
-    """Outputs, mean and biased variance by compiled loops."""
+    """Computes outputs, mean and biased variance by compiled loops."""
     import tensorflow as tf
 
     statistics, normalise, of_weights, of_inputs = loops
@@ -123,7 +123,7 @@ def _in_loops(loops, inputs, scale, offset, residual):
 
 @functools.cache
 def _loops(epsilon, rectify):
-    """The compiled loops of a layer: statistics, outputs, gradient of weights and of inputs."""
+    """Returns the compiled loops: statistics, outputs, gradients of weights and of inputs."""
 
     def total(x):
         n, *sides, channels = x.shape
@@ -165,20 +165,21 @@ def _loops(epsilon, rectify):
 
 
 def normalized(conv, norm, inputs, training, residual=None):
-    """A convolution and its batch normalisation; outside of training as one convolution.
+    """Computes a convolution with its batch normalisation, outside of training as one convolution.
 
-    With the moving statistics, normalising is a factor and an offset of each output channel: the
-    kernel takes the factor, and no pass over the outputs is left but that of the offset.
+    With the moving statistics, the normalisation is a factor and an offset for each output
+    channel. The kernel is multiplied by the factor, so that only the offset needs a pass over the
+    outputs.
 
     Args:
         conv: built `keras.layers.Conv2D` or `SeparableConv2D` without bias.
         norm: built `BatchNorm` of its outputs.
         inputs: float tensor of shape `(n, h, w, channels)`, of the layers' compute dtype.
         training: bool.
-        residual: of `norm`.
+        residual: the call argument of `norm`.
 
     Returns:
-        What `norm(conv(inputs), training=training, residual=residual)` returns, but for rounding.
+        The same as `norm(conv(inputs), training=training, residual=residual)`, up to rounding.
     """
     if training:
         return norm(convolve(conv, inputs), training=training, residual=residual)

@@ -1,4 +1,4 @@
-"""Pixel preprocessing as a layer."""
+"""A layer that preprocesses pixels."""
 
 import keras
 import numpy as np
@@ -9,12 +9,12 @@ from dah_tf.layers.package import PACKAGE
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class PixelTransform(keras.layers.Layer):
-    """`scale * x + offset` for each channel, after an optional swap of RGB to BGR.
+    """Computes `scale * x + offset` for each channel, after an optional swap of RGB to BGR.
 
     Args:
         scale: three floats.
         offset: three floats.
-        reverse: bool, whether the channels' order is reversed first.
+        reverse: bool, whether the order of the channels is reversed first.
 
     Call arguments:
         inputs: tensor of shape `(n, h, w, 3)`, 0..255.
@@ -26,7 +26,7 @@ class PixelTransform(keras.layers.Layer):
 
     @classmethod
     def like(cls, preprocess, **kwargs):
-        """The transform that equals a Keras Applications `preprocess_input` function."""
+        """Makes the transform that equals a `preprocess_input` function of Keras Applications."""
 
         def at(pixel):
             return np.asarray(preprocess(np.array(pixel, np.float32).reshape(1, 1, 1, 3))).ravel()

@@ -1,21 +1,21 @@
-"""Cross-entropy and accuracy of a class layer, for data of one label or of several."""
+"""Cross-entropy and accuracy of a class layer, for images with one label or with several."""
 
 import keras
 from keras import ops
 
 
 def cross_entropy(labels, logits, smoothing=0.0):
-    """Mean cross-entropy over images.
+    """Returns the mean cross-entropy over images.
 
-    Of one label an image: `-sum_c q_c log softmax(z)_c` with `q = (1 - e) one_hot + e / classes`.
-    Of several: the mean over classes of `-q log sigmoid(z) - (1 - q) log sigmoid(-z)` with
-    `q = (1 - e) y + e / 2`.
+    If an image has one label, it is `-sum_c q_c log softmax(z)_c` with
+    `q = (1 - e) one_hot + e / classes`. If it has several, it is the mean over the classes of
+    `-q log sigmoid(z) - (1 - q) log sigmoid(-z)` with `q = (1 - e) y + e / 2`.
 
     Args:
-        labels: ints of shape `(groups, m)`; or 0/1 of shape `(groups, m, classes)`, of several
-            labels an image.
-        logits: float tensor of shape `(groups, m, classes)`, z.
-        smoothing: float in [0, 1), e.
+        labels: ints of shape `(groups, m)`, or 0/1 of shape `(groups, m, classes)` if an image can
+            have several labels.
+        logits: float tensor of shape `(groups, m, classes)`, z in the formula.
+        smoothing: float in [0, 1), e in the formula.
 
     Returns:
         Float scalar of the logits' dtype.
@@ -35,10 +35,12 @@ def cross_entropy(labels, logits, smoothing=0.0):
 
 
 def accuracy(labels, logits):
-    """Share of images whose class is the most likely one; of several labels, all of them right.
+    """Returns the share of images that are classified correctly.
+
+    With one label, the class must be the most likely one. With several, all of them must be right.
 
     Args:
-        labels, logits: as of `cross_entropy`.
+        labels, logits: as in `cross_entropy`.
 
     Returns:
         float32 scalar.
@@ -51,5 +53,5 @@ def accuracy(labels, logits):
 
 
 def several(labels, logits):
-    """Whether labels are rows of 0 and 1, one for each class, and not numbers of classes."""
+    """Says whether labels are rows of 0 and 1 for all classes, and not numbers of classes."""
     return len(labels.shape) == len(logits.shape)

@@ -1,4 +1,4 @@
-"""DAH's pairwise loss over class-balanced groups."""
+"""The pairwise loss of DAH over class-balanced groups."""
 
 from typing import NamedTuple
 
@@ -8,14 +8,14 @@ from dah_tf.losses.floats import in_floats
 
 
 class PairwiseTerms(NamedTuple):
-    """Scalars of one batch, float32.
+    """The loss of a batch and its parts, as float32 scalars.
 
     Attributes:
-        total: what is minimised: `phi1 W1 + phi2 W2 + balance_weight * balance`.
-        similar: mean of W1 over a group's similar ordered pairs (0 where there is none).
-        dissimilar: mean of W1 over a group's dissimilar ordered pairs (0 where there is none).
-        w2: mean of W2 over all ordered pairs.
-        balance: mean squared distance of a bit's mean value in a group from 1/2.
+        total: the value to minimise, `phi1 W1 + phi2 W2 + balance_weight * balance`.
+        similar: the mean of W1 over the similar ordered pairs of a group; 0 if there is none.
+        dissimilar: the mean of W1 over the dissimilar ordered pairs of a group; 0 if there is none.
+        w2: the mean of W2 over all ordered pairs.
+        balance: the mean squared distance between 1/2 and the mean value of a bit in a group.
     """
 
     total: object
@@ -26,16 +26,19 @@ class PairwiseTerms(NamedTuple):
 
 
 def similarity(labels, multi_label=None):
-    """Which pairs of a group count as similar.
+    """Says which pairs of a group are similar.
+
+    Two images are similar if they have the same class, or with `multi_label` at least one class in
+    common.
 
     Args:
         labels: ints of shape `(groups, m)`, or with `multi_label` 0/1 of shape
             `(groups, m, classes)`.
-        multi_label: bool; None goes by the labels' shape. Similar means the same class, or with
-            `multi_label` at least one class in common.
+        multi_label: bool. With None the shape of the labels decides.
 
     Returns:
-        float32 tensor of shape `(groups, m, m)`, 1 where similar. The diagonal is not special.
+        float32 tensor of shape `(groups, m, m)` that is 1 for similar pairs and 0 for others. The
+        diagonal follows the same rule.
 
     References:
         DAH, eq. 3.
@@ -57,29 +60,29 @@ def pairwise(
     similar_weight=None,
     balance_weight=0.0,
 ):
-    """Pairwise logarithmic loss, averaged over the ordered pairs i != j of each group.
+    """Returns the pairwise logarithmic loss: a mean over the ordered pairs i != j of each group.
 
-    `W1 = ||x_i - x_j||_2` for a similar pair, `|t + sum_b ln(1 - |x_ib - x_jb|)|` for a
-    dissimilar one; `W2 = (sum over both images and all bits of (x - 1/2))^2`.
+    For a similar pair, `W1 = ||x_i - x_j||_2`. For a dissimilar pair,
+    `W1 = |t + sum_b ln(1 - |x_ib - x_jb|)|`. For every pair,
+    `W2 = (sum over both images and all bits of (x - 1/2))^2`.
 
     Args:
-        values: float tensor of shape `(groups, m, bits)`, in [1/4, 3/4]; computed in float32, or
-            in float64 where the values are.
+        values: float tensor of shape `(groups, m, bits)`, in [1/4, 3/4]. The loss is computed in
+            float32, or in float64 if the values are float64.
         similar: float tensor of shape `(groups, m, m)` from `similarity`.
-        phi1: float, weight of W1.
-        phi2: float, weight of W2.
-        t: float, the distance dissimilar pairs are held at; `bits / 4.8` where None.
-        similar_weight: None takes the plain mean over pairs (eq. 6). A float `a` in (0, 1) takes
-            `a * (mean over similar pairs) + (1 - a) * (mean over dissimilar pairs)` for W1, both
-            means taken in each group: with 2 images from each of 10 classes the plain mean
-            amounts to a = 1/19.
-        balance_weight: float, weight of the per-bit balance term: the squared distance of a
-            bit's mean value in a group from 1/2, averaged over bits and groups. Not in the paper.
+        phi1: float, the weight of W1.
+        phi2: float, the weight of W2.
+        t: float, the distance to which dissimilar pairs are drawn. None is `bits / 4.8`.
+        similar_weight: with None, W1 is the plain mean over pairs (eq. 6). With a float `a` in
+            (0, 1), it is `a * (mean over similar pairs) + (1 - a) * (mean over dissimilar pairs)`
+            in each group. For 2 images of each of 10 classes, the plain mean equals a = 1/19.
+        balance_weight: float, the weight of a term that is not in the paper: the squared distance
+            between 1/2 and the mean value of a bit in a group, averaged over bits and groups.
 
     Returns:
-        `PairwiseTerms`. Every term is a mean over groups, so the mean of the losses of parts of a
-        batch, split between groups, is the loss of the whole. The gradient is finite everywhere:
-        it is 0 at distance zero.
+        `PairwiseTerms`. Each term is a mean over groups. Therefore, if a batch is split between
+        groups into equal parts, the mean of the losses of the parts is the loss of the batch. The
+        gradient is finite everywhere; at distance zero it is 0.
 
     References:
         DAH, eqs. 2, 4 and 6.
@@ -95,7 +98,7 @@ def pairwise(
     difference = ops.expand_dims(x, 2) - ops.expand_dims(x, 1)
 
     squared = ops.sum(ops.square(difference), axis=-1)
-    # sqrt has an infinite slope at 0: take it of 1 there, and mask.
+    # sqrt has an infinite slope at 0. There it is taken of 1 instead, and the result is masked.
     apart = squared > 0.0
     euclidean = ops.where(apart, ops.sqrt(ops.where(apart, squared, 1.0)), 0.0)
     logarithmic = ops.abs(t + ops.sum(ops.log1p(-ops.abs(difference)), axis=-1))
@@ -118,6 +121,6 @@ def pairwise(
 
 
 def _group_mean(terms, mask):
-    """Mean over each group's masked pairs (0 where it has none), then over the groups."""
+    """Returns the mean over the groups of the mean over a group's masked pairs, or 0 for none."""
     count = ops.sum(mask, axis=(1, 2))
     return ops.mean(ops.sum(terms * mask, axis=(1, 2)) / ops.maximum(count, 1.0))

@@ -1,11 +1,11 @@
-"""The precision that losses are computed in."""
+"""The precision in which losses are computed."""
 
 import keras
 from keras import ops
 
 
 def in_floats(values):
-    """Values in float32, whatever their type; float64 stays, for tests of gradients."""
+    """Converts values to float32. float64 does not change, because tests of gradients need it."""
     values = ops.convert_to_tensor(values)
     if keras.backend.standardize_dtype(values.dtype) == "float64":
         return values

@@ -1,4 +1,4 @@
-"""The likelihood of pairs and the quantisation error, which many pairwise methods share."""
+"""The likelihood of pairs and the quantisation error, which many pairwise methods use."""
 
 from keras import ops
 
@@ -6,24 +6,24 @@ from dah_tf.losses.floats import in_floats
 
 
 def pair_likelihood(logits, similar):
-    """Negative log-likelihood of which pairs are similar, averaged over the pairs of each group.
+    """Returns the negative log-likelihood of the similarities, averaged over the pairs of a group.
 
-    With `theta_ij = u_i . u_j / 2` and s_ij = 1 where a pair is similar, else 0, it is the mean
-    over the ordered pairs i != j of a group of
+    Let `theta_ij = u_i . u_j / 2`, and s_ij = 1 for a similar pair and 0 for another. The value is
+    the mean over the ordered pairs i != j of a group of
 
-        log(1 + exp(theta_ij)) - s_ij theta_ij,
+        log(1 + exp(theta_ij)) - s_ij theta_ij.
 
-    which is `softplus(-theta)` for a similar pair and `softplus(theta)` for another: no large
-    numbers are subtracted, and it is finite for all logits whose products are.
+    This is `softplus(-theta)` for a similar pair and `softplus(theta)` for another. In this form no
+    large numbers are subtracted, and the value is finite if the products of the logits are.
 
     Args:
-        logits: float tensor of shape `(groups, m, bits)`, u; computed in float32, or in float64
-            where they are.
-        similar: float tensor of shape `(groups, m, m)`, of `losses.similarity`.
+        logits: float tensor of shape `(groups, m, bits)`, u in the formula. The loss is computed
+            in float32, or in float64 if the logits are float64.
+        similar: float tensor of shape `(groups, m, m)` from `losses.similarity`.
 
     Returns:
-        Float scalar: the mean over groups of the mean over a group's pairs; 0 where a group has
-        one image.
+        Float scalar, the mean over groups of the mean over the pairs of a group. It is 0 if the
+        groups have one image.
 
     References:
         Li, Wang and Kang, "Feature learning based deep supervised hashing with pairwise labels",
@@ -39,16 +39,16 @@ def pair_likelihood(logits, similar):
 
 
 def quantisation(logits):
-    """How far logits are from their signs: the mean over images of `|u - sgn u|^2`.
+    """Returns the distance between logits and their signs: the mean over images of `|u - sgn u|^2`.
 
-    The sign of 0 is -1, as its bit is 0. Signs are constants: they have no gradient.
+    The sign of 0 is -1, because its bit is 0. Signs are constants without a gradient.
 
     Args:
-        logits: float tensor of shape `(groups, m, bits)`, u; computed in float32, or in float64
-            where they are.
+        logits: float tensor of shape `(groups, m, bits)`, u in the formula. The loss is computed
+            in float32, or in float64 if the logits are float64.
 
     Returns:
-        Float scalar: the sum over an image's bits, averaged over images.
+        Float scalar, the sum over the bits of an image, averaged over images.
     """
     u = in_floats(logits)
     signs = ops.where(u > 0, ops.ones_like(u), -ops.ones_like(u))

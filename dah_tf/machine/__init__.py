@@ -1,1 +1,1 @@
-"""What the machine offers: devices, cores and memory."""
+"""The devices, processor cores and memory of the machine."""

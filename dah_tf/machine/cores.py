@@ -1,10 +1,10 @@
-"""How many processor cores there are for this process. Standard library only."""
+"""The number of processor cores of this process. Standard library only."""
 
 import os
 
 
 def cores() -> int:
-    """The number of CPU cores that this process may run on."""
+    """Returns the number of CPU cores on which this process may run."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

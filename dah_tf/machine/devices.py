@@ -1,4 +1,4 @@
-"""What the back end computes on."""
+"""The devices on which the back end computes."""
 
 import pathlib
 import platform
@@ -7,12 +7,12 @@ import keras
 
 from dah_tf.machine.cores import cores
 
-# x86 extensions, the widest first, and whether they multiply bfloat16.
+# Extensions of x86 processors, the widest first, and whether they multiply bfloat16.
 EXTENSIONS = {"amx_bf16": True, "avx512_bf16": True, "avx512f": False, "avx2": False}
 
 
 def accelerators():
-    """Names of the GPUs and TPUs, in the order of the back end."""
+    """Returns the names of the GPUs and TPUs, in the order of the back end."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -29,13 +29,13 @@ def accelerators():
 
 
 def name():
-    """The kind of device that a model trains on: an accelerator's name, or the CPU with cores."""
+    """Returns the name of the first accelerator, or the CPU with its number of cores."""
     found = accelerators()
     return found[0] if found else f"CPU ({cores()} cores)"
 
 
 def hardware():
-    """Every accelerator, and the processor, as one line for a report."""
+    """Returns one line for reports, with all accelerators and the processor."""
     model, extension = _processor()
     if extension:
         model = f"{model}, {extension.upper().replace('_', '-')}"
@@ -43,7 +43,10 @@ def hardware():
 
 
 def bfloat16_is_fast():
-    """Whether the devices have bfloat16 matrix products (x86 AVX512-BF16 or AMX, Ampere, TPU)."""
+    """Says whether the devices multiply bfloat16 fast.
+
+    These are x86 processors with AVX512-BF16 or AMX, NVIDIA GPUs since Ampere, and TPUs.
+    """
     if not accelerators():
         return EXTENSIONS.get(_processor()[1], False)
     if keras.backend.backend() == "tensorflow":
@@ -62,7 +65,7 @@ def bfloat16_is_fast():
 
 
 def _processor():
-    """The processor's name, and the first of `EXTENSIONS` that it has or None."""
+    """Returns the name of the processor, and the first of `EXTENSIONS` that it has, or None."""
     path = pathlib.Path("/proc/cpuinfo")
     text = path.read_text() if path.exists() else ""
     names = [line for line in text.splitlines() if line.startswith("model name")]

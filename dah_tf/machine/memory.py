@@ -1,23 +1,23 @@
-"""How the C library keeps the memory of tensors that are no longer needed."""
+"""Settings of the C library for the memory of tensors that are no longer needed."""
 
 import ctypes
 import sys
 
-# Of glibc's <malloc.h>.
+# These numbers are from <malloc.h> of glibc.
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 
 
 def keep_freed():
-    """Keeps freed memory in the process, for the next tensor of that size.
+    """Keeps freed memory in the process, so that the next tensor of that size can reuse it.
 
-    By default glibc gives every large array back to the system when it is freed, and the system
-    clears each page when the next array touches it: on a CPU that takes longer than a ReLU over
-    the array. Commands call this before the first tensor; a library leaves it to its program.
-    Peak memory stays what it was, but between peaks it is not given back. Nothing happens where
-    the C library is another.
+    By default glibc returns the memory of a large array to the system when the array is freed.
+    The system then clears each page when the next array uses it, which on a CPU takes longer than
+    a ReLU over the array. Commands call this function before the first tensor; a library should
+    leave the decision to its program. The peak of the memory stays the same, but memory is not
+    returned between peaks. With another C library than glibc the function does nothing.
 
     Returns:
-        bool, whether it is kept from now on.
+        bool, whether freed memory is kept from now on.
     """
     if sys.platform != "linux":
         return False
@@ -25,7 +25,8 @@ def keep_freed():
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return False
-    # One arena: the others are too small for large arrays, and map and unmap them.
+    # Only one arena is used. The others are too small for large arrays, so that they would ask
+    # the system for memory and return it each time.
     settings = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: 2**31 - 1, M_ARENA_MAX: 1}
     done = [mallopt(name, value) == 1 for name, value in settings.items()]
     return all(done)

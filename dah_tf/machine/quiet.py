@@ -1,4 +1,4 @@
-"""Keeps messages that libraries write themselves, past every log level, off the user's screen."""
+"""Hides messages that libraries write to the screen in spite of every log level."""
 
 import contextlib
 import os
@@ -8,13 +8,13 @@ import warnings
 
 @contextlib.contextmanager
 def quiet(*, stdout: bool = False):
-    """Sends what is written to stderr meanwhile nowhere, by C++ code too.
+    """Discards what is written to stderr inside the block, also by C++ code.
 
-    The whole process is quiet, its other threads as well; an exception is still raised, and what
-    it says is not lost. Warnings of Python are left out.
+    This applies to the whole process, including its other threads. Exceptions are raised as usual
+    with their messages. Python's warnings are discarded too.
 
     Args:
-        stdout: whether stdout is quiet too.
+        stdout: bool, whether to discard stdout too.
     """
     streams = {2: sys.stderr} | ({1: sys.stdout} if stdout else {})
     for stream in streams.values():

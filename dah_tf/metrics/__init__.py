@@ -1,20 +1,21 @@
-"""Retrieval quality of binary codes, exact and without sorting. NumPy only.
+"""Exact retrieval quality of binary codes without sorting. NumPy only.
 
-A Hamming distance of k-bit codes takes k + 1 values, so all that a ranking metric needs of a query
-is two histograms over the distance: how many database items lie there, and how many of them are
-relevant. `histograms` makes them; equal codes are counted together, so the work grows with the
-number of distinct codes. Every ranking metric starts from these two arrays.
+The Hamming distance of k-bit codes has k + 1 possible values. A ranking metric therefore needs only
+two histograms over the distance for each query: the number of database items at each distance, and
+the number of relevant ones among them. `histograms` makes these two arrays, and every ranking
+metric starts from them. Equal codes are counted together, so that the work grows with the number of
+distinct codes.
 
-Conventions, which every report states:
+These conventions hold, and every report states them:
 
-- relevant is an item of the query's class, or one with at least one of the query's labels;
-- items at the same distance are tied. `expected` is the mean over all orders of tied items,
-  `worst` and `best` are the bounds over them;
-- average precision divides by the number of relevant items retrieved within the cut-off; it is 0
-  for a query that retrieves none;
-- precision of the top n divides by n, or by the size of a smaller database;
-- precision within a radius is 0 where nothing lies within it, and is also given as the mean over
-  the other queries; recall is 0 where nothing is relevant.
+- An item is relevant if it has the class of the query, or at least one of the query's labels.
+- Items at the same distance are tied. `expected` is the mean over all orders of tied items, and
+  `worst` and `best` are the bounds.
+- Average precision divides by the number of relevant items that are retrieved within the cut-off.
+  It is 0 for a query that retrieves none.
+- Precision of the top n divides by n, or by the size of a smaller database.
+- Precision within a radius is 0 if nothing is within it. It is also given as the mean over the
+  other queries. Recall is 0 if no item is relevant.
 
 Example:
     >>> relevant, total = histograms(query_codes, query_labels, codes, labels, bits=36)

@@ -1,4 +1,4 @@
-"""Precision and recall of the top n, and within a Hamming radius."""
+"""Precision and recall of the top n items, and within a Hamming radius."""
 
 import collections
 
@@ -11,18 +11,19 @@ Radii = collections.namedtuple("Radii", ["precision", "precision_nonempty", "rec
 
 
 def precision_at(relevant, total, n):
-    """Mean precision of the n nearest items.
+    """Returns the mean precision of the n nearest items.
 
     Args:
         relevant: int array of shape `(queries, distances)`, from `histograms`.
         total: the same for all items.
-        n: int; of a smaller database all items count, and their number is the divisor.
+        n: int. If the database has fewer items, all of them count, and their number is the
+            divisor.
 
     Returns:
-        `Bounds` of floats; NaN without queries.
+        `Bounds` of floats, which are NaN without queries.
 
     Raises:
-        ValueError: n below 1.
+        ValueError: n is below 1.
     """
     cut = Cut(relevant, total, n)
     found, retrieved = cut.relevant.sum(axis=1), cut.total.sum(axis=1) + cut.left
@@ -36,27 +37,28 @@ def precision_at(relevant, total, n):
 
 
 def top_curve(relevant, total, depth):
-    """Expected precision and recall of the n nearest items, for n = 1 to `depth`.
+    """Returns the expected precision and recall of the n nearest items, for n = 1 to `depth`.
 
-    In a group of ties each place holds a relevant item with the same probability, so a query's
-    expected number of relevant items is linear between groups. The queries' slopes are added up
-    at the groups' ends: the cost does not grow with queries times depth.
+    In a group of ties, each place has a relevant item with the same probability. The expected
+    number of relevant items of a query is therefore linear within a group. The slopes of all
+    queries are added up at the ends of the groups, so that the cost does not grow with the number
+    of queries times the depth.
 
     Args:
         relevant: int array of shape `(queries, distances)`, from `histograms`.
-        total: the same for all items, the same number for each query.
-        depth: int; cut to the number of items. All of them give the curve by rank.
+        total: the same for all items. Each query must have the same number of items.
+        depth: int. It is limited to the number of items, which gives the curve over all ranks.
 
     Returns:
-        `TopCurve` of float64 arrays of shape `(depth,)`, means over the queries; recall is 0 for
+        `TopCurve` of float64 arrays of shape `(depth,)`, means over the queries. Recall is 0 for
         a query without relevant items.
 
     Raises:
-        ValueError: a depth below 1.
+        ValueError: the depth is below 1.
     """
     cut = Cut(relevant, total, None)
     if depth < 1:
-        raise ValueError(f"A depth is at least 1. Received: {depth}")
+        raise ValueError(f"The depth must be at least 1. Received: {depth}")
     sizes = cut.total.sum(axis=1)
     depth = min(depth, int(sizes.min(initial=depth)))
     row, column = np.nonzero(cut.total)
@@ -77,16 +79,16 @@ def top_curve(relevant, total, depth):
 
 
 def radius_curve(relevant, total):
-    """Precision and recall within each Hamming radius 0, 1 .. bits.
+    """Returns precision and recall within each Hamming radius from 0 to `bits`.
 
     Args:
         relevant: int array of shape `(queries, distances)`, from `histograms`.
         total: the same for all items.
 
     Returns:
-        `Radii` of float64 arrays of shape `(distances,)`, means over the queries: `precision`
-        counts queries with nothing within the radius as 0, `precision_nonempty` leaves them out
-        (NaN if there is no other), `empty` is their share.
+        `Radii` of float64 arrays of shape `(distances,)`, means over the queries. `precision`
+        counts queries with nothing within the radius as 0. `precision_nonempty` leaves them out,
+        and is NaN if there are no others. `empty` is their share.
     """
     relevant, total = np.asarray(relevant), np.asarray(total)
     found, retrieved = relevant.cumsum(axis=1), total.cumsum(axis=1)
@@ -99,30 +101,31 @@ def radius_curve(relevant, total):
 
 
 def precision_within(relevant, total, radius):
-    """`radius_curve` at one radius.
+    """Returns `radius_curve` at one radius.
 
     Returns:
         `Radii` of floats.
 
     Raises:
-        ValueError: a negative radius.
+        ValueError: the radius is negative.
     """
     if radius < 0:
-        raise ValueError(f"A radius is at least 0. Received: {radius}")
+        raise ValueError(f"The radius must be at least 0. Received: {radius}")
     curve = radius_curve(relevant, total)
     return Radii(*(float(part[min(radius, len(part) - 1)]) for part in curve))
 
 
 def class_means(values, labels, classes=None):
-    """Means of a figure over the queries of each class.
+    """Returns the means of a figure over the queries of each class.
 
     Args:
-        values: float array of shape `(queries,)`, as one of `average_precision`.
+        values: float array of shape `(queries,)`, such as one from `average_precision`.
         labels: int array of shape `(queries,)`, or 0/1 array of shape `(queries, classes)`.
-        classes: int, number of classes; by default as many as the labels show.
+        classes: int, the number of classes. By default the labels decide.
 
     Returns:
-        `(means, counts)`: arrays of shape `(classes,)`; NaN where a class has no query.
+        `(means, counts)`, arrays of shape `(classes,)`. The mean of a class without a query is
+        NaN.
     """
     values, labels = np.asarray(values, np.float64), np.asarray(labels)
     if labels.ndim == 1:

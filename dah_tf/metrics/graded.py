@@ -1,6 +1,6 @@
-"""Graded relevance for multi-label data, tie-aware: NDCG and weighted average precision.
+"""Tie-aware metrics with graded relevance for multi-label data: NDCG and weighted precision.
 
-An item's grade is the number of labels it shares with the query.
+The grade of an item is the number of labels that it shares with the query.
 
 References:
     McSherry and Najork, ECIR 2008, for NDCG with ties.
@@ -22,25 +22,27 @@ CELLS = 1 << 24
 
 
 def graded_histograms(query_codes, query_labels, database_codes, database_labels, bits):
-    """Items and their grades at each Hamming distance from each query.
+    """Counts items and their grades at each Hamming distance from each query.
 
     Args:
         query_codes: uint8 array of shape `(queries, ceil(bits / 8))`, packed codes.
         query_labels: 0/1 array of shape `(queries, classes)`.
-        database_codes, database_labels: the same for the database; read in blocks.
-        bits: int, code length.
+        database_codes, database_labels: the same for the database. They are read in blocks.
+        bits: int, the code length.
 
     Returns:
-        `Graded` of arrays of shape `(queries, bits + 1)`: int64 `total` and `relevant` items,
-        float64 sums of `grades` and of `gains`; and `ideal`, int64 `(queries, classes + 1)`, the
-        number of items of each grade.
+        `Graded`. Its arrays of shape `(queries, bits + 1)` are the int64 numbers of `total` and
+        `relevant` items, and the float64 sums of `grades` and of `gains`. `ideal`, int64
+        `(queries, classes + 1)`, is the number of items of each grade.
 
     Raises:
-        ValueError: labels of another kind, or arrays that do not fit together.
+        ValueError: the labels are not 0/1 rows, or the arrays do not fit together.
     """
     query_labels = np.asarray(query_labels)
     if query_labels.ndim != 2:
-        raise ValueError(f"Grades need 0/1 labels (n, classes). Received: {query_labels.shape}")
+        raise ValueError(
+            f"Grades need 0/1 labels of shape (n, classes). Received: {query_labels.shape}"
+        )
     queries, classes = query_labels.shape
     length = bits + 1
     ours = (query_labels > 0).astype(np.float32)
@@ -65,20 +67,21 @@ def graded_histograms(query_codes, query_labels, database_codes, database_labels
 
 
 def ndcg(graded, cutoff=None):
-    """Expected normalised discounted cumulative gain over all orders of tied items.
+    """Returns the expected normalised discounted cumulative gain over all orders of tied items.
 
     Args:
         graded: `Graded`.
-        cutoff: int, how many items are retrieved; None for the whole ranking.
+        cutoff: int, the number of items that are retrieved. None is the whole ranking.
 
     Returns:
-        float64 array of shape `(queries,)`; 0 for a query that shares no label with any item.
+        float64 array of shape `(queries,)`. It is 0 for a query that shares no label with any
+        item.
 
     Raises:
-        ValueError: a cut-off below 1.
+        ValueError: the cut-off is below 1.
     """
     if cutoff is not None and cutoff < 1:
-        raise ValueError(f"A cut-off is at least 1. Received: {cutoff}")
+        raise ValueError(f"The cut-off must be at least 1. Received: {cutoff}")
     items = int(graded.total.sum(axis=1).max(initial=0))
     discounts = 1.0 / np.log2(np.arange(2, items + 2))
     if cutoff is not None:
@@ -92,27 +95,29 @@ def ndcg(graded, cutoff=None):
 
 
 def _spread(counts, gain, upto):
-    """Sum over consecutive groups of the gain of one of their items times their discounts."""
+    """Adds up, over consecutive groups, the gain of one of their items times their discounts."""
     ends = counts.cumsum(axis=1)
     return (gain * (upto[ends] - upto[ends - counts])).sum(axis=1)
 
 
 def weighted_average_precision(graded):
-    """Expected weighted average precision over all orders of tied items, the whole ranking.
+    """Returns the expected weighted average precision over all orders of tied items.
 
-    The mean over the relevant items of the mean grade of all items up to there.
+    It is the mean, over the relevant items of the whole ranking, of the mean grade of all items up
+    to the relevant one.
 
     Args:
         graded: `Graded`.
 
     Returns:
-        float64 array of shape `(queries,)`; 0 for a query that shares no label with any item.
+        float64 array of shape `(queries,)`. It is 0 for a query that shares no label with any
+        item.
     """
     n, r, grades = graded.total, graded.relevant, graded.grades
     before = n.cumsum(axis=1) - n
     sum_before = grades.cumsum(axis=1) - grades
-    # An item at place i of a group is relevant with probability r / n; its own grade is then
-    # grades / r, and each of the i - 1 before it has (r - 1) grades / (r (n - 1)).
+    # An item at place i of a group is relevant with probability r / n. Its expected grade is then
+    # grades / r, and that of each of the i - 1 items before it is (r - 1) grades / (r (n - 1)).
     slope = (r - 1) * grades / np.maximum(n * (n - 1), 1)
     start = (r * sum_before + grades) / np.maximum(n, 1) - slope * (before + 1)
     sums = np.where(r > 0, n * slope + start * harmonic(before, before + n), 0.0).sum(axis=1)

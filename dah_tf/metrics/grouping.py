@@ -1,4 +1,4 @@
-"""Equal codes grouped, and the two histograms over the Hamming distance."""
+"""Groups of equal codes, and the two histograms over the Hamming distance."""
 
 import numpy as np
 
@@ -8,17 +8,18 @@ BLOCK = 1 << 20
 
 
 def relevant(query_labels, database_labels):
-    """Which items are relevant to which queries.
+    """Says which items are relevant to which queries.
 
     Args:
         query_labels: int array of shape `(queries,)`, or 0/1 array of shape `(queries, classes)`.
         database_labels: the same for the database.
 
     Returns:
-        bool array of shape `(queries, items)`: same class, or at least one label in common.
+        bool array of shape `(queries, items)`, true if an item has the class of the query, or at
+        least one label in common with it.
 
     Raises:
-        ValueError: labels of different kinds.
+        ValueError: the two arrays of labels are of different kinds.
     """
     query_labels, database_labels = (
         np.asarray(query_labels),
@@ -35,35 +36,36 @@ def relevant(query_labels, database_labels):
 
 
 def check_labels(*parts):
-    """Raises ValueError unless the parts are labels of one kind."""
+    """Raises ValueError if the parts are not labels of the same kind."""
     first = parts[0]
     for part in parts:
         kinds = part.dtype.kind in "iub" and part.ndim in (1, 2) and part.ndim == first.ndim
         if not kinds or part.shape[1:] != first.shape[1:]:
             raise ValueError(
-                "Labels are int (n,) or 0/1 (n, classes), alike for queries and database. "
+                "Labels must be int (n,) or 0/1 (n, classes), in the same form for queries and "
+                "database. "
                 f"Received: {', '.join(f'{p.dtype} {p.shape}' for p in parts)}"
             )
 
 
 class Grouped:
-    """Items of equal code and equal labels, counted together.
+    """Groups of items with equal codes and equal labels.
 
     Args:
         packed: uint8 array of shape `(items, ceil(bits / 8))`.
         labels: int array of shape `(items,)`, or 0/1 array of shape `(items, classes)`.
-        bits: int, code length.
+        bits: int, the code length.
 
     Attributes:
-        words: uint64 array of shape `(groups, words)`, the groups' codes.
-        code: int array of shape `(groups,)`: equal where the codes are, from 0, ascending.
-        sets: the distinct labels (or rows of labels).
-        labels: int array of shape `(groups,)`, rows of `sets`.
-        counts: int array of shape `(groups,)`.
+        words: uint64 array of shape `(groups, words)`, the codes of the groups.
+        code: int array of shape `(groups,)`, ascending from 0, with equal numbers for equal codes.
+        sets: the distinct labels, or rows of labels.
+        labels: int array of shape `(groups,)`, the row of each group in `sets`.
+        counts: int array of shape `(groups,)`, the number of items in each group.
         member: int array of shape `(items,)`, the group of each item.
 
     Raises:
-        ValueError: arrays that do not fit together.
+        ValueError: the arrays do not fit together.
     """
 
     def __init__(self, packed, labels, bits):
@@ -86,13 +88,13 @@ class Grouped:
 
 
 def distinct(rows):
-    """Equal rows of integers, by one integer sort a column.
+    """Finds equal rows of integers, by one sort of integers for each column.
 
     Args:
         rows: int array of shape `(n, columns)`.
 
     Returns:
-        `(first, member)`: one row of each kind, and the kind of each row.
+        `(first, member)`: the index of one row of each kind, and the kind of each row.
     """
     member = np.zeros(len(rows), np.int64)
     for column in rows.T:
@@ -104,10 +106,10 @@ def distinct(rows):
 
 
 def histograms(query_codes, query_labels, database_codes, database_labels, bits):
-    """Database items, and relevant ones, at each Hamming distance from each query.
+    """Counts all items and the relevant items at each Hamming distance from each query.
 
-    The database may be larger than memory: arrays of `np.load(..., mmap_mode="r")` are read in
-    blocks, and histograms of parts of a database may be added.
+    The database may be larger than the memory, because arrays of `np.load(..., mmap_mode="r")` are
+    read in blocks. Histograms of parts of a database can be added.
 
     Args:
         query_codes: uint8 array of shape `(queries, ceil(bits / 8))`, packed codes.
@@ -120,7 +122,7 @@ def histograms(query_codes, query_labels, database_codes, database_labels, bits)
         `(relevant, total)`: int64 arrays of shape `(queries, bits + 1)`.
 
     Raises:
-        ValueError: arrays that do not fit together.
+        ValueError: the arrays do not fit together.
     """
     if len(database_codes) != len(database_labels):
         raise ValueError(
@@ -145,10 +147,10 @@ def _add(queries, rows, database, fits, result):
 
     Args:
         queries: uint64 array of shape `(n, words)`.
-        rows: int array of shape `(n,)`, where they stand in `result`.
+        rows: int array of shape `(n,)`, the rows of the queries in `result`.
         database: `Grouped`.
-        fits: bool array of shape `(groups,)`, the relevant ones.
-        result: int64 array of shape `(2, queries, bits + 1)`, relevant and total.
+        fits: bool array of shape `(groups,)` that is true for relevant groups.
+        result: int64 array of shape `(2, queries, bits + 1)`, the relevant and the total items.
     """
     length = result.shape[2]
     # The relevant ones first: one row of distances then serves both histograms.
@@ -156,7 +158,7 @@ def _add(queries, rows, database, fits, result):
     counts = database.counts[order]
     split, weights = int(fits.sum()), counts.astype(np.float64)
     if 2 * len(order) > counts.sum():
-        # Few equal codes: plain counting is faster than adding up weights.
+        # If few codes are equal, plain counting is faster than adding up weights.
         split, weights = int(counts[:split].sum()), None
         order = np.repeat(order, counts)
     columns = np.ascontiguousarray(database.words[order].T)
@@ -171,15 +173,15 @@ def _add(queries, rows, database, fits, result):
             result[0, row] += _count(distance[ours], length)
             result[1, row] += _count(distance, length)
         else:
-            # Sums of integers below 2^53: exact in float64.
+            # Sums of integers below 2^53 are exact in float64.
             result[0, row] += np.bincount(distance[ours], weights[ours], length).astype(np.int64)
             result[1, row] += np.bincount(distance, weights, length).astype(np.int64)
 
 
 def _count(distance, length):
-    """How often each distance below `length` occurs.
+    """Counts how often each distance below `length` occurs.
 
-    Long rows are counted two bytes at a time: half as many steps, in `256 * length` bins.
+    Long rows are counted two bytes at a time, with `256 * length` bins and half as many steps.
     """
     if distance.dtype != np.uint8 or len(distance) < 1 << 14:
         return np.bincount(distance, minlength=length)

@@ -1,6 +1,7 @@
-"""How well codes use their bits, and how classes lie apart in them.
+"""How well codes use their bits, and how far classes are apart in them.
 
-Items are read in blocks, so `np.load(..., mmap_mode="r")` serves for what memory does not hold.
+Items are read in blocks, so that arrays of `np.load(..., mmap_mode="r")` may be larger than the
+memory.
 """
 
 import collections
@@ -14,33 +15,33 @@ Balance = collections.namedtuple("Balance", ["ones", "ratio", "dead"])
 
 
 def _blocks(packed, bits, block=BLOCK // 16):
-    """Parts of the items (slices), and bit planes of each."""
+    """Yields slices of the items, and the bit planes of each slice."""
     for first in range(0, len(packed), block):
         part = slice(first, first + block)
         yield part, _planes(codes.unpack(packed[part], bits))
 
 
 def _planes(bits):
-    """Columns of 0 and 1 as rows of 64-bit words: `(n, k)` to uint64 `(k, words)`."""
+    """Converts columns of 0 and 1 to rows of 64-bit words: `(n, k)` to uint64 `(k, words)`."""
     return codes.words(np.packbits(np.ascontiguousarray(bits.T), axis=1))
 
 
 def _common(a, b):
-    """In how many places the rows of `a` and of `b` are both 1: int64 `(rows, rows)`."""
+    """Counts the places in which rows of `a` and of `b` are both 1: int64 `(rows, rows)`."""
     rows = [np.bitwise_count(row & b).sum(axis=1, dtype=np.int64) for row in a]
     return np.array(rows, np.int64).reshape(len(a), len(b))
 
 
 def bit_balance(packed, bits):
-    """Share of ones, and ones to zeros, of each bit (DAH, Table 5).
+    """Returns the share of ones, and the ratio of ones to zeros, of each bit (DAH, Table 5).
 
     Args:
         packed: uint8 array of shape `(items, ceil(bits / 8))`.
-        bits: int, code length.
+        bits: int, the code length.
 
     Returns:
-        `Balance`: `ones` and `ratio` are float64 arrays of shape `(bits,)` (the ratio of a bit
-        that is never 0 is infinite), `dead` the number of bits that never change.
+        `Balance`. `ones` and `ratio` are float64 arrays of shape `(bits,)`; the ratio of a bit
+        that is never 0 is infinite. `dead` is the number of bits that never change.
     """
     count = np.zeros(bits)
     for _, planes in _blocks(packed, bits):
@@ -52,11 +53,12 @@ def bit_balance(packed, bits):
 
 
 def bit_entropy(packed, bits):
-    """Entropy in bits: of each bit, and of the whole code.
+    """Returns the entropy of each bit and of the whole code, in bits.
 
     Returns:
-        `(each, whole)`: float64 array of shape `(bits,)`, at most 1 each, and a float. The whole
-        is that of the distribution over the distinct codes, at most log2 of the items.
+        `(each, whole)`. `each` is a float64 array of shape `(bits,)` with values up to 1. `whole`
+        is a float, the entropy of the distribution over the distinct codes, which is at most log2
+        of the number of items.
     """
     ones = bit_balance(packed, bits).ones
     each = _plogp(ones) + _plogp(1 - ones)
@@ -69,10 +71,10 @@ def _plogp(p):
 
 
 def bit_correlation(packed, bits):
-    """Pearson correlation of each pair of bits.
+    """Returns the Pearson correlation of each pair of bits.
 
     Returns:
-        float64 array of shape `(bits, bits)`; NaN in rows and columns of bits that never change.
+        float64 array of shape `(bits, bits)`. Rows and columns of bits that never change are NaN.
     """
     both = np.zeros((bits, bits))
     for _, planes in _blocks(packed, bits):
@@ -85,17 +87,17 @@ def bit_correlation(packed, bits):
 
 
 def collisions(packed, labels, bits):
-    """Codes that hold items of different labels.
+    """Counts the codes that items with different labels share.
 
     Args:
         packed: uint8 array of shape `(items, ceil(bits / 8))`.
-        labels: int array of shape `(items,)`, or 0/1 array of shape `(items, classes)`; two rows
-            are different labels unless they are equal.
-        bits: int, code length.
+        labels: int array of shape `(items,)`, or 0/1 array of shape `(items, classes)`. Two rows
+            that are not equal are different labels.
+        bits: int, the code length.
 
     Returns:
-        `(distinct, shared, items)`: ints, the number of distinct codes, how many of them are
-        shared by different labels, and how many items have such a code.
+        `(distinct, shared, items)`, ints: the number of distinct codes, the number of those that
+        different labels share, and the number of items with such a code.
     """
     groups = Grouped(packed, labels, bits)
     per_code = np.bincount(groups.code)
@@ -104,7 +106,7 @@ def collisions(packed, labels, bits):
 
 
 def _class_ones(packed, labels, bits):
-    """Ones of each class and bit `(classes, bits)`, and items of each class, float64."""
+    """Counts the ones of each class and bit, `(classes, bits)`, and the items of each class."""
     labels = np.asarray(labels)
     check_labels(labels)
     if len(packed) != len(labels):
@@ -120,11 +122,11 @@ def _class_ones(packed, labels, bits):
 
 
 def class_distances(packed, labels, bits):
-    """Mean Hamming distance between the items of each two classes.
+    """Returns the mean Hamming distance between the items of each pair of classes.
 
     Returns:
-        float64 array of shape `(classes, classes)`; on the diagonal the mean over pairs of
-        different items. NaN where a class has too few items.
+        float64 array of shape `(classes, classes)`. On the diagonal it is the mean over pairs of
+        different items. It is NaN if a class has too few items.
     """
     ones, sizes = _class_ones(packed, labels, bits)
     zeros = sizes[:, None] - ones
@@ -134,12 +136,12 @@ def class_distances(packed, labels, bits):
 
 
 def distance_to_centre(packed, labels, bits):
-    """Mean Hamming distance of an item to its class's majority code.
+    """Returns the mean Hamming distance between an item and the majority code of its class.
 
-    Near 1 where MAP is good; growing while similar images do not attract each other.
+    With a good MAP it is near 1. It grows if similar images do not attract each other.
 
     Returns:
-        float64 array of shape `(classes,)`; NaN for a class without items.
+        float64 array of shape `(classes,)`, with NaN for a class without items.
     """
     ones, sizes = _class_ones(packed, labels, bits)
     away = np.minimum(ones, sizes[:, None] - ones).sum(axis=1)

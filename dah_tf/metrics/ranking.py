@@ -14,19 +14,19 @@ Bounds = collections.namedtuple("Bounds", ["expected", "worst", "best"])
 
 
 def average_precision(relevant, total, cutoff=None):
-    """Tie-aware average precision of each query.
+    """Returns the tie-aware average precision of each query.
 
     Args:
         relevant: int array of shape `(queries, distances)`, from `histograms`.
         total: the same for all items.
-        cutoff: int, how many items are retrieved; None for the whole ranking.
+        cutoff: int, the number of items that are retrieved. None is the whole ranking.
 
     Returns:
-        `Bounds` of float64 arrays of shape `(queries,)`. With a cut-off inside a group of ties
-        even the divisor depends on the order; `expected` sums over its distribution.
+        `Bounds` of float64 arrays of shape `(queries,)`. If the cut-off is inside a group of ties,
+        the divisor depends on the order too; `expected` sums over its distribution.
 
     Raises:
-        ValueError: a cut-off below 1.
+        ValueError: the cut-off is below 1.
     """
     cut = Cut(relevant, total, cutoff)
     r, n, before_r, before = cut.relevant, cut.total, cut.before_relevant, cut.before
@@ -49,27 +49,29 @@ def average_precision(relevant, total, cutoff=None):
 
 
 def mean_average_precision(relevant, total, cutoff=None):
-    """Tie-aware MAP: mean of `average_precision` over the queries.
+    """Returns the tie-aware MAP, the mean of `average_precision` over the queries.
 
     Returns:
-        `Bounds` of floats; NaN without queries.
+        `Bounds` of floats, which are NaN without queries.
     """
     return mean_bounds(average_precision(relevant, total, cutoff))
 
 
 def mean_bounds(bounds):
-    """`Bounds` of the means over the queries; NaN without queries."""
+    """Returns the `Bounds` of the means over the queries, which are NaN without queries."""
     return Bounds(*(float(v.mean()) if len(v) else float("nan") for v in bounds))
 
 
 class Cut:
-    """Histograms cut after `cutoff` items: whole groups of ties, and one that is split.
+    """Histograms that are cut after `cutoff` items.
+
+    They consist of whole groups of ties and, for some queries, one group that the cut-off splits.
 
     Attributes:
-        relevant, total: whole groups, 0 beyond the cut-off; `(queries, distances)`.
-        before_relevant, before: items at smaller distances; the same shape.
-        left: `(queries,)`, items retrieved from the split group (0 where none is split).
-        part_relevant, part_total: `(queries,)`, the split group.
+        relevant, total: the whole groups, `(queries, distances)`, with 0 beyond the cut-off.
+        before_relevant, before: the numbers of items at smaller distances, of the same shape.
+        left: `(queries,)`, the items that are retrieved from the split group; 0 if there is none.
+        part_relevant, part_total: `(queries,)`, the items of the split group.
     """
 
     def __init__(self, relevant, total, cutoff):
@@ -77,7 +79,7 @@ class Cut:
         if relevant.shape != total.shape or relevant.ndim != 2:
             raise ValueError(f"Histograms differ: {relevant.shape} and {total.shape}")
         if cutoff is not None and cutoff < 1:
-            raise ValueError(f"A cut-off is at least 1. Received: {cutoff}")
+            raise ValueError(f"The cut-off must be at least 1. Received: {cutoff}")
         self.before = total.cumsum(axis=1) - total
         self.before_relevant = relevant.cumsum(axis=1) - relevant
         rows = len(total)
@@ -96,27 +98,33 @@ class Cut:
 
 
 def harmonic(a, b):
-    """Sum of 1 / i for i from a + 1 to b; exact to some 1e-16 also for long, late ranges."""
+    """Returns the sum of 1 / i for i from a + 1 to b, with an error of about 1e-16.
+
+    This also holds for long ranges with large numbers.
+    """
     a, b = np.broadcast_arrays(np.asarray(a, np.int64), np.asarray(b, np.int64))
     table = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, 65))])
     low = table[np.minimum(b, 64)] - table[np.minimum(a, 64)]
     x, y = np.maximum(a, 64).astype(np.float64), np.maximum(b, 64).astype(np.float64)
-    # Only the difference of the logarithms may be large: it has a function of its own.
+    # Only the difference of the logarithms can be large, and log1p computes it exactly.
     return low + np.log1p((y - x) / x) + (_beyond_log(1 / y) - _beyond_log(1 / x))
 
 
 def _beyond_log(u):
-    """Euler and Maclaurin, u = 1 / n: H(n) - ln n - c = u/2 - u^2/12 + u^4/120 - u^6/252 + ..."""
+    """Returns the series of Euler and Maclaurin for u = 1 / n.
+
+    It is H(n) - ln n - c = u/2 - u^2/12 + u^4/120 - u^6/252 + ...
+    """
     square = u * u
     return u / 2 - square * (1 / 12 - square * (1 / 120 - square / 252))
 
 
 def _expected_sum(r, n, before_r, before):
-    """Expected sum of the precisions at a tied group's relevant items.
+    """Returns the expected sum of the precisions at the relevant items of a tied group.
 
-    An item at place i of the group is relevant with probability r / n, and then each of the i - 1
-    before it with (r - 1) / (n - 1). So the sum over i of
-    r / n * (before_r + 1 + (i - 1) (r - 1) / (n - 1)) / (before + i), in closed form.
+    An item at place i of the group is relevant with probability r / n. Each of the i - 1 items
+    before it is then relevant with probability (r - 1) / (n - 1). The result is the closed form of
+    the sum over i of r / n * (before_r + 1 + (i - 1) (r - 1) / (n - 1)) / (before + i).
     """
     slope = (r - 1) / np.maximum(n - 1, 1)
     fraction = r / np.maximum(n, 1)
@@ -125,24 +133,25 @@ def _expected_sum(r, n, before_r, before):
 
 
 def _first_sum(r, before_r, before):
-    """The same with the group's relevant items first: sum of (before_r + j) / (before + j)."""
+    """Returns the sum if the relevant items come first: that of (before_r + j) / (before + j)."""
     return r + (before_r - before) * harmonic(before, before + r)
 
 
 def _last_sum(r, n, before_r, before):
-    """The same with the group's relevant items last."""
+    """Returns the sum if the relevant items of the group come last."""
     return _first_sum(r, before_r, before + n - r)
 
 
 def _expected_part(r, n, left, before_r, before, sums):
-    """Expected average precision where `left` of the n items of a split group are retrieved.
+    """Returns the expected average precision if `left` of the n items of a group are retrieved.
 
-    The number x of relevant ones among them is hypergeometric; given x they are in random order.
-    So the sum over x of P(x) (sums + expected sum of x among left) / (before_r + x).
+    The number x of relevant items among them is hypergeometric, and for a given x their order is
+    random. The result is the sum over x of
+    P(x) (sums + expected sum of x among left) / (before_r + x).
     """
     result = np.empty(len(r))
     low, high = np.maximum(0, left - (n - r)), np.minimum(r, left)
-    # Hoeffding and Serfling: x is farther than this from its mean with probability below 1e-17.
+    # By Hoeffding and Serfling, x is farther from its mean with a probability below 1e-17.
     reach = np.ceil(np.sqrt(20.0 * left * ((n - left + 1) / n))).astype(np.int64)
     mean = left * (r / n)
     low = np.maximum(low, np.floor(mean).astype(np.int64) - reach)
@@ -159,7 +168,7 @@ def _sum_over_counts(r, n, left, before_r, before, sums, low, high):
     x = low + np.arange(int((high - low).max()) + 1)
     inside = x <= high
     x = np.minimum(x, high)
-    # P(x) / P(x - 1), from the hypergeometric law.
+    # This is P(x) / P(x - 1) of the hypergeometric distribution.
     ratio = (r - x + 1.0) * (left - x + 1) / (np.maximum(x, 1.0) * np.maximum(n - r - left + x, 1))
     ratio[:, 0] = 1.0
     logs = np.cumsum(np.log(np.where(inside, ratio, 1.0)), axis=1)
@@ -170,21 +179,22 @@ def _sum_over_counts(r, n, left, before_r, before, sums, low, high):
 
 
 def _best_part(r, n, left, before_r, before, sums):
-    """Best average precision where a group is split.
+    """Returns the best average precision if a group is split.
 
-    Each further relevant item, put first, adds a larger precision than the one before, so the
-    mean over the relevant items falls and then rises with their number: an end of the range wins.
+    Each further relevant item, put first, adds a larger precision than the one before. The mean
+    over the relevant items therefore falls and then rises with their number, so that the best
+    number is one of the two ends of the range.
     """
     ends = [np.maximum(0, left - (n - r)), np.minimum(r, left)]
     return np.maximum(*(_ratio(sums + _first_sum(x, before_r, before), before_r + x) for x in ends))
 
 
 def _worst_part(r, n, left, before_r, before, sums):
-    """Worst average precision where a group is split.
+    """Returns the worst average precision if a group is split.
 
-    With x relevant items put last, one more adds (before_r + 1) / (before + left - x) to the sum,
-    and 1 / position for each of the others. This step grows with x, so the mean falls while the
-    step is below it, and then rises. Bisection finds the turn.
+    If x relevant items are put last, one more adds (before_r + 1) / (before + left - x) to the
+    sum, and 1 / position for each of the others. This step grows with x. The mean falls as long as
+    the step is smaller than the mean, and then it rises. Bisection finds this point.
     """
     low, high = np.maximum(0, left - (n - r)), np.minimum(r, left)
 
@@ -203,5 +213,5 @@ def _worst_part(r, n, left, before_r, before, sums):
 
 
 def _ratio(sums, found):
-    """Sums divided by how many relevant items were found; 0 where none was."""
+    """Divides sums by the number of relevant items that were found, or returns 0 for none."""
     return np.where(found > 0, sums / np.maximum(found, 1), 0.0)

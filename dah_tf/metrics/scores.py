@@ -1,4 +1,4 @@
-"""Rankings by real-valued scores: what float features reach beside codes."""
+"""Rankings by real-valued scores, to compare float features with codes."""
 
 import numpy as np
 
@@ -9,25 +9,25 @@ BLOCK = 64
 
 
 def cosine_ranking(query_features, query_labels, database_features, database_labels, top=1000):
-    """MAP over the whole ranking by cosine similarity, and precision of the top.
+    """Returns MAP over the whole ranking by cosine similarity, and the precision of the top items.
 
-    Scores that agree in all of float32's bits but the last count as tied. Products of equal
-    features may differ by more than that, by how a matrix product is summed.
+    Two scores are tied if at most the last bit of their float32 differs. Scores of equal features
+    may differ by more than that, because the order of the sums in a matrix product varies.
 
     Args:
         query_features: float array of shape `(queries, d)`.
         query_labels: int array of shape `(queries,)`, or 0/1 array of shape `(queries, classes)`.
         database_features: float array of shape `(items, d)`.
         database_labels: as `query_labels`, for the database.
-        top: int, how many items the precision counts.
+        top: int, the number of items that the precision counts.
 
     Returns:
         `(average precision, precision of the top)`: two `Bounds` of floats, means over the
-        queries. Worst and best put the relevant ones of tied items last and first; expected is
-        None: ties among float scores are rare.
+        queries. `worst` and `best` put the relevant ones of tied items last and first. `expected`
+        is None, because ties between float scores are rare.
 
     Raises:
-        ValueError: no query, no item, or arrays that do not fit together.
+        ValueError: there is no query or no item, or the arrays do not fit together.
     """
     ours, theirs = _unit(query_features), _unit(database_features)
     if not len(ours) or not len(theirs) or ours.shape[1] != theirs.shape[1]:
@@ -37,7 +37,7 @@ def cosine_ranking(query_features, query_labels, database_features, database_lab
         part = slice(first, first + BLOCK)
         keys = _descending(ours[part] @ theirs.T)
         fits = relevant(query_labels[part], database_labels)
-        # An odd key comes after its even neighbour: in the first ranking relevant items are last.
+        # An odd key comes after the even one, so that relevant items are last in the first ranking.
         for row, low in enumerate((fits, ~fits)):
             ranked = np.sort(keys | low, axis=1) & 1 != row
             sums[row] += [_average_precision(ranked), ranked[:, :top].mean(axis=1).sum()]
@@ -51,7 +51,7 @@ def _unit(features):
 
 
 def _descending(scores):
-    """Even uint32 keys that ascend where float32 scores descend."""
+    """Converts float32 scores to even uint32 keys in the opposite order."""
     keys = np.ascontiguousarray(scores, np.float32).view(np.uint32)
     negative = keys >> 31 == 1
     keys = np.where(negative, keys, ~keys & np.uint32(0x7FFFFFFF))
@@ -59,7 +59,7 @@ def _descending(scores):
 
 
 def _average_precision(ranked):
-    """Sum over rows of the mean precision at their True places; 0 for a row without any."""
+    """Adds up over the rows the mean precision at their True places; it is 0 without any."""
     total = 0.0
     for row in ranked:
         places = np.flatnonzero(row) + 1

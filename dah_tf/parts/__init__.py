@@ -1,9 +1,9 @@
-"""Parts by name: `compact:widths=128/256/256,depth=3` is a name and arguments of its factory.
+"""Parts by name: `compact:widths=128/256/256,depth=3` is a name with arguments for its factory.
 
-Each kind of part (backbone, optimiser, method, backend of an index, runtime) has one literal
-dictionary of names, whose values are factories or `module:function` texts that are imported when
-they are used. What a factory takes by keyword only, it takes from the text; its annotation says
-how the text is read. Everything else comes from the caller. Standard library only.
+Each kind of part (backbone, optimiser, method, backend of an index, runtime) has one dictionary of
+names. Its values are factories, or texts `module:function` that are imported when they are used.
+The text of a part gives the keyword-only arguments of the factory, and their annotations say how
+the text is read. The caller gives all other arguments. Standard library only.
 """
 
 import dataclasses
@@ -21,11 +21,11 @@ TRUE, FALSE = {"true", "yes", "1"}, {"false", "no", "0"}
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """A part's name, and the arguments given for it as text.
+    """The name of a part, and its given arguments as text.
 
     Attributes:
         name: str.
-        arguments: dict of str to str, in the order given.
+        arguments: dict of str to str, in the order in which they were given.
 
     Example:
         >>> parse("muon:ns_steps=3,fixed_norm")
@@ -42,17 +42,20 @@ class Spec:
         return f"{self.name}:{given}" if given else self.name
 
     def merged(self, later):
-        """This spec with the arguments of a later one; the later one alone if its name differs."""
+        """Returns this spec with the arguments of a later one added or replaced.
+
+        If the later spec has another name, only the later one is returned.
+        """
         if later.name != self.name:
             return later
         return Spec(self.name, {**self.arguments, **later.arguments})
 
 
 def parse(text: str) -> Spec:
-    """Reads `name:key=value,key=value`; a key alone means `key=true`.
+    """Reads `name:key=value,key=value`. A key without a value means `key=true`.
 
     Raises:
-        UserError: another form, or a key that stands twice.
+        UserError: the text has another form, or a key is given twice.
     """
     name, colon, rest = str(text).strip().partition(":")
     arguments = {}
@@ -67,15 +70,15 @@ def parse(text: str) -> Spec:
 
 
 def factory(kind: str, name: str, table: dict):
-    """The factory of a name.
+    """Returns the factory of a part.
 
     Args:
-        kind: what the parts are, such as "backbone"; messages begin with it.
-        name: str.
+        kind: str, the kind of part, such as "backbone", for messages.
+        name: str, the name of the part.
         table: dict of name to factory or `module:function`.
 
     Raises:
-        UserError: no such name.
+        UserError: there is no part of this name.
     """
     if name not in table:
         raise UserError(f"there is no {kind} {name!r}; there are {', '.join(table)}")
@@ -87,21 +90,21 @@ def factory(kind: str, name: str, table: dict):
 
 
 def keys(made_by) -> dict:
-    """What a factory takes from a text: a dict of its keyword-only parameters by name."""
+    """Returns the keyword-only parameters of a factory, which a text can give: a dict by name."""
     parameters = inspect.signature(made_by).parameters.values()
     return {each.name: each for each in parameters if each.kind is each.KEYWORD_ONLY}
 
 
 def arguments(kind: str, spec: Spec, made_by) -> dict:
-    """A spec's arguments as the factory takes them.
+    """Converts the arguments of a spec to the types that the factory takes.
 
     Args:
-        kind: what the parts are, such as "backbone".
+        kind: str, the kind of part, such as "backbone".
         spec: `Spec`.
-        made_by: the factory, every keyword-only parameter annotated.
+        made_by: the factory. All its keyword-only parameters have annotations.
 
     Returns:
-        Dict of the given arguments, each of its annotation's type.
+        Dict of the given arguments. Each value has the type of its annotation.
 
     Raises:
         UserError: the factory has no such argument, or the text does not fit its type.
@@ -124,13 +127,14 @@ def build(kind: str, text: str, table: dict, *context, **more):
     """Makes the part that a text names.
 
     Args:
-        kind: what the parts are, such as "backbone".
+        kind: str, the kind of part, such as "backbone".
         text: str, `name:key=value,...`.
         table: dict of name to factory or `module:function`.
-        *context, **more: the factory's other arguments.
+        *context, **more: the other arguments of the factory.
 
     Raises:
-        UserError: no such name or option; or the factory's own, of a value that it refuses.
+        UserError: there is no such name or option, or a value does not fit its type; or the
+            factory's own error about a value that it refuses.
     """
     spec = parse(text)
     made_by = factory(kind, spec.name, table)
@@ -139,7 +143,7 @@ def build(kind: str, text: str, table: dict, *context, **more):
 
 
 def resolved(kind: str, text: str, table: dict) -> str:
-    """A text with every option of its part written out, as a run keeps it."""
+    """Returns a text with all options of its part written out, as a run records it."""
     spec = parse(text)
     made_by = factory(kind, spec.name, table)
     given = arguments(kind, spec, made_by)
@@ -148,7 +152,7 @@ def resolved(kind: str, text: str, table: dict) -> str:
 
 
 def write(value) -> str:
-    """A value as `read` reads it."""
+    """Writes a value as the text that `read` reads."""
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -159,10 +163,14 @@ def write(value) -> str:
 
 
 def read(text: str, hint):
-    """A text as a value of a type: bool, int, float, str, a tuple of one, or None beside one.
+    """Reads a text as a value of a type.
+
+    Args:
+        text: str.
+        hint: bool, int, float, str, a tuple of one of these, or one of these or None.
 
     Raises:
-        ValueError: it is not; the message names what it should be.
+        ValueError: the text does not fit; the message names what it should be.
     """
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         options = typing.get_args(hint)
@@ -187,7 +195,7 @@ def read(text: str, hint):
 
 
 def agree(given: Spec, recorded: Spec) -> bool:
-    """Whether a recorded part, with every option written out, has all that is given."""
+    """Says whether a recorded part, with all options written out, agrees with a given one."""
     return given.name == recorded.name and all(
         _same(value, recorded.arguments.get(key)) for key, value in given.arguments.items()
     )

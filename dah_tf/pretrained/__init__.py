@@ -1,9 +1,9 @@
-"""Ready-made models: `pretrained:NAME` stands for the work folder of a run that ships with dah_tf.
+"""Ready-made models: `pretrained:NAME` means the folder of a run that comes with dah_tf.
 
-A model lies beside this file as `NAME/`: `flags.json` and the last line of `metrics.jsonl` as the
-run left them, `weights.npz`, and `evaluation.json` of these weights. On first use they are copied
-to the user's cache, and a process of its own exports the SavedModel beside them, as `export/1/`.
-`tools/ready_made.py` adds a model.
+A model is a folder `NAME` next to this file. It contains `flags.json` and the last line of
+`metrics.jsonl` of the run, `weights.npz`, and the `evaluation.json` of these weights. The first use
+copies them to the user's cache, and a separate process exports the SavedModel there, as
+`export/1/`. `tools/ready_made.py` adds a model.
 """
 
 import hashlib
@@ -26,38 +26,39 @@ SHIPPED = pathlib.Path(__file__).parent
 
 
 def names():
-    """The ready-made models: list of str, sorted."""
+    """Returns the names of the ready-made models: a sorted list of str."""
     return sorted(path.parent.name for path in SHIPPED.glob(f"*/{WEIGHTS}"))
 
 
 def is_name(path):
-    """Whether a path is a ready-made model's name."""
+    """Says whether a path is the name of a ready-made model."""
     return str(path).startswith(PREFIX)
 
 
 def folder(path):
-    """The folder that a path stands for.
+    """Returns the folder that a path means.
 
     Args:
         path: path, or "pretrained:NAME".
 
     Returns:
-        `path` itself; or for a name the `pathlib.Path` of a work folder in `$XDG_CACHE_HOME/dah_tf`
-        (without the variable, `~/.cache/dah_tf`), which is made where it is missing.
+        `path` itself, or for a name the `pathlib.Path` of a run's folder in the cache. The cache is
+        `$XDG_CACHE_HOME/dah_tf`, or `~/.cache/dah_tf` without this variable. The folder is made if
+        it is missing.
 
     Raises:
-        UserError: no such model, or the cache cannot be written.
+        UserError: there is no such model, or the cache cannot be written.
     """
     if not is_name(path):
         return path
     name = str(path).removeprefix(PREFIX)
     if name not in names():
         known = ", ".join(PREFIX + each for each in names()) or "none"
-        raise UserError(f"there is no ready-made model {name!r}; known: {known}")
+        raise UserError(f"there is no ready-made model {name!r}; the known ones are: {known}")
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
     made = cache / "dah_tf" / f"{name}-{_version(SHIPPED / name)}"
     if not os.path.isdir(made):
-        print(f"unpacking {path} to {made}, once", file=sys.stderr)
+        print(f"unpacking {path} to {made} (only once)", file=sys.stderr)
         try:
             made.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".", dir=made.parent) as hidden:
@@ -72,7 +73,7 @@ def folder(path):
 
 
 def _unpack(shipped, folder, path):
-    """Makes a run's folder of what is shipped, with its SavedModel.
+    """Makes the folder of a run from the files in the package, with its SavedModel.
 
     Raises:
         UserError: the SavedModel cannot be made.
@@ -80,7 +81,8 @@ def _unpack(shipped, folder, path):
     folder.mkdir()
     for part in PARTS:
         shutil.copyfile(shipped / part, folder / part)
-    # A process of its own: this one may run Keras on JAX, hold the GPU, or not need Keras at all.
+    # A separate process exports the model. This one may run Keras on JAX, may use the GPU, or may
+    # not need Keras at all.
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"}
     command = [sys.executable, "-m", "dah_tf.export", f"--workdir={folder}"]
     command.append(f"--output={folder / 'export' / '1'}")
@@ -95,7 +97,7 @@ def _unpack(shipped, folder, path):
 
 
 def _publish(folder, made):
-    """Moves a whole folder into place; where another process was first, its folder stays."""
+    """Moves a complete folder to its place. If another process was faster, its folder stays."""
     for each, _, files in os.walk(folder):
         for file in (*files, "."):
             durable.sync(pathlib.Path(each, file))
@@ -108,12 +110,12 @@ def _publish(folder, made):
 
 
 def exported(path):
-    """As `folder`, but for a name the folder of its SavedModel's versions."""
+    """Does the same as `folder`, but for a name it returns the folder with its SavedModels."""
     return folder(path) / "export" if is_name(path) else path
 
 
 def _version(shipped):
-    """Names what a folder in the cache was made from."""
+    """Returns a str that identifies the content of a folder in the cache."""
     versions = [importlib.metadata.version(package) for package in ("keras", "tensorflow")]
     digest = hashlib.sha256(" ".join([__version__, *versions]).encode())
     for part in PARTS:

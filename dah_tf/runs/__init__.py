@@ -1,1 +1,1 @@
-"""A run's folder: what it was begun with, what it logs, and grids of runs. No TensorFlow."""
+"""The folder of a training run: its settings, its logs, and grids of runs. No TensorFlow."""

@@ -15,7 +15,7 @@ from dah_tf.files import tfrecord
 
 
 class Appender:
-    """A file that grows by whole records: a write that fails leaves it as it was before."""
+    """A file that grows by whole records. If a write fails, the file is restored."""
 
     def __init__(self, path):
         self._handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
@@ -43,12 +43,13 @@ class Appender:
 class Events:
     """A TensorBoard event file, written synchronously and without TensorFlow.
 
-    `EventFileWriter` would import TensorFlow where it is installed, and tells of a full disk from
-    a thread of its own, too late to name the step.
+    TensorBoard's own `EventFileWriter` would import TensorFlow if it is installed. It also reports
+    a full disk from another thread, when the step is no longer known.
 
     Args:
         workdir: path of the folder.
-        first_step: int, events of this and later steps in older files of the folder are void.
+        first_step: int. In the older files of the folder, events of this and later steps become
+            void.
 
     Raises:
         ImportError: tensorboard is not installed.
@@ -58,14 +59,15 @@ class Events:
         from tensorboard.compat.proto import event_pb2, summary_pb2
 
         self._event, self._proto = event_pb2, summary_pb2
-        # Readers take files in the order of their names, which begin with the second.
+        # Readers take files in the order of their names, which start with the time in seconds.
         pattern = re.compile(r"events\.out\.tfevents\.(\d+)\.")
         found = [pattern.match(name) for name in os.listdir(workdir)]
         seconds = max([int(clock.time()), *(int(m[1]) + 1 for m in found if m)])
         name = f"events.out.tfevents.{seconds:010d}.{socket.gethostname()}.{os.getpid()}.0"
         self.file = Appender(pathlib.Path(workdir) / name)
         self._add(clock.time(), file_version="brain.Event:2")
-        # A folder's first START voids nothing, and a later one counts only if there was a first.
+        # TensorBoard ignores a START in a later file if the first file had none, so every file
+        # gets one. The first START makes no event void.
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
         self._add(clock.time(), step=first_step, session_log=start)
 
@@ -116,7 +118,7 @@ class Events:
             elif isinstance(value, int | float):
                 shown.number_value = value
             else:
-                # A path may be no text; protocol buffers take nothing else.
+                # A path may contain bytes that are not text, which protocol buffers refuse.
                 shown.string_value = str(value).encode(errors="replace").decode()
         infos = {
             metadata.SESSION_START_INFO_TAG: plugin_data_pb2.HParamsPluginData(

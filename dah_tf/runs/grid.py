@@ -1,8 +1,8 @@
-"""A grid of training runs: its cells, running them one after the other, what came of them.
+"""A grid of training runs: its cells, how they are run one after the other, and their results.
 
-Each cell is a run folder of its own below the sweep's folder, named after its settings, so a
-sweep has no state beside its cells: finished ones are skipped, begun ones resumed, and several
-machines may share the folder.
+Each cell has its own run folder in the folder of the sweep, named after its settings. A sweep has
+no other state. It skips finished cells and resumes begun ones, and several machines may work in
+the same folder.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ class Cell(NamedTuple):
     """One run of a grid.
 
     Attributes:
-        settings: dict of flag to value as text, in the grid's order.
+        settings: dict of flag to value as text, in the order of the grid.
         folder: path of the run's folder.
     """
 
@@ -42,12 +42,12 @@ class Cell(NamedTuple):
 
 
 def axes(texts):
-    """`NAME=VALUE,...` as a dict of name to list of values.
+    """Reads texts `NAME=VALUE,...` as a dict of name to list of values.
 
-    Values are separated by commas, or by semicolons where there is one: `train_sizes=16:1;8:1`.
+    Commas separate the values. If there is a semicolon, semicolons do: `train_sizes=16:1;8:1`.
 
     Raises:
-        UserError: another form, or a name or value that stands twice.
+        UserError: a text has another form, or a name or value is given twice.
     """
     result = {}
     for text in texts:
@@ -56,13 +56,13 @@ def axes(texts):
         if not re.fullmatch(r"\w+", name) or not equals or "" in values:
             raise UserError(f"grid={text}: write grid=FLAG=VALUE,VALUE,...")
         if name in result or len(set(values)) < len(values):
-            raise UserError(f"grid={text}: {name} or one of its values stands twice")
+            raise UserError(f"grid={text}: {name} or one of its values is given twice")
         result[name] = values
     return result
 
 
 def cells(grid, output):
-    """Every combination of a grid's values; the last name changes fastest.
+    """Returns every combination of a grid's values. The last name changes fastest.
 
     Args:
         grid: dict of name to list of values.
@@ -72,7 +72,7 @@ def cells(grid, output):
         List of `Cell`.
 
     Raises:
-        UserError: two cells would have one folder.
+        UserError: two cells would have the same folder.
     """
     result = []
     for values in itertools.product(*grid.values()):
@@ -80,15 +80,18 @@ def cells(grid, output):
         name = "_".join(re.sub(r"[^\w.+-]", "-", f"{k}-{v}") for k, v in settings.items())
         result.append(Cell(settings, pathlib.Path(output) / (name or "run")))
     if len({cell.folder for cell in result}) < len(result):
-        raise UserError("two cells of grid differ only in characters that no folder can have")
+        raise UserError(
+            "two cells of the grid would have the same folder, because they differ only in "
+            "characters that a folder's name cannot contain"
+        )
     return result
 
 
 def part(text, count):
-    """Indices that `--cells` names: `START:STOP:STEP` as in Python, or `I,J,...`.
+    """Returns the indices that `--cells` names: `START:STOP:STEP` as in Python, or `I,J,...`.
 
     Raises:
-        UserError: another form, or a cell that does not exist.
+        UserError: the text has another form, or names a cell that does not exist.
     """
     try:
         if ":" in text:
@@ -103,21 +106,21 @@ def part(text, count):
 
 
 def read_json(path):
-    """A JSON file's content; None where it is missing or damaged."""
+    """Returns the content of a JSON file, or None if it is missing or damaged."""
     with contextlib.suppress(OSError, ValueError):
         return json.loads(pathlib.Path(path).read_text())
     return None
 
 
 def is_done(cell):
-    """Whether a cell's run has ended and was evaluated."""
+    """Says whether the run of a cell has ended and was evaluated."""
     return (cell.folder / "model.keras").exists() and bool(
         read_json(cell.folder / "evaluation.json")
     )
 
 
 def is_busy(cell):
-    """Whether another process trains in a cell's folder.
+    """Says whether another process trains in the folder of a cell.
 
     Raises:
         UserError: the folder cannot be written.
@@ -130,21 +133,22 @@ def is_busy(cell):
 
 
 class Stopped(Exception):
-    """SIGTERM: the cell's run has saved its state."""
+    """The sweep got SIGTERM. The run of the current cell has saved its state."""
 
 
 def run(cell, arguments):
-    """Trains a cell, or resumes it, in a process of its own.
+    """Trains a cell, or resumes it, in a separate process.
 
-    What the run prints goes to `train.log` in its folder, its progress to the screen. It ends
-    with this process, also where that is killed: it saves, and the same sweep resumes it.
+    The output of the run goes to `train.log` in its folder, and its progress to the screen. If
+    this process ends or is killed, the run saves its state and ends too; the same sweep resumes
+    it.
 
     Args:
         cell: `Cell`.
-        arguments: list of str, flags of `dah_tf.train` other than the cell's.
+        arguments: list of str, the flags of `dah_tf.train` that are the same for all cells.
 
     Returns:
-        int, the run's exit code.
+        int, the exit code of the run.
 
     Raises:
         Stopped: this process was asked to stop.
@@ -184,13 +188,16 @@ def _end_with_parent():
 
 
 def summary(some):
-    """What came of cells.
+    """Returns the state and the results of cells.
 
     Returns:
-        List of dicts: `settings`, `folder`, `state` ("done", "begun" or "waiting"), `map` on the
-        protocol's queries (expected), `validation_map` (the last), None where not known; and
-        `chosen`: whether its settings, other than the seed, have the highest mean validation MAP
-        among the cells of its code length.
+        List of dicts with these entries:
+        - `settings` and `folder` of the cell;
+        - `state`: "done", "begun" or "waiting";
+        - `map`: the expected MAP on the queries of the protocol, or None;
+        - `validation_map`: the last MAP on the validation images, or None;
+        - `chosen`: whether the settings, apart from the seed, have the highest mean validation MAP
+          among the cells of the same code length.
     """
     rows = []
     for cell in some:
@@ -220,13 +227,13 @@ def summary(some):
 
 
 def _recipe(row):
-    """A cell's code length, and its settings without that and the seed."""
+    """Returns the code length of a cell, and its settings without the code length and the seed."""
     settings = {k: v for k, v in row["settings"].items() if k not in ("bits", "seed")}
     return row["settings"].get("bits"), tuple(settings.items())
 
 
 def table(rows):
-    """`summary` for people."""
+    """Returns the rows of `summary` as a table of text."""
     width = max([len(_title(row)) for row in rows] + [4])
     lines = [f"{'cell':<{width}}  {'validation MAP':>14}  {'MAP':>6}"]
     for row in rows:
@@ -235,7 +242,7 @@ def table(rows):
         checked = f"{100 * chosen:.2f}{' *' if row['chosen'] else '  '}" if chosen else "-  "
         lines.append(f"{_title(row):<{width}}  {checked:>14}  {shown:>6}")
     if any(row["chosen"] for row in rows):
-        lines.append("* highest validation MAP, mean over the seeds: the choice")
+        lines.append("* These settings have the highest validation MAP (the mean over the seeds).")
     return "\n".join(lines)
 
 

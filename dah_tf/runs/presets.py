@@ -1,10 +1,10 @@
-"""What decides the settings that a recipe leaves open. Standard library only."""
+"""Values for the settings that a recipe leaves open. Standard library only."""
 
 import dataclasses
 
 from dah_tf.runs.recipe import Recipe
 
-# What the paper prints; epochs and augmentation, which it does not, are ours.
+# The paper prints these values, but not the epochs and the augmentation, which are our choice.
 PAPER = {
     "method": "dah",
     "mirror": False,
@@ -34,7 +34,8 @@ FAST = PAPER | {
     "decay": "linear",
 }
 
-# A backbone that has learned already: its head learns first, then all of it by small steps.
+# For a backbone that is trained already: first only the head is trained, then everything, by
+# small steps.
 TUNED = FAST | {
     "optimizer": "adam",
     "learning_rate": 3e-4,
@@ -60,9 +61,9 @@ FITTED = {
     "validate_epochs": 0.0,
 }
 
-STEP_IMAGES = 500  # of the fast recipe
-STEPS_PER_EPOCH = 12  # at least, of a small data set
-FAST_IMAGES = 1_200_000  # shown in all: half an hour on two CPU cores with AMX
+STEP_IMAGES = 500  # images of a step in the recipe "fast"
+STEPS_PER_EPOCH = 12  # the smallest number for a small data set
+FAST_IMAGES = 1_200_000  # images of a whole run, which is half an hour on two CPU cores with AMX
 FAST_EPOCHS = (12, 60)
 TUNED_EPOCHS = (4, 12)
 
@@ -72,14 +73,15 @@ class Facts:
     """What a preset needs to know.
 
     Attributes:
-        images: int, training images.
-        classes: int, classes in a group.
-        size: int, the images' side in pixels.
-        smallest: int, the least side that the backbone takes.
-        paper: bool; the backbone is the paper's and the data is the paper's.
-        trained: bool; the backbone starts from weights.
-        one_fit: bool; the method takes no steps.
-        mirrored: bool; a mirror image shows the same thing (it does not for digits or text).
+        images: int, the number of training images.
+        classes: int, the number of classes in a group.
+        size: int, the side of the images in pixels.
+        smallest: int, the smallest side that the backbone takes.
+        paper: bool, whether both the backbone and the data are the paper's.
+        trained: bool, whether the backbone starts from trained weights.
+        one_fit: bool, whether the method learns in one fit, without steps.
+        mirrored: bool, whether a mirror image shows the same thing, which is false for digits and
+            text.
     """
 
     images: int
@@ -93,7 +95,7 @@ class Facts:
 
 
 def name_of(recipe: Recipe, facts: Facts) -> str:
-    """The preset that a recipe means: "paper", "fast", "tuned" or "fitted"."""
+    """Returns the preset that a recipe means: "paper", "fast", "tuned" or "fitted"."""
     if facts.one_fit:
         return "fitted"
     if recipe.recipe != "auto":
@@ -104,15 +106,15 @@ def name_of(recipe: Recipe, facts: Facts) -> str:
 
 
 def resolve(recipe: Recipe, facts: Facts) -> Recipe:
-    """A recipe with everything decided that it left open, other than parts' own options.
+    """Decides the settings that a recipe leaves open.
 
     Args:
         recipe: `Recipe`.
         facts: `Facts`.
 
     Returns:
-        `Recipe`; its `recipe` names the preset. What was given stays. A part that was given has its
-        own defaults, not the preset's options.
+        `Recipe` whose `recipe` names the preset. Given settings do not change. A part that was
+        given keeps its own default options, and does not get the options of the preset.
     """
     name = name_of(recipe, facts)
     chosen = dict({"paper": PAPER, "fast": FAST, "tuned": TUNED, "fitted": FITTED}[name])
@@ -156,7 +158,7 @@ def _text(value):
 
 
 def _sized(recipe, facts, epochs):
-    """Settings that depend on how many images there are, and of what size."""
+    """Returns the settings that depend on the number and the size of the images."""
     per_class = recipe.images_per_class or PAPER["images_per_class"]
     group = max(facts.classes * per_class, 1)
     wanted = min(STEP_IMAGES, max(facts.images // STEPS_PER_EPOCH, 1))

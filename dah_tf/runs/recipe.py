@@ -1,7 +1,8 @@
 """`Recipe`: every setting of a training run, declared once. Standard library only.
 
-The flags of the commands, the record in a run's folder, what may change when a run is resumed,
-what two runs must share to be seeds of one recipe, and the help texts all come from here.
+This module decides the flags of the commands and their help texts, the record in the folder of a
+run, the settings that may change when a run is resumed, and the settings that two runs must share
+to count as seeds of one recipe.
 """
 
 import dataclasses
@@ -18,18 +19,18 @@ DATA, MODEL, TRAINING = "data", "model", "training"
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What is known of one field of `Recipe` beside its type and default.
+    """Facts about one field of `Recipe` besides its type and default.
 
     Attributes:
         group: str, `DATA`, `MODEL` or `TRAINING`.
-        help: str.
-        low, high: the least and the greatest value, or None.
-        choices: tuple of the values that are allowed, or None.
-        spec: bool; the value is a part, `name:key=value,...`.
-        free: bool; it may be another when a run is resumed.
-        local: bool; it names a place on this machine, or how a run is kept, and is no part of a
-            result.
-        varied: bool; runs that differ in it are still runs of one recipe.
+        help: str, the help text.
+        low, high: the smallest and the largest value, or None.
+        choices: tuple of the allowed values, or None.
+        spec: bool, whether the value is a part, `name:key=value,...`.
+        free: bool, whether the value may change when a run is resumed.
+        local: bool, whether the setting is about this machine or its folders, so that results
+            leave it out.
+        varied: bool, whether runs that differ in this setting still count as runs of one recipe.
     """
 
     group: str
@@ -54,12 +55,12 @@ BY_RECIPE = "By default the recipe decides."
 class Recipe:
     """The settings of a training run.
 
-    A setting that is None is decided by `recipe`, or by the data, as its help text says. Parts
-    such as `backbone` are texts `name:key=value,key=value`, see `dah_tf.parts`.
+    If a setting is None, `recipe` or the data decides it, as its help text says. Parts such as
+    `backbone` are texts `name:key=value,key=value`; see `dah_tf.parts`.
 
     Raises:
-        UserError: a value of another type or out of its range; the message begins with the
-            setting's name.
+        UserError: a value has the wrong type or is out of its range. The message starts with the
+            name of the setting.
 
     Example:
         >>> recipe = Recipe(dataset="digits", bits=24, backbone="compact:depth=3")
@@ -86,33 +87,34 @@ class Recipe:
     image_size: int | None = _setting(
         None,
         DATA,
-        "image_size: the images' side in pixels. By default it is the data's own.",
+        "image_size: the side of the images in pixels. By default it is that of the data.",
         low=8,
     )
     channels: int | None = _setting(
         None,
         DATA,
-        "channels: 1 for grey images, 3 for colour. By default they are the data's own.",
+        "channels: 1 for grey images, 3 for colour images. By default it is that of the data.",
         choices=(1, 3),
     )
     protocol: str = _setting(
         "auto",
         DATA,
-        "protocol: which images train, are queries and are searched: full, 1k/5k/59k, 1k/5k/54k, "
-        "unseen or own. auto is full where the data has test images, and own where it has none.",
+        "protocol: decides which images train, which are queries, and which are searched: full, "
+        "1k/5k/59k, 1k/5k/54k, unseen or own. auto is full if the data has test images, and own "
+        "otherwise.",
         varied=True,
     )
     validation: int | None = _setting(
         None,
         DATA,
-        "validation: the number of training images that are kept apart for choosing settings. By "
-        "default it is 1,000, but at most a tenth.",
+        "validation: the number of training images that do not train, but serve to choose "
+        "settings. By default it is 1,000, but at most a tenth of them.",
         low=0,
     )
     cache_gib: float = _setting(
         4.0,
         DATA,
-        "cache_gib: the memory in GiB that decoded images of a folder may take.",
+        "cache_gib: the memory in GiB that the decoded images of a folder may use.",
         low=0.0,
         free=True,
         varied=True,
@@ -128,7 +130,9 @@ class Recipe:
     )
 
     # === Model ===
-    bits: int = _setting(36, MODEL, "bits: the code length.", low=1, high=1024, varied=True)
+    bits: int = _setting(
+        36, MODEL, "bits: the number of bits of a code.", low=1, high=1024, varied=True
+    )
     backbone: str = _setting(
         "resnet30",
         MODEL,
@@ -148,8 +152,8 @@ class Recipe:
     backbone_weights: str = _setting(
         "none",
         MODEL,
-        "backbone_weights: what the backbone starts from: none, imagenet, a .weights.h5 file, the "
-        "folder of a run, or pretrained:NAME.",
+        "backbone_weights: the weights with which the backbone starts: none, imagenet, a "
+        ".weights.h5 file, the folder of a run, or pretrained:NAME.",
     )
     method: str | None = _setting(
         None,
@@ -161,21 +165,21 @@ class Recipe:
     mirror: bool | None = _setting(
         None,
         MODEL,
-        f"mirror: codes come from each image and its mirror image together. {BY_RECIPE}",
+        f"mirror: a code is made from an image and its mirror image together. {BY_RECIPE}",
     )
 
     # === Training ===
     recipe: str = _setting(
         "auto",
         TRAINING,
-        "recipe: what decides the settings that are not given. paper is the paper's own training; "
+        "recipe: decides the settings that you do not give. paper is the training of the paper; "
         "fast has large steps, Muon and a schedule; tuned is for a backbone that is trained "
-        "already. auto takes tuned where backbone_weights are given, paper for the paper's "
-        "network on cifar10, and fast otherwise.",
+        "already. auto is tuned if backbone_weights is given, paper for the paper's network on "
+        "cifar10, and fast otherwise. fitted is that of methods that learn in one fit.",
         choices=("auto", "paper", "fast", "tuned", "fitted"),
     )
     epochs: float | None = _setting(
-        None, TRAINING, f"epochs: how often the training images are shown. {BY_RECIPE}", low=0.0
+        None, TRAINING, f"epochs: how often each training image is shown. {BY_RECIPE}", low=0.0
     )
     minutes: float | None = _setting(
         None,
@@ -186,18 +190,22 @@ class Recipe:
         varied=True,
     )
     groups: int | None = _setting(
-        None, TRAINING, f"groups: the class-balanced groups of a step. {BY_RECIPE}", low=1
+        None,
+        TRAINING,
+        f"groups: the number of class-balanced groups in a step. {BY_RECIPE}",
+        low=1,
     )
     classes_per_group: int | None = _setting(
         None,
         TRAINING,
-        "classes_per_group: the classes in a group. By default they are all, but at most 100.",
+        "classes_per_group: the number of classes in a group. By default it is all classes, but "
+        "at most 100.",
         low=2,
     )
     images_per_class: int | None = _setting(
         None,
         TRAINING,
-        f"images_per_class: the images of each class in a group. {BY_RECIPE}",
+        f"images_per_class: the number of images of each class in a group. {BY_RECIPE}",
         low=1,
     )
     flip: str | None = _setting(
@@ -210,25 +218,30 @@ class Recipe:
         None, TRAINING, f"shift: the largest random shift in pixels. {BY_RECIPE}", low=0
     )
     cutout: int | None = _setting(
-        None, TRAINING, f"cutout: the side in pixels of a box that is cut out. {BY_RECIPE}", low=0
+        None,
+        TRAINING,
+        f"cutout: the side in pixels of the box that is cut out of an image. {BY_RECIPE}",
+        low=0,
     )
     cutout_epochs: float | None = _setting(
         None,
         TRAINING,
-        "cutout_epochs: the first epochs in which a box is cut out. By default they are all.",
+        "cutout_epochs: the number of epochs, from the first, in which a box is cut out. By "
+        "default it is all epochs.",
         low=0.0,
     )
     train_sizes: str | None = _setting(
         None,
         TRAINING,
-        "train_sizes: image sizes that grow during the run, SIZE:SHARE,... of its steps, such as "
-        f"16:0.4,24:0.3,32:0.3; an empty text keeps one size. {BY_RECIPE}",
+        "train_sizes: sizes of the images, which grow during the run, each with its share of the "
+        "steps, such as 16:0.4,24:0.3,32:0.3. With an empty text the size does not change. "
+        f"{BY_RECIPE}",
     )
     optimizer: str | None = _setting(
         None,
         TRAINING,
-        "optimizer: adam (the paper's), sgd:momentum=0.9 or muon:ns_steps=3,fixed_norm; all take "
-        f"weight_decay. {BY_RECIPE}",
+        "optimizer: adam (as in the paper), sgd:momentum=0.9 or muon:ns_steps=3,fixed_norm. All of "
+        f"them have the option weight_decay. {BY_RECIPE}",
         spec=True,
     )
     learning_rate: float | None = _setting(
@@ -237,33 +250,36 @@ class Recipe:
     warmup: float | None = _setting(
         None,
         TRAINING,
-        f"warmup: the share of the steps in which the learning rate rises. {BY_RECIPE}",
+        "warmup: the share of the steps, from the first, in which the learning rate rises. "
+        f"{BY_RECIPE}",
         low=0.0,
         high=1.0,
     )
     decay: str | None = _setting(
         None,
         TRAINING,
-        f"decay: the course of the learning rate after its rise. {BY_RECIPE}",
+        f"decay: how the learning rate changes after it has risen. {BY_RECIPE}",
         choices=("constant", "linear", "cosine"),
     )
     freeze_epochs: float | None = _setting(
         None,
         TRAINING,
-        f"freeze_epochs: the first epochs, in which only the hash head is trained. {BY_RECIPE}",
+        "freeze_epochs: the number of epochs, from the first, in which only the hash head is "
+        f"trained. {BY_RECIPE}",
         low=0.0,
     )
     precision: str = _setting(
         "auto",
         TRAINING,
-        "precision: the arithmetic of training. auto is mixed_bfloat16 where the hardware "
+        "precision: the number format of the training. auto is mixed_bfloat16 if the hardware "
         "multiplies it fast, and float32 otherwise.",
         choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"),
     )
     strategy: str = _setting(
         "auto",
         TRAINING,
-        "strategy: the devices that train. auto is mirrored where there are several GPUs.",
+        "strategy: the devices that train: one, or mirrored for several GPUs. auto is mirrored if "
+        "there are several GPUs.",
         choices=("auto", "one", "mirrored"),
         free=True,
         varied=True,
@@ -271,7 +287,8 @@ class Recipe:
     seed: int = _setting(
         0,
         TRAINING,
-        "seed: it decides splits, order, augmentation and initial weights.",
+        "seed: a number that decides the random choices: splits, order, augmentation and initial "
+        "weights.",
         low=0,
         high=2**32 - 1,
         varied=True,
@@ -281,15 +298,16 @@ class Recipe:
     workdir: str | None = _setting(
         None,
         TRAINING,
-        "workdir: the run's folder, with its checkpoints, logs, model and results. By default it "
-        "is runs/DATASET-BACKBONE-BITS. A model that ships with dah_tf is pretrained:NAME.",
+        "workdir: the folder of the run, with its checkpoints, logs, model and results. By default "
+        "it is runs/DATASET-BACKBONE-BITS. pretrained:NAME is a model that comes with dah_tf.",
         free=True,
         local=True,
     )
     checkpoint_steps: int = _setting(
         0,
         TRAINING,
-        "checkpoint_steps: the steps between checkpoints; 0 leaves it to checkpoint_minutes.",
+        "checkpoint_steps: the number of steps between checkpoints. With 0, checkpoint_minutes "
+        "decides.",
         low=0,
         free=True,
         varied=True,
@@ -305,14 +323,15 @@ class Recipe:
     validate_epochs: float | None = _setting(
         None,
         TRAINING,
-        f"validate_epochs: the epochs between validations; 0 leaves them out. {BY_RECIPE}",
+        "validate_epochs: the number of epochs between validations; with 0 there are none. "
+        f"{BY_RECIPE}",
         low=0.0,
         varied=True,
     )
     evaluate: bool = _setting(
         True,
         TRAINING,
-        "evaluate: the run ends with an evaluation on the protocol's queries.",
+        "evaluate: the run ends with an evaluation on the queries of the protocol.",
         free=True,
         varied=True,
     )
@@ -326,7 +345,7 @@ class Recipe:
     note: str = _setting(
         "",
         TRAINING,
-        "note: a text that stands beside the run's figures, such as a variant of the data.",
+        "note: a text that is shown with the figures of the run, such as a variant of the data.",
         free=True,
         varied=True,
     )
@@ -337,15 +356,15 @@ class Recipe:
             object.__setattr__(self, name, value)
 
     def as_dict(self) -> dict:
-        """Every setting by its name, as JSON can hold it."""
+        """Returns all settings by their names, in types that JSON can hold."""
         return dataclasses.asdict(self)
 
     def replace(self, **changes):
-        """A recipe with some settings changed."""
+        """Returns a recipe with some settings changed."""
         return dataclasses.replace(self, **changes)
 
     def part(self, name: str) -> parts.Spec:
-        """A setting that is a part, read: `Spec`."""
+        """Returns a setting that is a part, as a `Spec`."""
         return parts.parse(getattr(self, name))
 
 
@@ -353,7 +372,7 @@ SETTINGS = {each.name: each.metadata["setting"] for each in dataclasses.fields(R
 
 
 def _checked(name, value, hint, setting):
-    """A value as its field holds it; whole floats become ints and ints floats."""
+    """Checks a value, and converts an int to a float if the field needs a float."""
     options = [hint]
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         options = [each for each in typing.get_args(hint) if each is not type(None)]
@@ -386,8 +405,8 @@ def _checked(name, value, hint, setting):
     return value
 
 
-# Settings of version 0.2.0 that are options of a part now, by the part's name. Folders and result
-# files of that version are read by it, and its flags are still accepted.
+# In version 0.2.0 these options of parts were settings of their own. This table serves to read the
+# folders and result files of that version, and its flags are still accepted.
 MOVED = {
     "backbone": {"resnet30": ("attention",), "compact": ("widths", "depth", "attention")},
     "method": {
@@ -414,7 +433,7 @@ UNRECORDED = {("backbone", "compact"): {"widths": "64/256/256", "depth": "2"}}
 
 
 def moved() -> dict:
-    """Each old setting's name and the setting whose part has it now."""
+    """Returns the name of each old setting, with the setting whose part has it as an option now."""
     return {
         key: setting
         for setting, tables in MOVED.items()
@@ -424,13 +443,13 @@ def moved() -> dict:
 
 
 def upgraded(flags: dict) -> dict:
-    """Recorded settings of any version as `Recipe` has them.
+    """Converts recorded settings of any version to settings of `Recipe`.
 
     Args:
         flags: dict of a flags.json or a result file.
 
     Returns:
-        Dict of settings; one that the record does not have is left out.
+        Dict of settings, without those that the record does not have.
     """
     flags = dict(flags)
     if isinstance(flags.get("channels"), str):
@@ -438,7 +457,7 @@ def upgraded(flags: dict) -> dict:
     old = flags.keys() & moved().keys()
     if old:
         flags.setdefault("method", "dah")
-        # It did not know recipes; what they decide was always given.
+        # Version 0.2.0 had no recipes: every setting that they decide was always given.
         flags.setdefault("recipe", "paper")
         for setting, tables in MOVED.items():
             spec = parts.parse(flags[setting])
@@ -449,22 +468,22 @@ def upgraded(flags: dict) -> dict:
 
 
 def from_record(flags: dict) -> Recipe:
-    """The recipe that a run's record holds.
+    """Returns the recipe in the record of a run.
 
     Raises:
-        UserError: a setting is not what it can be.
+        UserError: the value of a setting is not allowed.
     """
     return Recipe(**upgraded(flags))
 
 
 def differences(given: Recipe, recorded: Recipe) -> list[str]:
-    """How a recipe differs from the one that a run was begun with.
+    """Compares a recipe with the one with which a run was begun.
 
-    A setting that is None was left to the recipe, and agrees with what it became; so do options
-    of a part that are not given.
+    A setting that is None agrees with any recorded value, because the recipe decided it. The same
+    holds for options of a part that are not given.
 
     Returns:
-        List of str, one a setting that must stay as it was.
+        List of str, one for each setting that must not change but differs.
     """
     found = []
     for name, setting in SETTINGS.items():
@@ -493,11 +512,11 @@ def _left_open(name, value):
 
 
 def closed(given: Recipe) -> dict:
-    """The settings of a recipe that are not left at their defaults, of those that must stay.
+    """Returns the settings that differ from their defaults and must not change in a run.
 
     Returns:
-        Dict such as `{"epochs": 24.0, "method": "dah", "method.t": 12.5}`, options of parts one by
-        one.
+        Dict such as `{"epochs": 24.0, "method": "dah", "method.t": 12.5}`. Each option of a part
+        has its own entry.
     """
     found = {}
     for field in dataclasses.fields(Recipe):
@@ -514,15 +533,15 @@ def closed(given: Recipe) -> dict:
 
 
 def comparable(flags: dict) -> dict:
-    """Recorded settings as two runs are compared by, options of parts one by one.
+    """Returns recorded settings in a form in which two runs can be compared.
 
     Args:
         flags: dict of a flags.json or a result file of any version.
 
     Returns:
-        Dict such as `{"epochs": 24.0, "method.t": 12.5, "backbone": "compact"}`. Settings that are
-        not given, and options that are "none", are left out; so is `recipe`, since a record has
-        what it decided.
+        Dict such as `{"epochs": 24.0, "method.t": 12.5, "backbone": "compact"}`. Each option of a
+        part has its own entry. Settings without a value and options that are "none" are left out,
+        and so is `recipe`, because a record has what it decided.
     """
     result = {}
     for name, value in upgraded(flags).items():
@@ -541,7 +560,7 @@ def comparable(flags: dict) -> dict:
 
 
 def _value(text):
-    """An option's text as a number or boolean where it is one, so that equal ones are equal."""
+    """Converts the text of an option to a number or boolean if possible, for comparisons."""
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", text, re.IGNORECASE):

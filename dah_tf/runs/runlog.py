@@ -1,8 +1,8 @@
-"""What a run leaves to see: `metrics.jsonl`, TensorBoard events, a progress line.
+"""The logs of a run: `metrics.jsonl`, TensorBoard events, and example pictures.
 
-No TensorFlow: events are written with the `tensorboard` package alone, and where that is not
-installed only `metrics.jsonl` is written. Every record goes to the file in one write; a write
-that fails (disk full) is undone, so that files always parse, and its `OSError` is raised.
+The `tensorboard` package writes the events, without TensorFlow. If it is not installed, only
+`metrics.jsonl` is written. Each record is one write. If a write fails, for example on a full disk,
+it is undone, so that the files can always be read, and its `OSError` is raised.
 """
 
 import contextlib
@@ -27,10 +27,10 @@ class Busy(UserError):
 
 
 class Lock(durable.Lock):
-    """Holds a run's folder for this process, until `close` or the process' end, even by kill -9.
+    """Locks a run's folder for this process until `close` or its end, even by kill -9.
 
     Args:
-        workdir: path of the folder; made if missing.
+        workdir: path of the folder. It is made if it is missing.
 
     Raises:
         Busy: another process trains there.
@@ -47,7 +47,7 @@ class Lock(durable.Lock):
                 "name another workdir"
             ) from None
         except OSError as error:
-            # Some network file systems have no locks: better to train without than not at all.
+            # Some network file systems have no locks. Training goes on without a lock there.
             if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
                 raise UserError(f"cannot write to workdir={workdir}: {error.strerror}") from error
 
@@ -57,9 +57,9 @@ class RunLog:
 
     Args:
         workdir: path of the run's folder.
-        resume_step: int, the step that training goes on from: records of later steps, and half a
-            last line, are dropped. None starts the logs afresh.
-        lock: `Lock` of `workdir` that the caller holds and closes; None takes one of its own.
+        resume_step: int, the step from which the training continues. Records of later steps and
+            an incomplete last line are dropped. None starts new logs.
+        lock: `Lock` of `workdir` that the caller holds and closes. With None the log makes its own.
 
     Raises:
         UserError: another process trains there.
@@ -88,13 +88,13 @@ class RunLog:
         """Logs a step: a line of `metrics.jsonl` and TensorBoard scalars.
 
         Args:
-            step: int, larger than every step before.
-            values: dict of name to number. One that is not finite is `null` in the line and left
-                out of TensorBoard.
+            step: int, larger than all steps before.
+            values: dict of name to number. A number that is not finite becomes `null` in the line
+                and is not sent to TensorBoard.
             time: float, seconds since the epoch; None is now.
 
         Raises:
-            OSError: the line, or only its events, could not be written; all before it stands.
+            OSError: the line or its events could not be written. Earlier records are not affected.
         """
         time = clock.time() if time is None else time
         self._lines.write(self._record(step, values, time))
@@ -116,7 +116,7 @@ class RunLog:
         return (json.dumps(record, allow_nan=False) + "\n").encode()
 
     def tensorboard(self, step, values, time=None):
-        """As `scalars`, to TensorBoard only: for what is not known at every step."""
+        """Logs to TensorBoard only, for values that are not known at every step."""
         self._step = max(self._step, int(step))
         if self._events:
             self._events.scalars(step, values, clock.time() if time is None else time)
@@ -134,21 +134,21 @@ class RunLog:
             self._events.image(step, name, np.asarray(pixels, np.uint8))
 
     def hparams(self, flags, metrics):
-        """Logs the flags, and what came of them, for TensorBoard's HParams page.
+        """Logs the flags and the results for the HParams page of TensorBoard.
 
         Args:
-            flags: dict; values other than numbers, booleans and strings are shown as text.
-            metrics: dict of name to number. Empty at a run's start; at its end they mark it as
-                finished and are logged as scalars `hparam/NAME`.
+            flags: dict. Values other than numbers, booleans and strings are shown as text.
+            metrics: dict of name to number. It is empty at the start of a run. At the end its
+                values are logged as scalars `hparam/NAME`, and the run is marked as finished.
         """
         if self._events:
             self.tensorboard(self._step, {f"hparam/{k}": v for k, v in metrics.items()})
             self._events.hparams(flags, ended=bool(metrics))
 
     def flush(self, fsync=False):
-        """Makes everything logged so far survive a loss of power, if `fsync`.
+        """With `fsync`, makes everything that was logged survive a loss of power.
 
-        A killed process loses nothing in either case: no record waits in memory.
+        A killed process loses nothing in either case, because no record waits in memory.
         """
         if fsync:
             self._lines.sync()
@@ -157,7 +157,7 @@ class RunLog:
                 self._events.file.sync()
 
     def close(self):
-        """Closes the files and gives the folder free."""
+        """Closes the files and unlocks the folder."""
         self._lines.close()
         self._validations.close()
         if self._events:
@@ -173,12 +173,12 @@ class RunLog:
 
 
 def cut_back(path, step):
-    """Drops the lines of a `metrics.jsonl` that are later than `step`, damaged or double.
+    """Drops the lines of a `metrics.jsonl` that are later than `step`, damaged or repeated.
 
-    The file is replaced in one rename, and only where something is to be changed.
+    If a line has to be dropped, the file is replaced in one rename. Otherwise it does not change.
 
     Args:
-        path: path of the file; it may be missing.
+        path: path of the file. It may be missing.
         step: int, the last step to keep.
     """
     if not pathlib.Path(path).exists():
@@ -191,7 +191,7 @@ def cut_back(path, step):
 
 
 def _kept(lines, step):
-    """Pairs of each line and what is kept of it: all with its end, or nothing."""
+    """Yields each line with what is kept of it: the whole line with a line end, or nothing."""
     last = -1
     for line in lines:
         found = _step_of(line)
@@ -203,17 +203,17 @@ def _kept(lines, step):
 
 
 def last_record(path, step=None):
-    """The last line of a `metrics.jsonl`, or the last up to a step.
+    """Returns the last record of a `metrics.jsonl`, or the last one up to a step.
 
-    Its `seconds` is the time of the steps so far, over all parts of the run; what a killed part
-    did after its last checkpoint was undone, and does not count.
+    Its `seconds` is the time of all steps so far, over all parts of the run. If a part was killed,
+    the steps after its last checkpoint do not count, because they were undone.
 
     Args:
         path: path of the file.
-        step: int, or None for the file's end, which is found without reading the rest.
+        step: int, or None for the end of the file, which is found without reading the rest.
 
     Returns:
-        Dict; empty where there is no file or no whole line.
+        Dict. It is empty if there is no file or no complete line.
     """
     try:
         with open(path, "rb") as file:
@@ -227,10 +227,11 @@ def last_record(path, step=None):
 
 
 def history(path):
-    """Every value of a `metrics.jsonl` by its name.
+    """Returns all values of a `metrics.jsonl` by their names.
 
     Returns:
-        Dict of float64 arrays, one entry a step, in order; NaN where a step has no such value.
+        Dict of float64 arrays with one entry for each step, in order. An entry is NaN if the step
+        has no such value.
     """
     records = []
     with contextlib.suppress(OSError), open(path, "rb") as file:
@@ -247,7 +248,7 @@ def _number(value):
 
 
 def _step_of(line):
-    """The step of a whole line, with its end or without, else None."""
+    """Returns the step of a complete line, with or without a line end; otherwise None."""
     try:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):

@@ -1,5 +1,6 @@
-"""A run's folder: what it was begun with, and what its results must say of it.
+"""The folder of a run: the record of its settings, and the facts that its results contain.
 
+A folder has these files:
 flags.json  metrics.jsonl  validation.jsonl  events.out.tfevents.*  skipped.txt
 checkpoints/  model.keras  evaluation.json  examples.npz  export/1/
 """
@@ -17,7 +18,7 @@ RECORD = "flags.json"
 
 
 def portable(flags):
-    """Flags by which a run can be named elsewhere: of an absolute path only the last part."""
+    """Returns flags without the paths of this machine: absolute paths become their last part."""
     return {
         name: pathlib.Path(value).name if isinstance(value, str) and value[:1] == "/" else value
         for name, value in flags.items()
@@ -25,21 +26,21 @@ def portable(flags):
 
 
 def write_json(path, content):
-    """Writes JSON aside and renames it, so that a reader never sees half a file."""
+    """Writes a JSON file in one step, so that a reader never sees half a file."""
     with durable.replacing(path) as file:
         file.write((json.dumps(content, indent=1) + "\n").encode())
 
 
 def is_begun(workdir) -> bool:
-    """Whether a run was begun in a folder."""
+    """Says whether a run was begun in a folder."""
     return (pathlib.Path(workdir) / RECORD).exists()
 
 
 def read_recipe(workdir) -> Recipe:
-    """The recipe of a run, of any version.
+    """Returns the recipe of a run of any version.
 
     Raises:
-        UserError: `workdir` is None or not a run's folder.
+        UserError: `workdir` is None or not the folder of a run.
     """
     if not workdir:
         raise UserError("name the run's folder: workdir=DIR")
@@ -51,7 +52,7 @@ def read_recipe(workdir) -> Recipe:
 
 
 def read_started_from(workdir) -> list[dict]:
-    """The runs that a run's backbone came from, as `training.lineage.of` lists them."""
+    """Returns the runs from which the backbone came, as `training.lineage.of` lists them."""
     return _recorded(workdir).get("started_from", [])
 
 
@@ -61,12 +62,12 @@ def read_given(workdir) -> dict | None:
 
 
 def read_data_facts(workdir):
-    """What `record_flags` stored of the data."""
+    """Returns the facts about the data that `record` stored."""
     return _recorded(workdir)["data"]
 
 
 def read_precision(workdir):
-    """The name of the Keras policy that a run was begun with; None where none was begun."""
+    """Returns the name of the Keras policy of a run; None if no run was begun in the folder."""
     return _recorded(workdir).get("precision") if is_begun(workdir) else None
 
 
@@ -81,7 +82,8 @@ def _recorded(workdir):
         return json.loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
-            f"{workdir} is no work folder (it has no flags.json); train with workdir={workdir}"
+            f"{workdir} is not the folder of a run, because it has no flags.json; "
+            f"train with workdir={workdir}"
         ) from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
@@ -91,11 +93,11 @@ def _recorded(workdir):
 
 def _damaged(workdir, error):
     path = pathlib.Path(workdir) / RECORD
-    return UserError(f"{path} is damaged ({error}); restore it or train anew")
+    return UserError(f"{path} is damaged ({error}); restore it or train again")
 
 
 def data_facts(dataset):
-    """What a run's folder keeps of its data."""
+    """Returns the facts about the data that the folder of a run stores."""
     return {
         "num_classes": dataset.num_classes,
         "channels": dataset.images.channels,
@@ -110,7 +112,7 @@ def check_classes(dataset, facts):
     """Refuses a data set whose classes are not those of the run.
 
     Raises:
-        UserError: they differ.
+        UserError: the classes differ.
     """
     ours, theirs = list(dataset.class_names), facts["class_names"]
     if ours == theirs:
@@ -124,19 +126,20 @@ def check_classes(dataset, facts):
 
 
 def record(workdir, recipe: Recipe, data, given: Recipe | None = None, **made):
-    """Stores a run's recipe, or brings what may change in a run that was begun up to date.
+    """Stores the recipe of a run, or updates what may change in a run that was begun.
 
     Args:
-        workdir: path; made if missing.
-        recipe: `Recipe`, everything in it decided.
-        given: `Recipe` as it was asked for; the record tells what in it was not left open.
-        data: JSON-able dict, what `build_model` must know of the data, and its fingerprint.
-        **made: what came of the recipe, kept as it was at first: `steps` of the whole run,
-            `images_per_step`, `precision`, the name of a Keras policy, `hardware`, a line,
-            `versions` by package, and `started_from`.
+        workdir: path. The folder is made if it is missing.
+        recipe: `Recipe` in which everything is decided.
+        given: `Recipe` as the user gave it. The record says which settings were not left open.
+        data: dict that JSON can hold: what `build_model` must know about the data, and its
+            fingerprint.
+        **made: further facts, which keep their first values when a run is resumed: `steps` of the
+            whole run, `images_per_step`, `precision` (the name of a Keras policy), `hardware` (one
+            line), `versions` by package, and `started_from`.
 
     Raises:
-        UserError: the data is another than the run was begun with; nothing was written.
+        UserError: the run was begun with other data. Nothing was written.
     """
     folder = pathlib.Path(workdir)
     path = folder / RECORD
@@ -148,8 +151,8 @@ def record(workdir, recipe: Recipe, data, given: Recipe | None = None, **made):
         theirs = begun["data"]
         if any(theirs.get(name, value) != value for name, value in data.items()):
             raise UserError(
-                f"{folder} holds a run on other data; name the same data to resume it, or another "
-                "workdir"
+                f"{folder} contains a run on other data; name the same data to resume it, or "
+                "another workdir"
             )
         if begun["flags"].get("note") == recipe.note:
             return
@@ -165,17 +168,19 @@ def record(workdir, recipe: Recipe, data, given: Recipe | None = None, **made):
 
 
 def resumed(workdir, recipe: Recipe) -> Recipe | None:
-    """The recipe that a run goes on by: the recorded one, with what may change taken anew.
+    """Returns the recipe with which a run continues.
+
+    It is the recorded recipe, with the given values of the settings that may change.
 
     Args:
         workdir: path of the run's folder.
-        recipe: `Recipe`, as it was given.
+        recipe: `Recipe` as the user gave it.
 
     Returns:
-        `Recipe`, or None where no run was begun in the folder.
+        `Recipe`, or None if no run was begun in the folder.
 
     Raises:
-        UserError: something that must stay as it was is given otherwise, or the record is damaged.
+        UserError: a setting that must not change has another value, or the record is damaged.
     """
     if not is_begun(workdir):
         return None
@@ -183,25 +188,26 @@ def resumed(workdir, recipe: Recipe) -> Recipe | None:
     changed = recipes.differences(recipe, begun)
     if changed:
         raise UserError(
-            f"{workdir} holds a run with other settings: {'; '.join(changed)}; use the same to "
-            "resume it, or another workdir"
+            f"{workdir} contains a run with other settings: {'; '.join(changed)}; use the same "
+            "settings to resume it, or another workdir"
         )
     free = {name: getattr(recipe, name) for name, each in SETTINGS.items() if each.free}
     return begun.replace(**free)
 
 
 def check_left_open(workdir, recipe: Recipe):
-    """Refuses a recipe that leaves open what a run's own recipe did not, as `resumed` allows.
+    """Refuses a recipe that leaves a setting open which was given when the run was begun.
 
-    The runs of a sweep are compared with each other, so a run that is done counts as one of them
-    only where its recipe left open the same settings. Runs of version 0.2.0 are not checked.
+    `resumed` allows this. In a sweep, however, the runs are compared with each other, so that a
+    finished run counts only if its recipe left the same settings open. Runs of version 0.2.0 are
+    not checked.
 
     Args:
-        workdir: path of the run's folder; one without a run is passed over.
-        recipe: `Recipe`, as it was given.
+        workdir: path of the run's folder. A folder without a run is not checked.
+        recipe: `Recipe` as the user gave it.
 
     Raises:
-        UserError: a setting was given then and is not now, or the record is damaged.
+        UserError: a setting was given then and is not given now, or the record is damaged.
     """
     given = read_given(workdir) if is_begun(workdir) else None
     now = recipes.closed(recipe)
@@ -212,22 +218,22 @@ def check_left_open(workdir, recipe: Recipe):
     ]
     if missing:
         raise UserError(
-            f"{workdir} holds a run with other settings: {'; '.join(missing)}; use the same, or "
-            "another folder"
+            f"{workdir} contains a run with other settings: {'; '.join(missing)}; use the same "
+            "settings, or another folder"
         )
 
 
 def run_facts(workdir, step=None):
-    """What a result must say of the run behind it.
+    """Returns the facts about a run that its result must contain.
 
     Args:
         workdir: path of the run's folder.
-        step: int, the checkpoint's that is evaluated; None is the run's end.
+        step: int, the step of the checkpoint that is evaluated; None is the end of the run.
 
     Returns:
-        JSON-able dict: `name`, `note`, `flags`, `step`, `steps` of the whole run, `epochs`,
-        `images_seen`, `seconds` of training, `finished` (UTC), and what the run was begun with:
-        `precision`, `hardware`, `versions`.
+        Dict that JSON can hold: `name`, `note`, `flags`, `step`, `steps` of the whole run,
+        `epochs`, `images_seen`, `seconds` of training, `finished` (UTC), and `precision`,
+        `hardware` and `versions` from the start of the run.
     """
     from dah_tf.runs import runlog
 

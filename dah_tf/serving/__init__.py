@@ -1,4 +1,4 @@
-"""Exported models: writing them, checking them as TensorFlow Serving will, and asking them."""
+"""Exported models for TensorFlow Serving: their layout, a check, and a client."""
 
 from dah_tf.serving.client import Answer as Answer
 from dah_tf.serving.client import Client as Client

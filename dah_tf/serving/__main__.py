@@ -1,8 +1,9 @@
 """Checks a model before it is served: `python -m dah_tf.serving check MODELS/dah`.
 
-It finds the version that TensorFlow Serving would serve, loads it by TensorFlow's C++ loader and
-runs its warm-up requests through every signature. Exit code 0: good; 1: faulty, each fault a line;
-2: no such folder, or a wrong command.
+It finds the version that TensorFlow Serving would serve, loads it with TensorFlow's C++ loader,
+and runs its warm-up requests through every signature. The exit code is 0 for a good model. It is 1
+for a faulty one, with one line for each fault. It is 2 if the folder does not exist or the command
+is wrong.
 """
 
 import json
@@ -17,13 +18,13 @@ FLAGS = flags.FLAGS
 
 
 def define_flags():
-    """Every flag of the command."""
-    flags.DEFINE_boolean("json", False, "Print one JSON object.")
+    """Defines the flags of the command."""
+    flags.DEFINE_boolean("json", False, "json: prints the result as one JSON object.")
 
 
 def main(arguments):
     if len(arguments) != 2 or arguments[0] != "check":
-        raise UserError("say what to check: python -m dah_tf.serving check models/dah")
+        raise UserError("name the model to check: python -m dah_tf.serving check models/dah")
     from dah_tf.serving import check
 
     report = check.check(pretrained.exported(arguments[1]))

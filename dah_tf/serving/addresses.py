@@ -1,4 +1,4 @@
-"""Where a model answers: an address to the transport that reaches it. Standard library only."""
+"""Addresses of models, and certificates for TLS. Standard library only."""
 
 import dataclasses
 import urllib.parse
@@ -7,20 +7,20 @@ from pathlib import Path
 from dah_tf.errors import UserError
 
 PORTS = {"grpc": 8500, "grpcs": 8500, "http": 8501, "https": 8501}
-"""Schemes of servers and TensorFlow Serving's ports."""
+"""The schemes of addresses, and the ports of TensorFlow Serving."""
 
 LOCAL = "saved-model"
 
 
 @dataclasses.dataclass(frozen=True)
 class Address:
-    """A server's address.
+    """The address of a model on a server.
 
     Attributes:
         scheme: str, one of `PORTS`.
         host: str, without the brackets of IPv6.
         port: int.
-        model: str, the model's name on the server.
+        model: str, the name of the model on the server.
     """
 
     scheme: str
@@ -30,32 +30,32 @@ class Address:
 
     @property
     def authority(self):
-        """str, host and port as they stand in an address."""
+        """str, the host and the port in the form of an address."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
     @property
     def secure(self):
-        """bool, whether it is TLS."""
+        """bool, whether the connection uses TLS."""
         return self.scheme in ("grpcs", "https")
 
 
 def parse(text):
-    """An `Address`, from text such as `grpc://host:8500/dah`.
+    """Reads an `Address` from a text such as `grpc://host:8500/dah`.
 
     Raises:
-        UserError: anything else.
+        UserError: the text has another form.
     """
     try:
         parts = urllib.parse.urlsplit(text)
         port = parts.port
     except ValueError as error:
-        raise UserError(f"{text!r} is no address of a model: {error}") from error
+        raise UserError(f"{text!r} is not the address of a model: {error}") from error
     name = urllib.parse.unquote(parts.path[1:])
     extra = parts.query or parts.fragment or parts.username is not None
     if parts.scheme not in PORTS or not parts.hostname or not name or "/" in name or extra:
         raise UserError(
-            f"{text!r} is no address of a model: write grpc://HOST:8500/NAME, "
+            f"{text!r} is not the address of a model; write grpc://HOST:8500/NAME, "
             "http://HOST:8501/NAME (grpcs and https for TLS), or saved-model:PATH"
         )
     return Address(parts.scheme, parts.hostname, port or PORTS[parts.scheme], name)
@@ -66,7 +66,7 @@ class Certificates:
     """PEM files for TLS.
 
     Attributes:
-        root: path of the certificates to trust, or None for the installed authorities.
+        root: path of the trusted certificates, or None for the installed ones.
         client: path of the client's certificate, or None.
         key: path of the client's private key, or None.
     """
@@ -76,18 +76,22 @@ class Certificates:
     key: str | None = None
 
     def check(self, secure):
-        """Raises `UserError` for files that cannot be read or that have no use."""
+        """Raises `UserError` if a file cannot be read or cannot be used with this address."""
         paths = [path for path in (self.root, self.client, self.key) if path is not None]
         if paths and not secure:
-            raise UserError("certificates are for grpcs:// and https:// only")
+            raise UserError("certificates need an address with grpcs:// or https://")
         if (self.client is None) != (self.key is None):
-            raise UserError("a client's certificate and its key go together")
+            raise UserError("the certificate of the client and its key must be given together")
         for path in paths:
             read(path)
 
 
 def read(path):
-    """The bytes of a file, or None for None; `UserError` where it cannot be read."""
+    """Returns the bytes of a file, or None for None.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
     if path is None:
         return None
     try:

@@ -1,7 +1,8 @@
-"""SavedModels through TensorFlow's C API: the C++ loader that TensorFlow Serving uses.
+"""SavedModels through TensorFlow's C API, with the C++ loader that TensorFlow Serving uses.
 
-Needs the libraries of the installed TensorFlow, but never imports its Python package: a model is
-loaded in half a second. Models that load in Python can fail here, as they would when served.
+This module needs the libraries of the installed TensorFlow, but does not import its Python package.
+It loads a model in half a second. A model that can be loaded in Python may fail here, as it would
+in a server.
 """
 
 import contextlib
@@ -36,19 +37,20 @@ class _Buffer(ctypes.Structure):
 
 
 class SavedModel:
-    """A loaded SavedModel. Threads may share it.
+    """A loaded SavedModel. Several threads may share it.
 
     Args:
-        path: the SavedModel's folder.
-        tag: str, the meta graph's tag.
+        path: path of the SavedModel's folder.
+        tag: str, the tag of the meta graph.
 
     Attributes:
-        signatures: dict, signature to a pair of dicts (inputs, outputs), each name to a tuple of
-            tensor name, NumPy dtype (None for one not in `messages.DTYPES`) and shape, -1 for an
-            unknown length (None for an unknown rank).
+        signatures: dict of each signature to a pair of dicts, its inputs and its outputs. They map
+            a name to a tuple of tensor name, NumPy dtype and shape. The dtype is None if it is not
+            in `messages.DTYPES`. The shape has -1 for an unknown length, and is None if the rank
+            is unknown.
 
     Raises:
-        ServingError: with TensorFlow's own code and message.
+        ServingError: TensorFlow cannot load the model. It has TensorFlow's code and message.
         UserError: TensorFlow is not installed.
     """
 
@@ -58,7 +60,7 @@ class SavedModel:
         self._graph = self._api.TF_NewGraph()
         options, meta = self._api.TF_NewSessionOptions(), self._api.TF_NewBuffer()
         tags = (ctypes.c_char_p * 1)(tag.encode())
-        # Or TensorFlow would take all of a GPU's memory, beside the server that uses it.
+        # Otherwise TensorFlow would take all memory of a GPU, which a server may also use.
         config = messages.ConfigProto()
         config.gpu_options.allow_growth = True
         config = config.SerializeToString()
@@ -78,19 +80,20 @@ class SavedModel:
             self._api.TF_DeleteSessionOptions(options)
 
     def run(self, signature, inputs, timeout=None):
-        """One call of a signature.
+        """Calls a signature.
 
         Args:
             signature: str.
-            inputs: dict, name to a NumPy array, or to a list of bytes for a string tensor.
+            inputs: dict of name to NumPy array, or to a list of bytes for a string tensor.
             timeout: float, seconds, or None.
 
         Returns:
-            Dict, name to NumPy array.
+            Dict of name to NumPy array.
 
         Raises:
-            ServingError: with TensorFlow's own code and message; INVALID_ARGUMENT for a signature
-                or names of inputs that the model does not have; CANCELLED once it is closed.
+            ServingError: the call failed. The code and the message are TensorFlow's. The code is
+                INVALID_ARGUMENT if the model does not have the signature or the inputs, and
+                CANCELLED if the model is closed.
         """
         if signature not in self.signatures:
             raise ServingError("INVALID_ARGUMENT", f"the model has no signature {signature!r}")
@@ -123,7 +126,7 @@ class SavedModel:
                 self._api.TF_DeleteBuffer(buffer)
 
     def close(self):
-        """Frees the model, when calls in other threads have ended. A second call does nothing."""
+        """Frees the model when the calls in other threads have ended. It may be called again."""
         with self._idle:
             session, self._session = self._session, None
             self._idle.wait_for(lambda: not self._calls)
@@ -133,7 +136,7 @@ class SavedModel:
 
     @contextlib.contextmanager
     def _open(self):
-        """The session, which stays until the block ends."""
+        """Yields the session, which is not freed before the block ends."""
         with self._idle:
             if not self._session:
                 raise ServingError("CANCELLED", "the model is closed")
@@ -217,11 +220,11 @@ def _library():
         raise UserError("TensorFlow is not installed: pip install 'tensorflow>=2.21,<2.22'")
     name = "libtensorflow_cc.2.dylib" if sys.platform == "darwin" else "libtensorflow_cc.so.2"
     path = Path(found.origin).parent / name
-    # A broken image is an answer here, and would be a warning there.
+    # TensorFlow would log a warning for each broken image, which is an ordinary answer here.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         with quiet.quiet():
-            # Never RTLD_GLOBAL: its BoringSSL would hide the OpenSSL that hashlib loads later.
+            # With RTLD_GLOBAL, its BoringSSL would hide the OpenSSL that hashlib loads later.
             api = ctypes.CDLL(str(path))
     except OSError as error:
         raise UserError(f"cannot load TensorFlow's library {path}: {error}") from error
@@ -275,7 +278,7 @@ def _library():
 
 
 def _signatures(meta_graph):
-    """`SavedModel.signatures` from a serialised MetaGraphDef."""
+    """Returns `SavedModel.signatures` from a serialised MetaGraphDef."""
 
     def specs(tensors):
         return {name: _spec(info) for name, info in sorted(tensors.items())}
@@ -284,7 +287,7 @@ def _signatures(meta_graph):
     return {
         name: (specs(definition.inputs), specs(definition.outputs))
         for name, definition in sorted(definitions.items())
-        if name != "__saved_model_init_op"  # the loader's own, no tensors
+        if name != "__saved_model_init_op"  # it belongs to the loader and has no tensors
     }
 
 

@@ -1,4 +1,4 @@
-"""A model's folder as TensorFlow Serving will see it: found, loaded and run by its C++ loader."""
+"""Checks the folder of a model as TensorFlow Serving would load and run it."""
 
 import json
 import math
@@ -21,23 +21,23 @@ SIGNATURES = {
     "pixels": (["pixels"], ["codes", "hash", "probabilities"]),
 }
 
-STEADY_SECONDS, STEADY_RUNS = 0.5, 5  # what a batch size is timed for, whichever ends first
+STEADY_SECONDS, STEADY_RUNS = 0.5, 5  # the measurement of a batch size ends at the first of these
 
 
 def check(model):
-    """Loads the version that would be served and runs its warm-up requests.
+    """Loads the version that would be served, and runs its warm-up requests.
 
     Args:
-        model: path of the model's folder, which holds a folder a version.
+        model: path of the model's folder, which contains a folder for each version.
 
     Returns:
         Dict that JSON can hold: `model`, `versions`, `served` (the version, or None), `faults`
-        (list of str, one line each; empty where the model can be served), `load_seconds`,
-        `signatures` (name to `inputs` and `outputs`, each a dict of name to `dtype` and `shape`)
-        and `latency` (list of dicts: `signature`, `batch`, `first_ms`, `steady_ms`).
+        (list of str, one line each, which is empty for a good model), `load_seconds`, `signatures`
+        (name to `inputs` and `outputs`, each a dict of name to `dtype` and `shape`) and `latency`
+        (list of dicts with `signature`, `batch`, `first_ms` and `steady_ms`).
 
     Raises:
-        UserError: no such folder; TensorFlow is not installed.
+        UserError: the folder does not exist, or TensorFlow is not installed.
     """
     model = Path(model)
     numbers = layout.versions(model)
@@ -60,8 +60,8 @@ def check(model):
 def _no_version(model):
     if (model / layout.GRAPH).exists():
         return (
-            f"{model} has no version folder: it is a SavedModel itself; TensorFlow Serving wants "
-            f"its parent, and a whole number as its name, such as {model}/1"
+            f"{model} has no version folder, because it is a SavedModel itself; TensorFlow Serving "
+            f"needs the SavedModel in a folder whose name is a whole number, such as {model}/1"
         )
     return f"{model} has no version folder, such as {model}/1"
 
@@ -89,31 +89,31 @@ def _check_version(folder, report):
 
 
 def _files(folder):
-    """Faults of the graph and of the variables' files."""
+    """Returns the faults of the files of the graph and of the variables."""
     graph = folder / layout.GRAPH
     try:
         saved = messages.SavedModel.FromString(graph.read_bytes())
     except OSError as error:
         return [f"{graph} cannot be read: {error.strerror}"]
     except DecodeError:
-        return [f"{graph} is no SavedModel, or cut short"]
+        return [f"{graph} is not a SavedModel, or is cut short"]
     tags = [list(meta.meta_info_def.tags) for meta in saved.meta_graphs]
     if [TAG] not in tags:
         return [f"{graph} has no graph with the tag {TAG!r}, only {tags}"]
     if not (folder / layout.VARIABLES).is_file():
-        return [f"{folder / layout.VARIABLES} is missing: the model has no variables"]
+        return [f"{folder / layout.VARIABLES} is missing, so that the model has no variables"]
     return []
 
 
 def _description(folder):
-    """What `dah.json` says, or None, and its faults."""
+    """Returns the content of `dah.json`, or None, and its faults."""
     path = folder / layout.DESCRIPTION
     try:
         description = json.loads(path.read_text())
     except OSError as error:
         return None, [f"{path} cannot be read: {error.strerror}"]
     except ValueError:
-        return None, [f"{path} is no JSON"]
+        return None, [f"{path} is not valid JSON"]
     wanted = {"bits": int, "bytes_per_code": int, "classes": int, "channels": int}
     wanted |= {"class_names": list}
     wrong = [
@@ -126,7 +126,7 @@ def _description(folder):
     faults = []
     if description["bytes_per_code"] != math.ceil(description["bits"] / 8):
         faults.append(
-            f"{path} has {description['bytes_per_code']} bytes a code for "
+            f"{path} has {description['bytes_per_code']} bytes for each code of "
             f"{description['bits']} bits"
         )
     if description["classes"] != len(description["class_names"]):
@@ -138,12 +138,12 @@ def _description(folder):
 
 
 def _warmup(folder):
-    """The warm-up requests and the faults of their file."""
+    """Returns the warm-up requests, and the faults of their file."""
     path = folder / layout.WARMUP
     try:
         requests = warmup.read(folder)
     except OSError as error:
-        return [], [f"{path} cannot be read, so the first answers are slow: {error.strerror}"]
+        return [], [f"{path} cannot be read, which makes the first answers slow: {error.strerror}"]
     except ValueError as error:
         return [], [f"{path}: {error}"]
     if len(requests) > warmup.MAX_RECORDS:
@@ -182,8 +182,8 @@ def _channels(folder, signatures, description):
 
 
 def _run(folder, model, requests, description, latency):
-    """Runs every request, notes its times in `latency`, and returns the faults."""
-    faults = {}  # as an ordered set: the same one often comes with every request
+    """Runs all requests, records their times in `latency`, and returns the faults."""
+    faults = {}  # used as an ordered set, because many requests can have the same fault
     path = folder / layout.WARMUP
     for number, (signature, inputs) in enumerate(requests, 1):
         if signature not in model.signatures:
@@ -211,9 +211,9 @@ def _run(folder, model, requests, description, latency):
 
 
 def _answer(folder, signature, batch, reply, description):
-    """Faults of one answer."""
+    """Yields the faults of an answer."""
     if "valid" in reply and not reply["valid"].all():
-        yield f"{folder}: {signature} cannot decode the warm-up's images"
+        yield f"{folder}: {signature} cannot decode the images of the warm-up"
     if description is None:
         return
     expected = {
@@ -235,11 +235,11 @@ def _answer(folder, signature, batch, reply, description):
             try:
                 codes.check(array, description["bits"])
             except ValueError as error:
-                yield f"{path} does not fit the model's codes: {error}"
+                yield f"{path} does not fit the codes of the model: {error}"
 
 
 def _steady(model, signature, inputs):
-    """Median seconds of a call that was made before."""
+    """Returns the median seconds of a call that was made before."""
     times, end = [], time.perf_counter() + STEADY_SECONDS
     while not times or (len(times) < STEADY_RUNS and time.perf_counter() < end):
         start = time.perf_counter()
@@ -270,7 +270,7 @@ def _short(error, limit=300):
 
 
 def table(report):
-    """The report as lines of text for people."""
+    """Returns the report as lines of text."""
     lines = [f"{report['model']}: {_versions_line(report)}"]
     for name, signature in report["signatures"].items():
         for arrow, side in (("takes", "inputs"), ("gives", "outputs")):
@@ -288,7 +288,8 @@ def table(report):
             f"{row['steady_ms']:11.1f}"
         )
     lines += [f"fault: {fault}" for fault in report["faults"]]
-    lines.append("good" if not report["faults"] else f"{len(report['faults'])} found faulty")
+    count = len(report["faults"])
+    lines.append(f"the model has {count} fault(s)" if count else "the model is good")
     return lines
 
 
@@ -297,5 +298,5 @@ def _versions_line(report):
         return "nothing would be served"
     others = [str(number) for number in report["versions"] if number != report["served"]]
     return f"version {report['served']} would be served" + (
-        f" (there too: {', '.join(others)})" if others else ""
+        f" (other versions: {', '.join(others)})" if others else ""
     )

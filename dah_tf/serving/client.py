@@ -1,8 +1,9 @@
-"""The client of an exported model: images in, packed codes out. No TensorFlow in Python.
+"""The client of an exported model, which turns images into packed codes.
 
-The model itself reads JPEG, PNG, GIF, BMP and still WebP. The client decodes what else Pillow reads
-and sends pixels: TIFF, AVIF, animated WebP, JPEG 2000, PNM, the rarer BMP, and HEIC where
-`pillow-heif` is installed. Another program that calls the server must do so too.
+It does not import TensorFlow in Python. The model itself decodes JPEG, PNG, GIF, BMP and still
+WebP. The client decodes TIFF, AVIF, animated WebP, JPEG 2000, PNM and the rarer kinds of BMP (and
+HEIC, if `pillow-heif` is installed), and sends pixels. A program that calls the server without this
+client must do the same.
 """
 
 import dataclasses
@@ -22,25 +23,25 @@ from dah_tf.serving.over_grpc import Grpc
 from dah_tf.serving.over_rest import Rest
 
 BATCH_SIZE = 64
-"""Images of a request; TensorFlow Serving refuses more than its max_batch_size."""
+"""The number of images in a request. TensorFlow Serving refuses more than its max_batch_size."""
 
 BATCH_BYTES = 2**26
-"""Bytes of images after which a request is full; a larger image goes alone."""
+"""The most bytes of images in a request. A larger image is sent alone."""
 
-ALONE = (str, bytes, bytearray, memoryview, os.PathLike)  # types of one image
+ALONE = (str, bytes, bytearray, memoryview, os.PathLike)  # the types of a single image
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds before a retry, at most
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # the longest pause in seconds before the first and any retry
 
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What `Client.encode` returns for n images.
+    """The result of `Client.encode` for n images.
 
     Attributes:
-        codes: uint8 array of shape `(n, ceil(bits / 8))` in the bit order of `dah_tf.codes`.
-        valid: bool array of shape `(n,)`, false where the image could not be decoded; its code
-            and probabilities are 0 and mean nothing.
-        probabilities: float32 array of shape `(n, classes)`, or None if not asked for.
+        codes: uint8 array of shape `(n, ceil(bits / 8))`, packed as in `dah_tf.codes`.
+        valid: bool array of shape `(n,)`. It is false if an image could not be decoded; the code
+            and the probabilities of this image are 0 and mean nothing.
+        probabilities: float32 array of shape `(n, classes)`, or None if they were not asked for.
     """
 
     codes: np.ndarray
@@ -49,26 +50,29 @@ class Answer:
 
 
 class Client:
-    """Turns images into codes by an exported model, wherever it runs. Threads may share one.
+    """Turns images into codes with an exported model, on a server or in this process.
 
-    Every transport sends the same bytes to the same signature and so gives the same codes.
+    Several threads may share a client. All transports send the same bytes to the same signature,
+    so that they give the same codes.
 
     Args:
-        address: str, `grpc://HOST:8500/NAME` or `http://HOST:8501/NAME` (`grpcs://` and
-            `https://` for TLS) for a model of TensorFlow Serving, or `saved-model:PATH`, a
-            SavedModel or a folder of its versions, to be run in this process.
-        version: int, the model's version, or None for the one that the server prefers. Codes of
-            different versions must not be compared: where servers are updated, name it.
-        batch_size: int, most images of a request.
-        timeout: float, seconds for one request and its answer.
-        retries: int, how often a request is sent again, after growing random pauses, where the
-            server is unavailable (gRPC UNAVAILABLE, HTTP 503, no connection or a broken one).
-            No other error is tried again.
-        root_certificates: path of the PEM certificates to trust, or None for the installed ones.
-        client_certificate, client_key: paths of the client's own PEM certificate and key.
+        address: str. `grpc://HOST:8500/NAME` and `http://HOST:8501/NAME` are a model of TensorFlow
+            Serving, with `grpcs://` and `https://` for TLS. `saved-model:PATH` runs a model in this
+            process; PATH is a SavedModel or a folder that contains versions of one.
+        version: int, the version of the model, or None for the one that the server chooses. Codes
+            of different versions must not be compared, so that you should name the version if the
+            server may get a new one.
+        batch_size: int, the most images in a request.
+        timeout: float, the seconds for one request and its answer.
+        retries: int, how often a request is sent again if the server is unavailable, after growing
+            random pauses. Unavailable means gRPC's UNAVAILABLE, HTTP 503, or a missing or broken
+            connection. After other errors, no request is sent again.
+        root_certificates: path of the trusted PEM certificates, or None for the installed ones.
+        client_certificate, client_key: paths of the PEM certificate and key of the client.
 
     Raises:
-        UserError: a wrong argument; no SavedModel at PATH; `grpcio` is missing for gRPC.
+        UserError: an argument is wrong, there is no SavedModel at PATH, or gRPC needs `grpcio`,
+            which is not installed.
 
     Example:
         with Client("grpc://localhost:8500/dah") as client:
@@ -89,11 +93,11 @@ class Client:
     ):
         if batch_size < 1 or not timeout > 0 or retries < 0:
             raise UserError(
-                "batch_size is at least 1, timeout above 0, retries at least 0. "
+                "batch_size must be at least 1, timeout above 0, and retries at least 0. "
                 f"Received: {batch_size}, {timeout}, {retries}"
             )
         if version is not None and (type(version) is not int or version < 0):
-            raise UserError(f"a version is a whole number. Received: {version!r}")
+            raise UserError(f"version must be a whole number. Received: {version!r}")
         self._name, self._batch_size, self._closed = str(address), batch_size, False
         self._timeout, self._retries = timeout, retries
         certificates = addresses.Certificates(root_certificates, client_certificate, client_key)
@@ -108,37 +112,38 @@ class Client:
             self._transport = transport(parsed, version, certificates)
 
     def encode(self, images, *, probabilities=False, invalid="mark", deadline=None):
-        """Packed codes of images.
+        """Encodes images.
 
         Args:
-            images: iterable, of any mix of paths, bytes of image files, and uint8 arrays of shape
-                `(h, w)`, `(h, w, 1)` or `(h, w, 3)`; or a uint8 array `(n, h, w, channels)`. It
-                is read batch by batch.
-            probabilities: bool; asks for the classes' probabilities too.
-            invalid: what to do about an image that cannot be decoded: "mark" it in `valid`, or
-                "raise".
-            deadline: float, seconds for the whole call, or None.
+            images: iterable of paths, bytes of image files, and uint8 arrays of shape `(h, w)`,
+                `(h, w, 1)` or `(h, w, 3)`, in any mixture; or a uint8 array
+                `(n, h, w, channels)`. It is read batch by batch.
+            probabilities: bool, whether to return the probabilities of the classes too.
+            invalid: what happens to an image that cannot be decoded: "mark" makes its `valid`
+                false, and "raise" raises an error.
+            deadline: float, the seconds for the whole call, or None.
 
         Returns:
             `Answer`, in the order of the images.
 
         Raises:
-            UserError: the client is closed; something that is no image; a file that cannot be read; with
-                `invalid="raise"`, an image that cannot be decoded.
-            ServingError: the model did not answer; `code` is "DEADLINE_EXCEEDED" after `timeout`
-                or `deadline`, "UNAVAILABLE" after the last retry, "ABORTED" where another version
-                of the model took over amid the call (answers over HTTP do not name theirs: seen
-                there only by another length of codes; a `version` keeps to one).
+            UserError: the client is closed, an element is not an image, a file cannot be read, or
+                with `invalid="raise"` an image cannot be decoded.
+            ServingError: the model did not answer. `code` is "DEADLINE_EXCEEDED" after `timeout`
+                or `deadline`, and "UNAVAILABLE" after the last retry. It is "ABORTED" if the server
+                changed the version of the model during the call. Answers over HTTP do not name
+                their version, so that only another length of the codes shows the change there. A
+                fixed `version` avoids this.
         """
         if invalid not in ("mark", "raise"):
-            raise UserError(f"invalid is 'mark' or 'raise'. Received: {invalid!r}")
+            raise UserError(f"invalid must be 'mark' or 'raise'. Received: {invalid!r}")
         if not isinstance(images, Iterable) or isinstance(images, ALONE) or _is_flat(images):
             raise UserError(
-                "one image alone goes in a list: encode([image]); an array of many has the shape "
-                "(n, h, w, channels)"
+                "put a single image in a list: encode([image]); an array of several images must "
+                "have the shape (n, h, w, channels)"
             )
         if self._closed:
-            raise UserError(f"the client of {self._name} is closed; make another")
+            raise UserError(f"the client of {self._name} is closed; make another one")
         end = None if deadline is None else time.monotonic() + deadline
         answers, versions = [], set()
         for names, batch in self._batches(images):
@@ -150,7 +155,7 @@ class Client:
             if invalid == "raise" and not outputs["valid"].all():
                 row = outputs["valid"].argmin()
                 raise UserError(f"{names[row]} cannot be decoded{inputs.why(batch[row])}")
-        if not answers:  # an answer to no image has the right shape all the same
+        if not answers:  # without images, the answer still needs the right shapes
             answers = [{k: v[:0] for k, v in self._answered([b""], end)[0].items()}]
         return Answer(
             *self._joined(answers, "codes", "valid"),
@@ -158,7 +163,7 @@ class Client:
         )
 
     def close(self):
-        """Ends the connection, or frees the model. A second call does nothing."""
+        """Closes the connection, or frees the model. It may be called again."""
         self._closed = True
         self._transport.close()
 
@@ -169,7 +174,7 @@ class Client:
         self.close()
 
     def _batches(self, images):
-        """Pairs of lists, the images' names for errors and their bytes."""
+        """Yields pairs of lists: the names of images for errors, and their bytes."""
         names, batch, size = [], [], 0
         for index, image in enumerate(images):
             data = inputs.contents(image, index)
@@ -183,7 +188,7 @@ class Client:
             yield names, batch
 
     def _answered(self, batch, end):
-        """Checked outputs and version for a batch, after retries."""
+        """Returns the checked outputs and the version for a batch, after retries."""
         for attempt in itertools.count():
             left = self._timeout if end is None else min(self._timeout, end - time.monotonic())
             if left <= 0:
@@ -194,7 +199,7 @@ class Client:
             except ServingError as error:
                 if error.code != "UNAVAILABLE" or attempt == self._retries:
                     raise self._error(error.code, error, attempt + 1) from error
-                # Full jitter: clients that failed together do not come back together.
+                # The pause is random, so that clients that failed together do not return together.
                 pause = random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt))
                 if end is not None and time.monotonic() + pause >= end:
                     raise self._error(error.code, error, attempt + 1) from error
@@ -210,13 +215,15 @@ class Client:
             if not fits or len(array) != n:
                 what = "nothing" if array is None else f"{array.dtype} of shape {array.shape}"
                 raise self._error(
-                    "INTERNAL", f"{what} as {name} of {n} images: no model of dah_tf?"
+                    "INTERNAL",
+                    f"the answer has {what} as {name} of {n} images; it may not be a dah_tf model",
                 )
 
     def _joined(self, answers, *names):
         for name in names:
             if len({answer[name].shape[1:] for answer in answers}) > 1:
-                raise self._error("ABORTED", f"the server changed the model: {name} of two lengths")
+                message = f"the server changed the model; {name} has two lengths"
+                raise self._error("ABORTED", message)
         return [np.concatenate([answer[name] for answer in answers]) for name in names]
 
     def _error(self, code, message, attempts=1):

@@ -1,4 +1,4 @@
-"""What goes wrong between a client and a model, by gRPC's names for it. Standard library only."""
+"""Errors between a client and a model, with the names of gRPC. Standard library only."""
 
 from dah_tf.errors import UserError
 
@@ -21,7 +21,7 @@ CODES = (
     "DATA_LOSS",
     "UNAUTHENTICATED",
 )
-"""Status codes of gRPC, by number; TensorFlow's are the same."""
+"""The status codes of gRPC, by number. TensorFlow has the same codes."""
 
 
 class ServingError(UserError):
@@ -29,7 +29,7 @@ class ServingError(UserError):
 
     Args:
         code: str, one of `CODES`, such as "UNAVAILABLE".
-        message: str, shortened to one line.
+        message: str, which is joined to one line.
 
     Attributes:
         code: str.
@@ -39,5 +39,5 @@ class ServingError(UserError):
         super().__init__(" ".join(str(message).split()))
         self.code = code
 
-    def __reduce__(self):  # or pools of processes could not hand it on
+    def __reduce__(self):  # otherwise it could not be pickled between processes
         return ServingError, (self.code, str(self))

@@ -1,4 +1,4 @@
-"""A SavedModel in the client's own process, through TensorFlow's C API."""
+"""A SavedModel in the process of the client, through TensorFlow's C API."""
 
 from dah_tf import pretrained
 from dah_tf.errors import UserError
@@ -8,10 +8,10 @@ from dah_tf.serving.failure import ServingError
 
 
 class InProcess:
-    """A loaded model; threads may share it.
+    """A loaded model. Several threads may share it.
 
     Args:
-        path: a SavedModel, a folder of its versions, or "pretrained:NAME".
+        path: a SavedModel, a folder that contains versions of one, or "pretrained:NAME".
         version: int, or None for the highest.
 
     Raises:
@@ -29,7 +29,7 @@ class InProcess:
         self._version = int(folder.name) if folder.name.isdecimal() else None
 
     def predict(self, images, timeout):
-        """As `Grpc.predict`."""
+        """Does the same as `Grpc.predict`."""
         return self._model.run("serving_default", {"image_bytes": images}, timeout), self._version
 
     def close(self):

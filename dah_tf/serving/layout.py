@@ -1,4 +1,4 @@
-"""A model's folder as TensorFlow Serving reads it: a version a folder, `MODELS/dah/1`."""
+"""The folder of a model for TensorFlow Serving, with a subfolder for each version."""
 
 import re
 from pathlib import Path
@@ -12,16 +12,16 @@ DESCRIPTION = "dah.json"
 
 
 def versions(model):
-    """The version folders of a model.
+    """Returns the version folders of a model, such as `MODELS/dah/1`.
 
     Args:
         model: path of the model's folder.
 
     Returns:
-        Dict, version number to path, in ascending order: TensorFlow Serving serves the last.
+        Dict of version number to path, in ascending order. TensorFlow Serving serves the last one.
 
     Raises:
-        UserError: no such folder, or it cannot be read.
+        UserError: the folder does not exist or cannot be read.
     """
     try:
         children = list(Path(model).iterdir())
@@ -36,28 +36,28 @@ def versions(model):
 
 
 def saved_model(path, version=None):
-    """The SavedModel that a path stands for.
+    """Returns the SavedModel that a path means.
 
     Args:
-        path: a SavedModel, or a folder of its versions.
+        path: a SavedModel, or a folder that contains versions of one.
         version: int, or None for the highest.
 
     Returns:
         Path of the SavedModel.
 
     Raises:
-        UserError: there is none, or not of this version.
+        UserError: there is no SavedModel, or none of this version.
     """
     path = Path(path)
     if (path / GRAPH).is_file():
         if version is not None and path.name != str(version):
-            raise UserError(f"{path} is one SavedModel, not a folder that has a version {version}")
+            raise UserError(f"{path} is a SavedModel, and not a folder with a version {version}")
         return path
     found = versions(path)
     if not found:
-        raise UserError(f"{path} holds neither a SavedModel nor version folders such as {path}/1")
+        raise UserError(f"{path} has neither a SavedModel nor a version folder such as {path}/1")
     if version is None:
         version = max(found)
     if version not in found:
-        raise UserError(f"{path} has no version {version}, but {', '.join(map(str, found))}")
+        raise UserError(f"{path} has no version {version}, only {', '.join(map(str, found))}")
     return found[version]

@@ -1,8 +1,8 @@
-"""The few protocol buffers of TensorFlow Serving that are needed here, without TensorFlow.
+"""The protocol buffers of TensorFlow Serving that the client needs, without TensorFlow.
 
-They have the field numbers and types of TensorFlow's own, so both read each other's bytes. They
-live in a pool of their own: TensorFlow's may be imported beside them. A field that is not listed
-is kept when a message is read and written again.
+They have the same field numbers and types as TensorFlow's, so that each can read the bytes of the
+other. They are in a separate pool, so that TensorFlow's can be imported too. Fields that are not
+listed here are kept when a message is read and written again.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ SCHEMA = {
     "Dim": ["int64 size = 1"],
     "TensorShapeProto": ["repeated Dim dim = 2", "bool unknown_rank = 3"],
     "TensorProto": [
-        "int32 dtype = 1",  # an enumeration there, which is encoded alike
+        "int32 dtype = 1",  # TensorFlow has an enumeration, which has the same encoding
         "TensorShapeProto tensor_shape = 2",
         "bytes tensor_content = 4",
         "repeated float float_val = 5",
@@ -48,11 +48,11 @@ SCHEMA = {
     "PredictLog": ["PredictRequest request = 1"],
     "PredictionLog": ["PredictLog predict_log = 6"],
 }
-"""Message to its fields, each as in a .proto file; a `map` has string keys."""
+"""The fields of each message, written as in a .proto file. A `map` has string keys."""
 
 PACKAGE = "dah_tf.serving"
 
-STRING = 7  # TensorFlow's number of the type
+STRING = 7  # TensorFlow's number for the type
 DTYPES = {
     1: np.float32,
     2: np.float64,
@@ -62,7 +62,7 @@ DTYPES = {
     9: np.int64,
     10: np.bool_,
 }
-"""TensorFlow's numbers of the types that can travel; strings are arrays of bytes objects."""
+"""TensorFlow's numbers for the types that can be sent. Strings are arrays of bytes objects."""
 
 NUMBERS = {np.dtype(dtype): number for number, dtype in DTYPES.items()}
 
@@ -81,7 +81,7 @@ def _classes():
             repeated = bool(label)
             added.label = added.LABEL_REPEATED if repeated else added.LABEL_OPTIONAL
             if label == ["map"]:
-                # A map travels as repeated pairs, of a type nested in the message.
+                # A map is encoded as repeated pairs, whose type is nested in the message.
                 pair = "".join(word.title() for word in field_name.split("_")) + "Entry"
                 entry = message.nested_type.add(name=pair)
                 entry.options.map_entry = True
@@ -118,10 +118,10 @@ TensorProto = _CLASSES["TensorProto"]
 
 
 def to_tensor(value):
-    """A `TensorProto`.
+    """Converts a value to a `TensorProto`.
 
     Args:
-        value: array of a type in `DTYPES`, or list of bytes, which becomes a string tensor of
+        value: array of a type in `DTYPES`, or a list of bytes, which becomes a string tensor of
             shape `(n,)`.
     """
     if isinstance(value, list):
@@ -137,13 +137,13 @@ def to_tensor(value):
 
 
 def from_tensor(tensor):
-    """The array of a `TensorProto`, whichever way it holds its values.
+    """Converts a `TensorProto` to an array. The values may be in any of its fields.
 
     Raises:
-        ValueError: a type not in `DTYPES`; values that do not fit type and shape.
+        ValueError: the type is not in `DTYPES`, or the values do not fit the type and the shape.
     """
     if tensor.dtype not in DTYPES:
-        raise ValueError(f"a tensor of a type not known here, number {tensor.dtype}")
+        raise ValueError(f"a tensor has an unknown type, number {tensor.dtype}")
     dtype = np.dtype(DTYPES[tensor.dtype])
     shape = [dim.size for dim in tensor.tensor_shape.dim]
     values = getattr(tensor, f"{_VALUES[tensor.dtype]}_val")
@@ -161,13 +161,13 @@ def from_tensor(tensor):
 
 
 def predict_request(inputs, signature, model="", version=None):
-    """A `PredictRequest`.
+    """Makes a `PredictRequest`.
 
     Args:
-        inputs: dict, name to what `to_tensor` takes.
+        inputs: dict of name to a value for `to_tensor`.
         signature: str.
-        model: str, the name that the server has for the model.
-        version: int, or None for the one that the server prefers.
+        model: str, the name of the model on the server.
+        version: int, or None for the one that the server chooses.
     """
     request = PredictRequest()
     request.model_spec.name = model

@@ -9,25 +9,25 @@ from dah_tf.serving.failure import ServingError
 METHOD = "/tensorflow.serving.PredictionService/Predict"
 
 OPTIONS = {
-    # Requests and answers as large as they are; gRPC's own limit is 4 MiB.
+    # Requests and answers may have any size. By default gRPC allows 4 MiB.
     "grpc.max_send_message_length": -1,
     "grpc.max_receive_message_length": -1,
-    # Retries are the client's, which counts them.
+    # The client makes the retries, because it counts them.
     "grpc.enable_retries": 0,
-    # After a refused connection gRPC fails at once until it tries again: by default a second
-    # later, when the client's first retries are used up.
+    # After a refused connection, gRPC fails at once until it connects again. By default that is a
+    # second later, when the client has used up its first retries.
     "grpc.initial_reconnect_backoff_ms": 100,
     "grpc.min_reconnect_backoff_ms": 100,
     "grpc.max_reconnect_backoff_ms": 2000,
-    # The host that was named, as over HTTP, whatever http_proxy says.
+    # As over HTTP, the named host is called directly, even if http_proxy is set.
     "grpc.enable_http_proxy": 0,
-    # Or all clients of a process would share a connection and its state.
+    # Otherwise all clients of a process would share a connection and its state.
     "grpc.use_local_subchannel_pool": 1,
 }
 
 
 class Grpc:
-    """A connection to a model; threads may share it.
+    """A connection to a model. Several threads may share it.
 
     Args:
         address: `Address`.
@@ -59,17 +59,18 @@ class Grpc:
         self._predict = self._channel.unary_unary(METHOD)  # bytes to bytes
 
     def predict(self, images, timeout):
-        """One request.
+        """Sends a request.
 
         Args:
             images: list of bytes.
             timeout: float, seconds.
 
         Returns:
-            Pair of dict, name of an output to array, and int, the version that answered.
+            Pair of a dict of the name of each output to its array, and the version that answered,
+            an int or None.
 
         Raises:
-            ServingError: no answer, or one that cannot be read.
+            ServingError: there is no answer, or it cannot be read.
         """
         request = messages.predict_request(
             {"image_bytes": images}, "serving_default", self._address.model, self._version
@@ -84,7 +85,7 @@ class Grpc:
                 name: messages.from_tensor(tensor) for name, tensor in response.outputs.items()
             }
         except (DecodeError, ValueError) as error:
-            raise ServingError("INTERNAL", f"an answer that cannot be read: {error}") from error
+            raise ServingError("INTERNAL", f"the answer cannot be read: {error}") from error
         spec = response.model_spec
         return outputs, spec.version.value if spec.HasField("version") else None
 

@@ -33,7 +33,7 @@ DTYPES = {"codes": np.uint8, "probabilities": np.float32, "valid": np.bool_}
 
 
 class Rest:
-    """Connections to a model that are kept open between requests; threads may share them.
+    """Connections to a model that stay open between requests. Several threads may share them.
 
     Args:
         address: `Address`.
@@ -41,7 +41,7 @@ class Rest:
         certificates: `Certificates`.
 
     Raises:
-        UserError: certificates that TLS does not accept.
+        UserError: TLS does not accept the certificates.
     """
 
     def __init__(self, address, version, certificates):
@@ -53,20 +53,21 @@ class Rest:
         self._idle = collections.deque()  # connections; its operations are atomic
 
     def predict(self, images, timeout):
-        """One request.
+        """Sends a request.
 
         Args:
             images: list of bytes.
-            timeout: float, seconds, for all of it.
+            timeout: float, the seconds for the whole request.
 
         Returns:
-            Pair of dict, name of an output to array, and None: REST does not tell the version.
+            Pair of a dict of the name of each output to its array, and None, because REST does not
+            name the version.
 
         Raises:
-            ServingError: no answer, or one that cannot be read.
+            ServingError: there is no answer, or it cannot be read.
         """
         rows = [{"b64": base64.b64encode(image).decode()} for image in images]
-        # Columns, not rows: each output comes as one array.
+        # With columns in place of rows, each output comes as one array.
         body = {"signature_name": "serving_default", "inputs": {"image_bytes": rows}}
         status, reply = self._post(json.dumps(body).encode(), time.monotonic() + timeout)
         if status != 200:
@@ -75,14 +76,14 @@ class Rest:
             outputs = json.loads(reply)["outputs"]
             return {name: _array(outputs[name], DTYPES[name]) for name in DTYPES}, None
         except (ValueError, TypeError, KeyError, OverflowError) as error:
-            raise ServingError("INTERNAL", f"an answer that cannot be read: {error!r}") from error
+            raise ServingError("INTERNAL", f"the answer cannot be read: {error!r}") from error
 
     def close(self):
         while self._idle:
             self._idle.pop().close()
 
     def _post(self, body, end):
-        """Status and body of the answer to a request."""
+        """Returns the status and the body of the answer to a request."""
         while True:
             try:
                 connection, kept = self._idle.pop(), True
@@ -99,7 +100,7 @@ class Rest:
                 raise ServingError("UNAUTHENTICATED", error) from error
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
-                # The server may have closed a connection that was idle: no failure of its own.
+                # The server may have closed an idle connection, which is not an error.
                 if not kept:
                     raise ServingError("UNAVAILABLE", repr(error)) from error
 
@@ -126,9 +127,10 @@ class Rest:
 
 
 class _Timed(io.RawIOBase):
-    """What `HTTPResponse` reads a socket through: all of it must come before `end`.
+    """A wrapper of a socket for `HTTPResponse`. The whole answer must come before `end`.
 
-    A socket's own time-out is for each piece: an answer in small pieces could take for ever.
+    The time-out of a socket is for each piece, so that an answer in small pieces could take for
+    ever.
     """
 
     def __init__(self, sock, end):
@@ -154,13 +156,13 @@ class _Timed(io.RawIOBase):
 
 
 def _array(values, dtype):
-    """Nested lists as an array of `dtype`; what is not of its kind is an error, never rounded."""
+    """Converts nested lists to an array of `dtype`. Values of another kind raise ValueError."""
     array = np.asarray(values)
     kinds = {"b": "b", "u": "iu", "f": "fiu"}[np.dtype(dtype).kind]
     if array.size and array.dtype.kind not in kinds:
         raise ValueError(f"{array.dtype} where {np.dtype(dtype)} was expected")
     if np.dtype(dtype) == np.uint8 and array.size and (array.min() < 0 or array.max() > 255):
-        raise ValueError("a number that is no byte")
+        raise ValueError("a number is not between 0 and 255")
     return array.astype(dtype)
 
 
@@ -170,12 +172,12 @@ def _context(certificates):
         if certificates.client is not None:
             context.load_cert_chain(certificates.client, certificates.key)
     except (ssl.SSLError, OSError) as error:
-        raise UserError(f"certificates that TLS does not accept: {error}") from error
+        raise UserError(f"TLS does not accept the certificates: {error}") from error
     return context
 
 
 def _reason(reply, limit=500):
-    """The message in TensorFlow Serving's error, or what else the answer says."""
+    """Returns the message in an error of TensorFlow Serving, or the start of the answer."""
     try:
         return json.loads(reply)["error"][:limit]
     except (ValueError, TypeError, KeyError):

@@ -1,7 +1,7 @@
-"""Requests that TensorFlow Serving runs before it calls a model ready, so the first is not slow.
+"""Requests that TensorFlow Serving runs before a model is ready, so that the first is not slow.
 
-They go through both signatures at each batch size of `BATCH_SIZES`. Their images are a pattern
-made here, in every format that the model reads: no data of the user's is in them.
+They call both signatures with each batch size in `BATCH_SIZES`. Their images are an artificial
+pattern in every format that the model reads, and contain no data of the user.
 """
 
 import io
@@ -14,20 +14,20 @@ from dah_tf.files import tfrecord
 from dah_tf.serving import layout, messages
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
-"""Batch sizes that a server runs; configs/serving/batching.config has the same. Powers of 2, so a
-batch is padded to at most twice its size."""
+"""The batch sizes that a server runs. configs/serving/batching.config has the same. They are powers
+of 2, so that a batch is padded to at most twice its size."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 
 MAX_RECORDS = 1000
-"""TensorFlow Serving refuses a model with more."""
+"""The largest number of warm-up requests. TensorFlow Serving refuses a model with more."""
 
 
 def encode(channels):
-    """The contents of the warm-up file: a TFRecord of serialised `PredictionLog`s.
+    """Returns the content of the warm-up file: a TFRecord of serialised `PredictionLog`s.
 
     Args:
-        channels: int, 1 or 3, of the model.
+        channels: int, 1 or 3, the channels of the model.
     """
     logs = []
     for size in BATCH_SIZES:
@@ -39,16 +39,16 @@ def encode(channels):
 
 
 def read(model):
-    """The warm-up requests of a SavedModel.
+    """Returns the warm-up requests of a SavedModel.
 
     Args:
         model: path of the SavedModel.
 
     Returns:
-        List of pairs of signature and dict of inputs, name to array.
+        List of pairs: the signature, and a dict of the name of each input to its array.
 
     Raises:
-        ValueError: the file is damaged, or holds what is no request to predict.
+        ValueError: the file is damaged, or contains another kind of request.
         OSError: there is no such file, or it cannot be read.
     """
     requests = []
@@ -56,9 +56,9 @@ def read(model):
         try:
             log = messages.PredictionLog.FromString(record)
         except DecodeError as error:
-            raise ValueError(f"record {len(requests) + 1} is no PredictionLog") from error
+            raise ValueError(f"record {len(requests) + 1} is not a PredictionLog") from error
         if not log.HasField("predict_log"):
-            raise ValueError(f"record {len(requests) + 1} is no request to predict")
+            raise ValueError(f"record {len(requests) + 1} is not a request to predict")
         request = log.predict_log.request
         inputs = {name: messages.from_tensor(value) for name, value in request.inputs.items()}
         requests.append((request.model_spec.signature_name or "serving_default", inputs))
@@ -75,7 +75,7 @@ def _requests(size, channels):
 
 
 def _pattern(seed, height=20, width=24):
-    """A small colour image with edges and gradients, uint8 `(height, width, 3)`."""
+    """Makes a small colour image with edges and gradients, uint8 `(height, width, 3)`."""
     y, x = np.mgrid[:height, :width]
     planes = [(x * (seed + 2) + y * k) % 256 ^ ((x // 8 + y // 8) % 2 * 96) for k in (1, 3, 5)]
     return np.stack(planes, axis=-1).astype(np.uint8)

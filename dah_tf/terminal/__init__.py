@@ -1,1 +1,1 @@
-"""How a command starts, shows its progress and ends. No TensorFlow."""
+"""The start, the progress display and the end of a command. No TensorFlow."""

@@ -1,4 +1,4 @@
-"""How a command starts and ends."""
+"""The start and the end of a command."""
 
 import os
 import re
@@ -17,17 +17,18 @@ FLAGS = flags.FLAGS
 def launch(main, usage, paths=False, keras=True, backends=backend.TRAINING):
     """Runs a command.
 
-    `--help` exits 0; a bad flag, a left-over argument or a `UserError` is one line on stderr and
-    exit code 2.
+    `--help` ends with exit code 0. A wrong flag, an unexpected argument or a `UserError` prints one
+    line to stderr and ends with exit code 2.
 
     Args:
-        main: function of no arguments, returns an exit code or None.
-        usage: str, printed above the flags by `--help`.
-        paths: bool; the command takes arguments that are no flags: `main` gets them as a list.
-        keras: bool; False for a command that needs no Keras.
-        backends: names of Keras' back ends that the command runs on.
+        main: function without arguments that returns an exit code or None.
+        usage: str that `--help` prints above the flags.
+        paths: bool, whether the command also takes arguments that are not flags. `main` then gets
+            them as a list.
+        keras: bool, whether the command needs Keras.
+        backends: names of the Keras back ends that the command runs on.
     """
-    # A file's name may be no text in the screen's encoding: printing it must not fail.
+    # The name of a file may not be text in the encoding of the screen. Printing it must not fail.
     utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     sys.stdout.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
     try:
@@ -50,7 +51,7 @@ def launch(main, usage, paths=False, keras=True, backends=backend.TRAINING):
     except (flags.Error, UserError) as error:
         fail(error)
     except BrokenPipeError:
-        # The reader, such as `head`, has gone; at its end Python flushes stdout once more.
+        # The reader of the output, such as `head`, has ended. Python will flush stdout once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except KeyboardInterrupt:
@@ -59,7 +60,7 @@ def launch(main, usage, paths=False, keras=True, backends=backend.TRAINING):
 
 
 def fail(error):
-    """Prints one line and exits with code 2; with DAH_TF_TRACEBACK=1 the traceback before it."""
+    """Prints one line and exits with code 2. DAH_TF_TRACEBACK=1 prints the traceback first."""
     if os.environ.get("DAH_TF_TRACEBACK", "0") not in ("", "0"):
         traceback.print_exception(error)
     print(f"error: {' '.join(dashed(str(error)).split())}", file=sys.stderr)
@@ -67,10 +68,10 @@ def fail(error):
 
 
 def dashed(message):
-    """A message of the library, which names arguments, as the command line writes them.
+    """Writes the arguments in a message of the library as flags of the command line.
 
-    `bits=3` becomes `--bits=3`; so does each name with an underscore, and `workdir`, which are no
-    words of a sentence.
+    `bits=3` becomes `--bits=3`. Names with an underscore and `workdir` get dashes even without a
+    value, because they cannot be ordinary words of a sentence.
     """
 
     flags_now = own_flags() - recipe.moved().keys()
@@ -84,10 +85,10 @@ def dashed(message):
 
 
 def import_quietly():
-    """Imports Keras and its back end without their start-up messages on the user's screen."""
+    """Imports Keras and its back end, and hides the messages that they print."""
     memory.keep_freed()
-    # TensorFlow's default only where the processor has AVX512-VNNI; with AVX2 alone a training
-    # step is 1.2 to 1.7 times as fast with it (tools/bench_train.py --profile).
+    # By default TensorFlow turns oneDNN on only if the processor has AVX512-VNNI. With AVX2 alone
+    # it makes a training step 1.2 to 1.7 times as fast (tools/bench_train.py --profile).
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with quiet.quiet():
@@ -100,8 +101,8 @@ def import_quietly():
 
 
 def help_text(usage):
-    """The command's usage and its own flags with their defaults."""
-    lines = [usage.strip(), "", "Flags (also from a file: --flagfile=FILE, one flag a line):"]
+    """Returns the usage of the command, and its own flags with their defaults."""
+    lines = [usage.strip(), "", "Flags (--flagfile=FILE reads them from a file, one on each line):"]
     old = own_flags() & set(recipe.moved()) if recipe.SETTINGS.keys() <= own_flags() else set()
     for name in sorted(own_flags() - old):
         flag = FLAGS[name]
@@ -114,12 +115,12 @@ def help_text(usage):
         lines.append(f"      {flag.help}")
     if old:
         homes = ", ".join(f"--{name} (--{recipe.moved()[name]})" for name in sorted(old))
-        lines += ["", f"Older flags that are options of a part now are still accepted: {homes}."]
+        lines += ["", f"These older flags are options of a part now, but still accepted: {homes}."]
     return "\n".join(lines)
 
 
 def own_flags():
-    """Names of the flags that dah_tf defined."""
+    """Returns the names of the flags that dah_tf defined."""
     modules = FLAGS.flags_by_module_dict()
     ours = {"__main__", sys.argv[0]}
     return {

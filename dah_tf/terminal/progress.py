@@ -10,18 +10,18 @@ import time as clock
 
 
 class Progress:
-    """Tells how far a run is: one moving line on a terminal, else a plain line now and then.
+    """Shows the progress of a run: a moving line on a terminal, otherwise a line now and then.
 
     Args:
-        total_steps: int, steps of the whole run.
+        total_steps: int, the steps of the whole run.
         images_per_step: int.
-        start_step: int, the step that this process begins at.
+        start_step: int, the step at which this process starts.
         stream: text stream.
-        every: float, seconds between plain lines.
-        window: float, seconds over which `images_per_second` is measured.
-        work: function of a step, the work of all steps up to it, in any unit; None where each
-            step takes as long as the next.
-        unit: str, what a step is called.
+        every: float, the seconds between two lines if the stream is not a terminal.
+        window: float, the seconds over which `images_per_second` is measured.
+        work: function that returns the work of all steps up to a step, in any unit. With None all
+            steps take equally long.
+        unit: str, the word for a step.
     """
 
     def __init__(
@@ -44,14 +44,14 @@ class Progress:
         self._work = work or (lambda step: step)
         self._unit = unit
         self._step, self._terms = start_step, {}
-        self._points = collections.deque()  # (second, step) of updates, the oldest first
+        self._points = collections.deque()  # (time in seconds, step) of updates, the oldest first
         self._shown_at, self._shown_step, self._bar = -math.inf, None, False
 
     def update(self, step, terms):
-        """Takes note of `step` optimiser steps done, and shows them when it is time.
+        """Records the number of finished steps, and shows it when it is time.
 
         Args:
-            step: int.
+            step: int, the number of finished steps.
             terms: dict of name to number, shown after the speed.
         """
         now = clock.monotonic()
@@ -67,27 +67,30 @@ class Progress:
 
     @property
     def images_per_second(self):
-        """Images trained a second, lately; NaN before the second update.
+        """The images trained per second in the last `window`; NaN before the second update.
 
-        What precedes the first update (start, compilation) does not count.
+        The time before the first update, with the start and the compilation, does not count.
         """
         return self._rate(self._window) * self.images_per_step
 
     @property
     def eta_seconds(self):
-        """Seconds to the end, from ten windows (so with validation in it); NaN if not known."""
+        """The seconds to the end; NaN if not known.
+
+        They are estimated from the last ten windows, so that validations count too.
+        """
         rate = self._rate(10 * self._window, self._work)
         left = self._work(self.total_steps) - self._work(self._step)
         return left / rate if rate else math.nan
 
     def message(self, text):
-        """Prints a line of its own."""
+        """Prints a text on a separate line."""
         self._write(f"\r\x1b[K{text}\n" if self._bar else f"{text}\n")
         if self._bar:
             self._show()
 
     def close(self):
-        """Shows the last state, once, and ends the line."""
+        """Shows the last state if it was not shown yet, and ends the line."""
         if self._terms and self._shown_step != self._step:
             self._show()
         if self._bar:
@@ -101,7 +104,7 @@ class Progress:
         self.close()
 
     def _rate(self, window, work=lambda step: step):
-        """Steps, or their work, a second."""
+        """Returns the steps per second, or their work per second."""
         if len(self._points) < 2:
             return math.nan
         now, step = self._points[-1]
@@ -139,7 +142,7 @@ class Progress:
 
 
 def duration(seconds):
-    """`1:02:03`, `2:03`, or `?` where it is not known."""
+    """Writes a duration as `1:02:03` or `2:03`, or as `?` if it is not known."""
     if not math.isfinite(seconds):
         return "?"
     minutes, rest = divmod(round(seconds), 60)

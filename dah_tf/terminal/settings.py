@@ -1,4 +1,4 @@
-"""The flags of a training run, made from `Recipe`, and the recipe that given flags mean."""
+"""The flags of a training run, made from `Recipe`, and the recipe made from given flags."""
 
 import dataclasses
 import sys
@@ -15,7 +15,10 @@ FLAGS = flags.FLAGS
 
 
 class _PartFlag(flags.Flag):
-    """A part. Given twice with one name, options add up, and the last of an option wins."""
+    """A flag for a part. If it is given twice with the same name, the options are combined.
+
+    The later value of an option counts.
+    """
 
     def parse(self, argument):
         try:
@@ -29,11 +32,12 @@ class _PartFlag(flags.Flag):
 
 
 def define(values: flags.FlagValues = FLAGS, only: tuple | None = None):
-    """Defines a flag for each setting of `Recipe`, and those of version 0.2.0.
+    """Defines a flag for each setting of `Recipe`, and the old flags of version 0.2.0.
 
     Args:
-        values: where the flags are defined.
-        only: names of the settings that get a flag; None is all, and the old flags.
+        values: the object in which the flags are defined.
+        only: the names of the settings that get a flag. With None all settings and the old flags
+            are defined.
     """
     hints = typing.get_type_hints(Recipe)
     for field in dataclasses.fields(Recipe):
@@ -62,7 +66,7 @@ def define(values: flags.FlagValues = FLAGS, only: tuple | None = None):
         for name, setting in recipes.moved().items():
             kind = flags.DEFINE_boolean if name in ("attention", "fixed_norm") else None
             (kind or flags.DEFINE_string)(
-                name, None, f"An option of --{setting} now.", flag_values=values
+                name, None, f"{name} is an option of --{setting} now.", flag_values=values
             )
 
 
@@ -71,14 +75,14 @@ def _ordered(about):
 
 
 def recipe(values: flags.FlagValues = FLAGS, quiet: bool = False) -> Recipe:
-    """The recipe that the flags mean; an old flag becomes an option of its part.
+    """Makes a recipe from flags. An old flag becomes an option of its part.
 
     Args:
-        values: parsed flags, defined by `define`.
-        quiet: whether to leave out the line on stderr that names an old flag's new home.
+        values: parsed flags that `define` defined.
+        quiet: bool, whether to leave out the line on stderr about old flags.
 
     Raises:
-        UserError: an old flag that its part does not have.
+        UserError: the part has no such option as an old flag names.
     """
     given = {name: values[name].value for name in SETTINGS}
     for setting, tables in MOVED.items():
@@ -86,7 +90,7 @@ def recipe(values: flags.FlagValues = FLAGS, quiet: bool = False) -> Recipe:
         old = {key: values[key].value for key in names if values[key].value is not None}
         if not old:
             continue
-        # What version 0.2.0 took where no part was named.
+        # Version 0.2.0 used these parts if none was named.
         own = parts.parse(given[setting] or {"method": "dah", "optimizer": "adam"}[setting])
         known = tables.get(own.name, ())
         for key in old:
@@ -110,10 +114,10 @@ def _plain(value):
 
 
 def parse(arguments: list[str]) -> Recipe:
-    """The recipe of command line arguments, apart from the process' own flags.
+    """Makes a recipe from command line arguments, without the flags of this process.
 
     Raises:
-        UserError: no such flag, or a value that it does not take.
+        UserError: there is no such flag, or it does not allow the value.
     """
     values = flags.FlagValues()
     define(values)
@@ -125,6 +129,6 @@ def parse(arguments: list[str]) -> Recipe:
 
 
 def given(values: flags.FlagValues = FLAGS) -> list[str]:
-    """The flags of a recipe that were given, as arguments of another command."""
+    """Returns the flags of a recipe that were given, as arguments for another command."""
     names = [*SETTINGS, *recipes.moved()]
     return [values[name].serialize() for name in names if values[name].present]

@@ -117,7 +117,7 @@ def _measured(
         raise UserError(
             f"{loaded.name} has changed since the run was trained, and protocol={own.protocol} "
             "would draw other queries, some of them from its training images; restore the data, "
-            "train anew, or name images kept apart by dataset"
+            "train again, or name images kept apart by dataset"
         )
     links = lineage.of(name)
     training = lineage.training_parts(links[0], recipe, loaded)

@@ -349,7 +349,7 @@ class Run:
 
     def _what_now(self):
         return (
-            f"{self._last_good()}; train anew with a lower learning_rate or a higher warmup in "
+            f"{self._last_good()}; start again with a lower learning_rate or a higher warmup in "
             "another workdir"
         )
 

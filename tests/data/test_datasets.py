@@ -144,7 +144,7 @@ def test_up_to_a_hundredth_unreadable_is_skipped(tmp_path, gib):
     broken = tmp_path / "a" / "100x.png"
     broken.write_bytes(b"no image")
     dataset = data.load(f"folder:{tmp_path}", cache_gib=gib, image_size=8)
-    assert dataset.skipped == [(str(broken), "its content is no image")]
+    assert dataset.skipped == [(str(broken), "its content is not an image")]
     assert len(dataset.labels) == len(dataset.images) == len(dataset.ids) == 199
     assert str(broken) not in dataset.ids
     for i in (50, 51, 198):  # what follows the broken one keeps its own label and pixels
@@ -174,7 +174,7 @@ def test_a_class_whose_only_file_is_broken(tmp_path):
     (tmp_path / "c" / "x.jpg").write_text("to do")
     with pytest.raises(data.Unreadable, match="class c has no readable image") as caught:
         data.load(f"folder:{tmp_path}")
-    assert caught.value.skipped == [(str(tmp_path / "c" / "x.jpg"), "its content is no image")]
+    assert caught.value.skipped == [(str(tmp_path / "c" / "x.jpg"), "its content is not an image")]
 
 
 # === Tables ===

@@ -62,7 +62,7 @@ def test_unreadable_images(photos):
     """One is always let pass; of more, max_unreadable decides, and 0 lets none."""
     write(photos / "a" / "x.jpg", b"<html>not found</html>")
     dataset = data.load(f"folder:{photos}")
-    assert dataset.skipped == [(str(photos / "a" / "x.jpg"), "its content is no image")]
+    assert dataset.skipped == [(str(photos / "a" / "x.jpg"), "its content is not an image")]
     with pytest.raises(data.Unreadable, match="1 of 31 images .* more than 0%") as caught:
         data.load(f"folder:{photos}", max_unreadable=0)
     assert caught.value.skipped == dataset.skipped

@@ -61,7 +61,7 @@ def test_codes_are_those_that_the_model_serves(encoder, photos):
     ],
 )
 def test_arrays_that_are_no_pixels_are_refused(encoder, images):
-    with pytest.raises(UserError, match=r"images are uint8 of shape \(n, h, w, 3\), 0 to 255"):
+    with pytest.raises(UserError, match=r"images must be uint8 of shape \(n, h, w, 3\), 0 to 255"):
         encoder(images)
 
 
@@ -164,10 +164,12 @@ def test_damage_is_found(encoder, photos):
         Codes.open("codes").read()
     manifest = Path("codes", "manifest.json")
     manifest.write_text(manifest.read_text().replace('"broken": 3', '"broken": 2'))
-    with pytest.raises(UserError, match="checksum does not fit"):
+    with pytest.raises(UserError, match="checksum does not match"):
         Codes.open("codes")
     manifest.write_text(manifest.read_text().replace('"version": 1', '"version": 9'))
-    with pytest.raises(UserError, match="has codes format 9, this dah_tf reads format 1"):
+    with pytest.raises(
+        UserError, match="has version 9 of the codes format, but this dah_tf reads version 1"
+    ):
         Codes.open("codes")
     os.remove(manifest)
     with pytest.raises(UserError, match="is not finished; run the same"):

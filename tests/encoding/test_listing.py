@@ -73,7 +73,7 @@ def test_splits_of_tensorflow_datasets(encoder, tmp_path, monkeypatch):
     }
     assert {(code.tobytes(), label) for code, label in zip(codes, labels, strict=True)} == wanted
     for spec, message in [
-        ("tfds:cifar10/train", "no such split; there are test"),
+        ("tfds:cifar10/train", "there is no such split, only test"),
         ("tfds:none_such/test", "TensorFlow Datasets knows no none_such"),
     ]:
         with pytest.raises(UserError, match=message):
@@ -109,9 +109,9 @@ def test_known_images_are_skipped(encoder, photos):
     encode(encoder, "photos", "more", skip=["codes"])
     assert Codes.open("more").read()[1] == ["photos/cat/new.png"]  # the broken ones stay broken
     Path("known.txt").write_text("photos/cat/new.png")
-    with pytest.raises(UserError, match="all is in skip"):
+    with pytest.raises(UserError, match="because all its images are in skip"):
         encode(encoder, "list:known.txt", "none", skip=["more"])
-    with pytest.raises(UserError, match="all is in skip"):
+    with pytest.raises(UserError, match="because all its images are in skip"):
         encode(encoder, os.path.abspath("photos/cat/new.png"), "none", skip=["more"])
     # Elsewhere a path of the same name is another image.
     Path("other/photos/cat").mkdir(parents=True)
@@ -132,7 +132,9 @@ def test_an_error_of_the_source_is_none_of_the_images(encoder, photos, monkeypat
         return rows(self, shard)
 
     monkeypatch.setattr(listing.FileSource, "_read", failing)
-    with pytest.raises(UserError, match="Input/output error; what was encoded is kept"):
+    with pytest.raises(
+        UserError, match="Input/output error; the images that were encoded are kept"
+    ):
         encode(encoder, "photos", "codes")
     monkeypatch.undo()
     os.chdir(photos)
@@ -153,18 +155,19 @@ def test_what_is_no_file(encoder, photos):
     Path("list").write_text("photos/cat/pipe.png\nphotos/cat\nphotos/cat/0003.png\n")
     assert encode(encoder, "list:list", "listed")["items"] == 1  # and it ends
     assert Path("listed", "broken.tsv").read_text() == (
-        "photos/cat/pipe.png\tnot a regular file\nphotos/cat\ta folder that cannot be read\n"
+        "photos/cat/pipe.png\tit is not a regular file\n"
+        "photos/cat\tit is a folder that cannot be read\n"
     )
 
 
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("nothing", "nothing is no file or folder"),
+        ("nothing", "there is no file or folder nothing"),
         ("empty", "nothing to encode"),
         ("list:nothing", "cannot read input=list:nothing: No such file"),
         ("list:empty.txt", "nothing to encode"),
-        ("tfds:cifar10", "names no split"),
+        ("tfds:cifar10", "does not name a split"),
     ],
 )
 def test_bad_input_leaves_nothing(encoder, photos, spec, message):

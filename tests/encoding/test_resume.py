@@ -28,7 +28,7 @@ def test_the_same_command_again_does_nothing(encoder, photos, capsys):
     manifest = job.run(encoder.path, "photos", "codes", work=lambda _: pytest.fail("encodes"))
     assert manifest["items"] == 50
     said = capsys.readouterr().out
-    assert said == "codes is complete; new images go into another folder, by --skip=codes\n"
+    assert said == "codes is complete; to encode new images, name another folder and --skip=codes\n"
     after = {path: path.stat().st_mtime_ns for path in Path("codes").rglob("*.*")}
     assert {k: v for k, v in after.items() if k.name != ".lock"} == {
         k: v for k, v in before.items() if k.name != ".lock"
@@ -46,14 +46,14 @@ def test_without_work_this_process_encodes(encoder, photos):
 
 def test_refuses_another_job(encoder, photos, tmp_path):
     encode(encoder, "photos", "codes")
-    with pytest.raises(UserError, match="another images.*photos.*not photos/cat"):
+    with pytest.raises(UserError, match="other images.*photos.*not photos/cat"):
         encode(encoder, "photos/cat", "codes")
-    with pytest.raises(UserError, match="another settings"):
+    with pytest.raises(UserError, match="other settings"):
         encode(encoder, "photos", "codes", labels="none")
     other = export_model(tmp_path / "other", seed=2)
     with pytest.raises(UserError, match="another model"):
         job.run(other, "photos", "codes", work=None)
-    with pytest.raises(UserError, match="photos holds other files"):
+    with pytest.raises(UserError, match="photos contains other files"):
         encode(encoder, "photos", "photos")
     with durable.Lock("codes"), pytest.raises(UserError, match=f"pid {os.getpid()}"):
         encode(encoder, "photos", "codes")
@@ -67,7 +67,9 @@ def test_shards_of_an_unknown_job_are_refused(encoder, photos, tmp_path):
     content = manifest.read_bytes()
     manifest.unlink()
     other = export_model(tmp_path / "other", seed=2)
-    refused = "is not of this model, these images and settings.*delete codes and encode again"
+    refused = (
+        "was made with another model, other images or other settings.*delete codes and encode again"
+    )
     with pytest.raises(UserError, match=refused):
         job.run(other, "photos", "codes", work=None, shard_items=16)
     with pytest.raises(UserError, match=refused):
@@ -94,7 +96,7 @@ def test_keeps_the_folders_of_others(encoder, photos):
     for name in ("work", "shards"):
         Path("mine", name).mkdir(parents=True)
         Path("mine", name, "thesis.txt").write_text("years")
-        with pytest.raises(UserError, match="mine holds other files, such as"):
+        with pytest.raises(UserError, match="mine contains other files, such as"):
             encode(encoder, "photos", "mine")
         assert Path("mine", name, "thesis.txt").read_text() == "years"
         Path("mine", name, "thesis.txt").unlink()
@@ -109,7 +111,7 @@ def test_the_same_folder_by_another_name(encoder, photos, monkeypatch):
     Path("other/photos").mkdir(parents=True)
     Path("other/photos/a.png").write_bytes(Path("photos/cat/0003.png").read_bytes())
     monkeypatch.chdir("other")
-    with pytest.raises(UserError, match="another settings"):
+    with pytest.raises(UserError, match="other settings"):
         encode(encoder, "photos", "../codes")
 
 
@@ -119,7 +121,7 @@ def test_a_model_exchanged_meanwhile_is_refused(encoder, photos, tmp_path):
     def work(begun):
         begun.encode_missing(other)
 
-    with pytest.raises(UserError, match="other is another model than that which codes was begun"):
+    with pytest.raises(UserError, match="other is not the model with which codes was begun"):
         job.run(encoder.path, "photos", "codes", work=work)
     assert not archive.done("codes")
 
@@ -239,7 +241,7 @@ def test_killed_command_goes_on(encoder, photos):
     process = command(encoder.path, "--output=codes", "--shard_items=32")
     out, errors = process.communicate()
     assert process.returncode == 0, errors
-    assert f"{len(done) * 32:,} of 3,003 images are encoded; going on" in out
+    assert f"{len(done) * 32:,} of 3,003 images are encoded already; the others follow" in out
     assert "3,000 codes of 12 bits in codes" in out
     assert "3 images could not be read: codes/broken.tsv" in out
     assert "image 3,003/3,003 (100%)" in errors
@@ -256,7 +258,7 @@ def test_command_refuses_in_one_line(encoder, photos):
     process = command(encoder.path, "--output=codes", "--workers=2")
     out, errors = process.communicate()
     assert process.returncode == 2 and out == ""
-    assert errors == "error: --workers=2 is for --runner=ray\n"
+    assert errors == "error: --workers=2 needs --runner=ray\n"
     assert not Path("codes").exists()
 
 

@@ -35,7 +35,7 @@ def test_by_hand():
     assert result["precision_within_radius_2"] == 0.5
     # Of the four items that the top 1,000 holds, two are relevant: no ranking finds more.
     assert result["precision_at_1000_limit"] == 0.5
-    assert "precision@1000 can reach 50.00 here" in retrieval.table(result)
+    assert "precision@1000 can reach at most 50.00 here" in retrieval.table(result)
     assert [row["precision"] for row in result["within_radius"]] == [1, 0.5, 0.5, 2 / 3, 0.5]
     assert result["bit_balance"]["ones"] == [0.5] * 4
     assert result["bit_balance"]["dead"] == 0
@@ -99,7 +99,13 @@ def test_table_says_what_a_reader_needs():
     text = retrieval.table(json.loads(json.dumps(result)))
     for part in ("0123456789ab", "own", "2 queries", "4 database items", "4 bits", "83.33"):
         assert part in text
-    for part in ("87.50", "MAP@1000: all 4 items", "ties", "relevant items retrieved", "empty"):
+    for part in (
+        "87.50",
+        "MAP@1000 is over all 4 items",
+        "tied",
+        "relevant items retrieved",
+        "empty",
+    ):
         assert part in text
 
 
@@ -116,4 +122,4 @@ def test_weighted_map_stands_without_percent():
     both, zero = np.ones((2, 2), int), codes.pack([[0, 1], [0, 1]])
     result = retrieval.evaluate(zero[:1], both[:1], zero, both, 2, PROTOCOL)
     assert result["weighted_map"] == 2.0 and result["ndcg"] == 1.0
-    assert "weighted MAP               2.0000 (shared labels, no %)" in retrieval.table(result)
+    assert "weighted MAP               2.0000 (shared labels, not %)" in retrieval.table(result)

@@ -290,7 +290,7 @@ def test_headers_tell_sizes_and_faults(tmp_path):
     assert images.size_of(tmp_path / "a") is None
     assert images.why_unreadable(tmp_path / "a") == "the file is empty"
     (tmp_path / "a").write_bytes(b"text")
-    assert images.why_unreadable(tmp_path / "a") == "its content is no image"
+    assert images.why_unreadable(tmp_path / "a") == "its content is not an image"
     assert images.why_unreadable(tmp_path / "none") == "no such file"
     assert images.why_unreadable(tmp_path) == "Is a directory"
 

@@ -107,9 +107,9 @@ def test_faults_within_whole_files(folder):
     def put(value, *place):
         return lambda array: array.__setitem__(place or 0, value)
 
-    assert "an id stands there twice" in rewritten("ids", put(605, 3))
+    assert "two items have the same id" in rewritten("ids", put(605, 3))
     assert "starts do not divide" in rewritten("starts", put(1))
-    assert "keys_starts do not divide keys" in rewritten("keys_starts", put(1))
+    assert "its keys_starts do not divide its keys" in rewritten("keys_starts", put(1))
     assert "another number of items" in rewritten("alive", put(0))
     assert "padding that is not 0" in rewritten("codes", put(1, 0, 7))
 
@@ -118,19 +118,19 @@ def test_other_versions_are_refused_with_instructions(folder):
     path = folder / disk.MANIFEST
     body = json.loads(path.read_bytes())
     for change, message in (
-        ({"version": 2}, "has index format 2.*reads format 1.*build it again"),
-        ({"format": "other"}, "is of another program"),
-        ({"bits": 47}, "checksum does not fit"),
+        ({"version": 2}, "has version 2 of the index format.*reads version 1.*build it again"),
+        ({"format": "other"}, "belongs to another program"),
+        ({"bits": 47}, "checksum does not match"),
     ):
         path.write_text(json.dumps(body | change))
         with pytest.raises(UserError, match=message):
             Index.open(folder)
     for text in ("", "[]", "3", "{}", "{"):
         path.write_text(text)
-        with pytest.raises(UserError, match="is no manifest"):
+        with pytest.raises(UserError, match="is not a valid manifest"):
             Index.open(folder)
     path.unlink()
-    with pytest.raises(UserError, match="is no index"):
+    with pytest.raises(UserError, match="is not an index"):
         Index.open(folder)
 
 

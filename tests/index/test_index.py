@@ -169,7 +169,7 @@ def test_items_chosen_by_an_older_state_are_refused(tmp_path):
     index = Index.create(tmp_path / "index", 16, codes=make(rng, 16, 5))
     seen = index.stats()["changes"]
     assert len(Index.open(index.path).add(make(rng, 16, 2), changes=seen)) == 2
-    with pytest.raises(UserError, match="was changed meanwhile; repeat the command"):
+    with pytest.raises(UserError, match="was changed in the meantime; repeat the command"):
         index.add(make(rng, 16, 2), changes=seen)
     assert len(Index.open(index.path)) == 7
 
@@ -250,8 +250,11 @@ def test_refusals_change_nothing(tmp_path):
         (lambda: index.add(good, [21, 23], fingerprint="model-b"), "model-b.*model-a"),
         (lambda: index.remove([2, 3]), "id 3 is not in the index"),
         (lambda: index.remove(np.arange(20)), "ids 1, 3, 5 and 7 more are not in the index"),
-        (lambda: index.search(good, 0), "k is at least 1"),
-        (lambda: index.search(good, 1, fingerprint="model-b"), "distances mean nothing"),
+        (lambda: index.search(good, 0), "k must be at least 1"),
+        (
+            lambda: index.search(good, 1, fingerprint="model-b"),
+            "distances between them mean nothing",
+        ),
         (lambda: index.radius(good, -1), "radius"),
         (lambda: index.compact("none"), "no backend"),
         (lambda: index.compact(recall=2.0), "recall"),
@@ -259,7 +262,7 @@ def test_refusals_change_nothing(tmp_path):
         (lambda: Index.create(path, 36), "exists already"),
         (lambda: Index.create(tmp_path / "b", 7), "8 to 256"),
         (lambda: Index.create(tmp_path / "b", 36, codes=good, ids=[1, 1]), "twice"),
-        (lambda: Index.open(tmp_path / "b"), "is no index"),
+        (lambda: Index.open(tmp_path / "b"), "is not an index"),
         (lambda: Index.open(path, "none"), "no backend"),
     ]
     for action, message in bad:

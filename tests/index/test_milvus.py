@@ -79,7 +79,7 @@ def test_count_at_is_that_of_brute_force(kind, milvus_path, tmp_path, monkeypatc
         expected = ((apart == last[:, None]) & wanted).sum(axis=1)
         np.testing.assert_array_equal(index.count_at(queries, last, label=label), expected)
     assert index.count_at(queries[:0], distances[:0]).shape == (0,)
-    with pytest.raises(UserError, match="8 queries need a distance each"):
+    with pytest.raises(UserError, match="8 queries need one distance each"):
         index.count_at(queries, distances[:3])
 
 
@@ -270,9 +270,12 @@ def test_refusals_change_nothing(milvus_path, milvus_file):
         (lambda: index.add(good, [21, 23], fingerprint="model-b"), "model-b.*model-a"),
         (lambda: index.remove([2, 3]), "id 3 is not in the index"),
         (lambda: index.remove(np.arange(20)), "ids 1, 3, 5 and 7 more are not in the index"),
-        (lambda: index.search(good, 0), "k is at least 1"),
+        (lambda: index.search(good, 0), "k must be at least 1"),
         (lambda: index.search(make(rng, 48, 2), 1), "36 bits"),
-        (lambda: index.search(good, 1, fingerprint="model-b"), "distances mean nothing"),
+        (
+            lambda: index.search(good, 1, fingerprint="model-b"),
+            "distances between them mean nothing",
+        ),
         (lambda: index.radius(good, -1), "radius"),
         (lambda: index.compact("none"), "no Milvus backend"),
         (lambda: index.compact("flat:recall=0.9"), "flat has no option 'recall'"),
@@ -285,10 +288,10 @@ def test_refusals_change_nothing(milvus_path, milvus_file):
         (lambda: MilvusIndex.create(other, 36, backend="hnsw"), "no Milvus backend 'hnsw'"),
         (lambda: MilvusIndex.create(other, 36, backend="ivf"), "choose flat, or a server"),
         (lambda: MilvusIndex.create(other, 36, codes=good, ids=[1, 1]), "twice"),
-        (lambda: MilvusIndex.create(other, 36, "x" * 70_000), "65,535 bytes of facts"),
-        (lambda: index.replace(good, fingerprint="x" * 70_000), "65,535 bytes of facts"),
-        (lambda: MilvusIndex.open(other), "is no index"),
-        (lambda: MilvusIndex.open(f"milvus:{milvus_file.parent}/none.db/x"), "is no index"),
+        (lambda: MilvusIndex.create(other, 36, "x" * 70_000), "Milvus stores at most 65,535"),
+        (lambda: index.replace(good, fingerprint="x" * 70_000), "Milvus stores at most 65,535"),
+        (lambda: MilvusIndex.open(other), "is not an index"),
+        (lambda: MilvusIndex.open(f"milvus:{milvus_file.parent}/none.db/x"), "is not an index"),
         (lambda: MilvusIndex.open(milvus_path, "none"), "no Milvus backend"),
         (
             lambda: MilvusIndex.open(f"milvus:{milvus_file}/{index._facts['collection']}"),

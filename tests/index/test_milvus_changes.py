@@ -41,7 +41,7 @@ def test_killed_add_is_noticed_and_taken_away(milvus_path, monkeypatch):
     other = MilvusIndex.open(milvus_path)
     assert (len(other), index._server.count(other._facts["collection"])) == (20, 40)
     problems = "\n".join(other.verify())
-    assert "was killed" in problems and "20 items are of a change" in problems
+    assert "was killed" in problems and "20 items belong to a change" in problems
     for change in (
         lambda: other.add(new),
         lambda: index.add(new),
@@ -128,7 +128,7 @@ def test_killed_create_is_out_of_the_way(milvus_path, monkeypatch):
         patch.setattr(storing, "write", lambda *_: (_ for _ in ()).throw(UserError("killed")))
         with pytest.raises(UserError, match="killed"):
             MilvusIndex.create(milvus_path, 36, codes=codes)
-    with pytest.raises(UserError, match="is no index"):
+    with pytest.raises(UserError, match="is not an index"):
         MilvusIndex.open(milvus_path)
     index = MilvusIndex.create(milvus_path, 48, codes=make(rng, 48, 7))
     assert len(index) == 7 and not index.verify() and len(collections(index)) == 2
@@ -210,17 +210,17 @@ def test_verify_finds_what_is_wrong(milvus_path):
     assert problems() == ["1 codes have padding that is not 0"]
     put(3, good)
     put(4, good, change=1)
-    assert problems() == ["1 items are of a change that did not end"]
+    assert problems() == ["1 items belong to a change that did not end"]
     put(4, good)
     index._server.client.insert(
         name, [{"id": 4, "code": good, "key": "", "label": "", "change": 0}]
     )
-    assert problems() == ["an id stands there twice"]
+    assert problems() == ["two items have the same id"]
     put(4, good)
     put(99, good)
-    assert problems() == ["31 items instead of 30", "id 99 is not below next_id 30"]
+    assert problems() == ["it has 31 items instead of 30", "id 99 is not below next_id 30"]
     index._server.delete(name, np.array([99, 1, 2]))
-    assert problems() == ["28 items instead of 30"]
+    assert problems() == ["it has 28 items instead of 30"]
     storing.write(index._server, index._name, index._facts | {"items": 28, "bits": 48})
     assert problems() == ["its codes have 40 dimensions instead of 48"]
     storing.write(index._server, index._name, index._facts | {"items": 28, "lists": 64})
@@ -230,7 +230,9 @@ def test_verify_finds_what_is_wrong(milvus_path):
 def test_other_versions_and_programs(milvus_path):
     index = MilvusIndex.create(milvus_path, 36)
     storing.write(index._server, index._name, index._facts | {"version": 2})
-    with pytest.raises(UserError, match="index format 2, this dah_tf reads format 1"):
+    with pytest.raises(
+        UserError, match="version 2 of the index format, but this dah_tf reads version 1"
+    ):
         MilvusIndex.open(milvus_path)
     index._server.create(f"{index._name}x", "mine", 1, {})
     for action in (MilvusIndex.open, lambda place: MilvusIndex.create(place, 36)):
@@ -238,6 +240,6 @@ def test_other_versions_and_programs(milvus_path):
             action(f"{milvus_path}x")
     assert index._server.description(f"{index._name}x") == "mine"
     index._server.create(f"{index._name}y__1", "mine", 1, {})
-    with pytest.raises(UserError, match="y__1 is in the way"):
+    with pytest.raises(UserError, match="y__1 belongs to another program"):
         MilvusIndex.create(f"{milvus_path}y", 36)
     assert index._server.description(f"{index._name}y__1") == "mine"

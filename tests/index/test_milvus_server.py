@@ -33,7 +33,7 @@ def test_paths():
         *("milvus:http://a/b?c=d", "milvus:x.db/1a", "milvus:x y.db/a", f"milvus:x.db/{'a' * 201}"),
         f"milvus:{'x' * 40}.db/a",
     ):
-        with pytest.raises(UserError, match="a Milvus index is milvus:http"):
+        with pytest.raises(UserError, match="write a Milvus index as milvus:http"):
             parse(wrong)
     with pytest.raises(UserError, match="MILVUS_TOKEN") as caught:
         parse("milvus:http://me:secret@a:19530/photos")
@@ -136,7 +136,7 @@ def test_another_process_reads_what_a_killed_one_wrote(tmp_path):
     index = MilvusIndex.open(place)
     assert (len(index), index.bits, index.fingerprint) == (39, 8, "model-a")
     assert index.describe([0])[0] == ["a\udcff"]
-    assert "20 items are of a change that did not end" in index.verify()
+    assert "20 items belong to a change that did not end" in index.verify()
     index.compact()
     assert not index.search(np.arange(39, dtype=np.uint8)[:, None], 1).distances.any()
     assert not index.verify() and len(index) == 39
@@ -304,6 +304,6 @@ def test_what_is_not_indexed_is_not_measured(monkeypatch, never):
     codes = make(np.random.default_rng(0), 48, 3000)
     late = {"indexed_after": 10**9} if never == "indexed" else {"loaded_after": None}
     server, facts = Clusters(codes, 64, **late), of_clusters(codes)
-    with pytest.warns(RecallWarning, match="compact measures it"):
+    with pytest.warns(RecallWarning, match="run compact later to measure it"):
         storing.tune(server, facts)
     assert (facts["probes"], facts["reached"]) == (8, None)

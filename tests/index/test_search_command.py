@@ -64,15 +64,17 @@ def test_from_codes_to_answers(folder):
     assert [len(each["neighbours"]) for each in found] == [0, 1] * 20
     nearest = {"rank": 1, "distance": 0, "id": 103, "key": "photos/3\n.png", "label": "1"}
     assert found[3]["neighbours"] == [nearest]
-    assert command("add --index=ix --codes=other.npy", folder) == "10 added to ix: 50 items\n"
-    assert command("remove 103 149 --index=ix", folder) == "2 removed from ix: 48 items\n"
+    assert "10 items were added" in command("add --index=ix --codes=other.npy", folder)
+    assert command("remove 103 149 --index=ix", folder) == (
+        "2 items were removed from ix, which has 48 items now\n"
+    )
     lines = command("query --index=ix --codes=codes.npy --k=1 --max_distance=0", folder)
     assert lines.splitlines()[4].split() == ["3", "-", "-", "no", "match"]
     stats = json.loads(command("stats --index=ix --json", folder))
     assert (stats["items"], stats["removed"], stats["bits"]) == (48, 2, 36)
     assert "items           48\n" in command("stats --index=ix", folder)
     command("compact --index=ix --backend=numpy", folder)
-    assert command("verify --index=ix", folder) == "ix is sound: 48 items\n"
+    assert command("verify --index=ix", folder) == "ix has no faults: 48 items\n"
     assert json.loads(command("stats --index=ix --json", folder))["removed"] == 0
     assert command("rebuild --index=ix --codes=other.npy --bits=36", folder) == (
         "10 items of 36 bits in ix\n"
@@ -139,38 +141,38 @@ BAD = [
     ("", "name a command: build, add"),
     ("find --index=ix", "Received: find"),
     ("query --codes=codes.npy", "name the index"),
-    ("query --index=ix", "name what to look for"),
+    ("query --index=ix", "name the queries"),
     ("query photo.png --index=ix", "name the model"),
-    ("query photo.png --index=ix --model=none", "none is no model exported by dah_tf"),
-    ("query photo.png --index=ix --codes=codes.npy", "name what to look for"),
+    ("query photo.png --index=ix --model=none", "none is not a model that dah_tf exported"),
+    ("query photo.png --index=ix --codes=codes.npy", "name the queries"),
     ("query --index=ix --codes=codes.npy --model=none", "leave out --model"),
     ("query photo.png --index=ix --model=none --fingerprint=a", "leave out --fingerprint"),
     ("rebuild --index=ix --codes=codes.npy --root=.", "leave out --root"),
     ("build --index=new --codes=codes.npy --bits=36 --keys=codes.npy", "codes.npy has shape"),
-    ("query --index=ix --codes=codes.npy --rerank=9", "--rerank is for images"),
+    ("query --index=ix --codes=codes.npy --rerank=9", "--rerank needs images"),
     ("query --index=ix --codes=codes.npy --gallery=a.pdf", "a.pdf"),
     ("stats photo.png --index=ix", "unexpected argument 'photo.png'"),
     ("rebuild --index=ix --model=none --codes=codes.npy", "leave out --codes"),
-    ("rebuild --index=ix --model=none", "none is no model exported by dah_tf"),
-    ("query --index=none --codes=codes.npy", "none is no index"),
+    ("rebuild --index=ix --model=none", "none is not a model that dah_tf exported"),
+    ("query --index=none --codes=codes.npy", "none is not an index"),
     ("query --index=ix --codes=none.npy", "cannot read none.npy: No such file"),
-    ("query --index=ix --codes=.", ". is no folder of codes"),
-    ("query --index=ix --codes=bad.npy", "bad.npy is no .npy array"),
-    ("query --index=ix --codes=two.npz", "holds several arrays"),
-    ("query --index=ix --codes=objects.npy", "objects.npy is no .npy array"),
-    ("query --index=ix --codes=ids.npy", "codes have shape (n, bytes)"),
-    ("query --index=ix --codes=codes.npy --k=0", "k is at least 1"),
-    ("query --index=ix --codes=codes.npy --radius=1 --k=2", "--radius stands alone"),
-    ("query --index=ix --codes=codes.npy --radius=-1", "radius is at least 0"),
+    ("query --index=ix --codes=.", ". is not a folder of codes"),
+    ("query --index=ix --codes=bad.npy", "bad.npy is not a .npy array"),
+    ("query --index=ix --codes=two.npz", "contains several arrays"),
+    ("query --index=ix --codes=objects.npy", "objects.npy is not a .npy array"),
+    ("query --index=ix --codes=ids.npy", "codes need shape (n, bytes)"),
+    ("query --index=ix --codes=codes.npy --k=0", "k must be at least 1"),
+    ("query --index=ix --codes=codes.npy --radius=1 --k=2", "--radius cannot be combined"),
+    ("query --index=ix --codes=codes.npy --radius=-1", "radius must be at least 0"),
     ("query --index=ix --codes=codes.npy --fingerprint=b", "codes of model a"),
     ("query --index=ix --codes=codes.npy --backend=none", "no backend 'none'"),
-    ("query --index=ix --codes=codes.npy --bits=36", "query takes no --bits"),
-    ("stats --index=ix --nojson --k=2", "stats takes no --k"),
+    ("query --index=ix --codes=codes.npy --bits=36", "the command query has no flag --bits"),
+    ("stats --index=ix --nojson --k=2", "the command stats has no flag --k"),
     ("build --index=ix --codes=codes.npy", "exists already"),
     ("build --index=new --codes=codes.npy --bits=48", "Codes of 48 bits"),
     ("build --index=new --codes=codes.npy --bits=7", "8 to 256 bits"),
-    ("build --index=new --codes=ids.npy", "codes have shape (n, bytes)"),
-    ("build --index=new --codes=codes.npy --recall=0 --bits=36", "recall is a share"),
+    ("build --index=new --codes=ids.npy", "codes need shape (n, bytes)"),
+    ("build --index=new --codes=codes.npy --recall=0 --bits=36", "recall must be a share"),
     ("build --index=new --codes=other.npy --bits=36 --ids=ids.npy", "10 codes and 40 ids"),
     ("build --index=new --codes=other.npy --bits=36 --labels=ids.npy", "10 codes and 40 labe"),
     ("build --index=codes.npy/x --codes=other.npy --bits=36", "cannot write"),
@@ -178,7 +180,7 @@ BAD = [
     ("add --index=ix --codes=codes.npy --fingerprint=b", "codes of model a"),
     ("remove --index=ix", "name what to remove"),
     ("remove 1 --ids=ids.npy --index=ix", "name what to remove"),
-    ("remove x --index=ix", "'x' is no id"),
+    ("remove x --index=ix", "'x' is not an id"),
     ("remove 99 --index=ix", "id 99 is not in the index"),
     ("build --index=new --codes=other.npy --bits=36 --keys=half.npy", "half of a surrogate pair"),
     ("remove 99999999999999999999999 --index=ix", "from 0 to 2**63 - 1"),
@@ -234,11 +236,13 @@ def test_names_that_the_screen_cannot_show(folder, encoding, shown):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert os.fsdecode(done.stdout) == f"1 removed from {shown}: 39 items\n"
+    assert os.fsdecode(done.stdout) == (
+        f"1 items were removed from {shown}, which has 39 items now\n"
+    )
 
 
 def test_a_bad_command_is_exit_code_2(folder):
-    assert command("stats --index=none", folder, code=2).startswith("error: none is no index")
+    assert command("stats --index=none", folder, code=2).startswith("error: none is not an index")
     assert "Unknown command line flag" in command("stats --index=x --colour=1", folder, code=2)
 
 

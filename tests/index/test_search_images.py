@@ -81,8 +81,8 @@ def test_queries_of_nothing(models, photos):
         ],
         photos,
     )
-    assert radius == "[]\n" and empty == "error: empty holds no files"
-    assert few == "error: k is at least 1. Received: -5"
+    assert radius == "[]\n" and empty == "error: empty contains no files"
+    assert few == "error: k must be at least 1. Received: -5"
 
 
 @pytest.mark.slow
@@ -163,7 +163,7 @@ def test_another_model_is_refused_and_rebuilt(models, photos):
         ],
         photos,
     )
-    assert refused.startswith("error: ") and "codes of 20 bits, ix holds codes of 12" in refused
+    assert refused.startswith("error: ") and "codes of 20 bits, but ix has codes of 12" in refused
     assert built == "60 items of 20 bits in ix\n"
     assert [each["neighbours"][0]["distance"] for each in json.loads(found)] == [0] * 20
     assert "makes codes of 12 bits" in wrong
@@ -197,10 +197,15 @@ def test_keys_begin_where_the_images_were_encoded(models, photos, monkeypatch):
         ],
         photos / "later",
     )
-    assert f"the paths of codes begin at {photos}/later, those of ../ix at {photos}:" in refused
-    assert f"say --root={photos}/later" in refused
+    assert (
+        f"the paths of codes start in {photos}/later, but those of ../ix start in {photos};"
+        in refused
+    )
+    assert f"give --root={photos}/later" in refused
     # Whoever says that the folder was moved has the images of these names already.
-    assert moved == "6 are in ../ix already\n0 added to ../ix: 60 items\n"
+    assert moved == (
+        "6 items are in ../ix already\n0 items were added to ../ix, which has 60 items now\n"
+    )
     assert rebuilt == "60 items of 20 bits in ../ix\n"
     assert "leave out --root" in wrong
     index = Index.open("../ix")
@@ -220,7 +225,9 @@ def test_one_image_by_two_spellings_is_there_once(models, photos):
     old, absolute = models / "old", str(photos / "photos")
     job.run(old, absolute, "same", work=lambda begun: begun.encode_missing(Encoder(old)))
     (added,) = commands(["add --index=ix --codes=same"], photos)
-    assert added == "60 are in ix already\n0 added to ix: 60 items\n"
+    assert added == (
+        "60 items are in ix already\n0 items were added to ix, which has 60 items now\n"
+    )
     index = Index.create("empty", BITS)
     assert index.root is None
     index.add(np.zeros((1, 2), np.uint8), keys=["a.png"], root="/there")
@@ -240,7 +247,7 @@ def test_rebuild_changes_nothing_where_it_fails(models, photos):
 
     index = Index.open("ix")
     with pytest.raises(
-        UserError, match="1 of [0-9]+ images cannot be read, see .*broken.tsv"
+        UserError, match=r"1 of [0-9]+ images cannot be read \(see .*broken.tsv\)"
     ) as caught:
         rebuild(index, models / "new", encode)
     lost = np.load(re.search(r"remove --index=ix --ids=(\S+);", str(caught.value))[1])
@@ -253,7 +260,7 @@ def test_rebuild_changes_nothing_where_it_fails(models, photos):
         Index.open("ix").remove([5])
 
     index = Index.open("ix")
-    with pytest.raises(UserError, match="was changed meanwhile; repeat the command"):
+    with pytest.raises(UserError, match="was changed in the meantime; repeat the command"):
         rebuild(index, models / "new", changed_meanwhile)
     assert Index.open("ix").bits == BITS
     # What is encoded already is not encoded again.
@@ -282,7 +289,7 @@ def test_rebuild_of_nothing_and_of_no_paths(models, photos):
     rebuild(index, models / "new", lambda _: pytest.fail("encodes"))
     assert (len(index), index.bits) == (0, 20)
     index = Index.create("tfds", 8, codes=np.zeros((1, 1), np.uint8), keys=["tfds:cifar10/test#0"])
-    with pytest.raises(UserError, match="item 0 has the key tfds:cifar10/test#0, so that its"):
+    with pytest.raises(UserError, match="item 0 has the key tfds:cifar10/test#0, which does not"):
         rebuild(index, models / "new", lambda _: pytest.fail("encodes"))
 
 
@@ -308,11 +315,13 @@ def test_codes_of_another_model_are_refused(models, photos):
         ],
         photos,
     )
-    assert "codes of 20 bits, ix of 12" in wrong
-    assert added == "9 added to ix: 69 items\n"
-    assert again == "9 are in ix already\n0 added to ix: 69 items\n"
+    assert "codes of 20 bits, but ix has codes of 12" in wrong
+    assert added == "9 items were added to ix, which has 69 items now\n"
+    assert again == (
+        "9 items are in ix already\n0 items were added to ix, which has 69 items now\n"
+    )
     assert json.loads(queried)[0]["query"] == "more/cat/0000.png"
-    assert "good.codes is a folder of codes: leave out --labels" in own
+    assert "good.codes is a folder of codes, which has its own labels; leave out --labels" in own
 
 
 def test_five_lines_of_python(models, photos):

@@ -160,7 +160,9 @@ def test_other_paths_stay_as_they_are(path):
 
 
 def test_unknown_name_and_unwritable_cache(monkeypatch, tmp_path):
-    with pytest.raises(UserError, match="no ready-made model 'cat'; known: pretrained:cifar10"):
+    with pytest.raises(
+        UserError, match="no ready-made model 'cat'; the known ones are: pretrained:cifar10"
+    ):
         pretrained.folder("pretrained:cat")
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))

@@ -35,7 +35,7 @@ def test_bad_grids(text):
 
 
 def test_one_name_stands_once():
-    with pytest.raises(UserError, match="stands twice"):
+    with pytest.raises(UserError, match="is given twice"):
         grid.axes(["bits=12", "bits=24"])
 
 
@@ -81,7 +81,7 @@ def test_the_choice_is_by_validation_never_by_the_queries(tmp_path):
     assert [row["state"] for row in rows] == ["done"] * 6 + ["begun", "waiting"]
     text = grid.table(rows)
     assert "bits=12 phi1=2 seed=0         65.00 *   10.00" in text
-    assert "the choice" in text
+    assert "highest validation MAP" in text
     same = Recipe(method="dah:phi1=1", data_dir="elsewhere")
     assert workspace.resumed(found[0].folder, same).data_dir == "elsewhere"
     with pytest.raises(UserError, match="other settings: method.phi1 was 1.0, now 2; use"):

@@ -26,7 +26,7 @@ def test_a_run_keeps_what_it_was_begun_with(tmp_path):
     assert workspace.read_precision(tmp_path) == "mixed_float16"
     with pytest.raises(UserError, match="bits was 12, now 24; use the same"):
         workspace.resumed(tmp_path, Recipe(bits=24))
-    with pytest.raises(UserError, match="holds a run on other data"):
+    with pytest.raises(UserError, match="contains a run on other data"):
         workspace.record(tmp_path, recipe, {"class_names": []}, **made)
     assert json.loads((tmp_path / "flags.json").read_text()) == content
     # What was left open is what the run was begun with; what may change is taken anew.
@@ -50,7 +50,7 @@ def test_what_a_run_was_given_is_not_left_out_later(tmp_path):
 @pytest.mark.parametrize("text", ["{", "[]", '{"flags": 3}'])
 def test_damaged_flags(tmp_path, text):
     (tmp_path / "flags.json").write_text(text)
-    with pytest.raises(UserError, match=r"flags.json is damaged \(.*\); restore it or train anew"):
+    with pytest.raises(UserError, match=r"flags.json is damaged \(.*\); restore it or train again"):
         workspace.read_recipe(tmp_path)
 
 
@@ -58,7 +58,7 @@ def test_no_run_has_no_precision(tmp_path):
     assert workspace.read_precision(tmp_path) is None
     (tmp_path / "model.keras").touch()
     for path in (tmp_path, tmp_path / "none", tmp_path / "model.keras"):
-        with pytest.raises(UserError, match=f"^{path} is no work folder"):
+        with pytest.raises(UserError, match=f"^{path} is not the folder of a run"):
             workspace.read_recipe(path)
     (tmp_path / "flags.json").mkdir()
     with pytest.raises(UserError, match="flags.json cannot be read: Is a directory"):

@@ -219,7 +219,9 @@ def test_only_equal_and_installed_take_part(folder, tmp_path, monkeypatch):
         Encoder(folder, "openvino")
     only = export_model(tmp_path / "2", formats=["litert_int8"], samples=SAMPLES)
     monkeypatch.undo()
-    with pytest.raises(UserError, match="gives the model's own codes; .*runtime=litert_int8"):
+    with pytest.raises(
+        UserError, match="gives exactly the codes of the model; .*runtime=litert_int8"
+    ):
         choice.fastest(only, 8, said.append)
 
 
@@ -300,7 +302,7 @@ def test_encode_with_a_runtime(folder, tmp_path, monkeypatch, capsys):
         assert np.array_equal(found, right) or name == "litert_int8"
     # What was begun in int8 does not go on in float, nor the other way round.
     for output, other in (("litert_int8", "onnx"), ("onnx", "litert_int8")):
-        with pytest.raises(UserError, match="codes of another settings"):
+        with pytest.raises(UserError, match="codes of other settings"):
             encode_with(other, folder, output)
     if "model" not in cli.FLAGS:
         command.define_flags()

@@ -55,7 +55,7 @@ def test_a_good_model(good):
         assert [row["batch"] for row in rows] == list(warmup.BATCH_SIZES)
         assert all(row["first_ms"] > 0 and row["steady_ms"] > 0 for row in rows)
     lines = check.table(good)
-    assert lines[0].endswith("version 1 would be served") and lines[-1] == "good"
+    assert lines[0].endswith("version 1 would be served") and lines[-1] == "the model is good"
     assert any("serving_default" in line and "image_bytes" in line for line in lines)
 
 
@@ -66,7 +66,7 @@ def test_the_highest_number_is_served(model, loaded, monkeypatch):
     report = check.check(model)
     assert (report["versions"], report["served"]) == ([0, 1, 2, 10], 10)
     assert report["faults"] == []
-    assert "version 10 would be served (there too: 0, 1, 2)" in check.table(report)[0]
+    assert "version 10 would be served (other versions: 0, 1, 2)" in check.table(report)[0]
 
 
 def graph(model, change):
@@ -120,7 +120,7 @@ FAULTS = {
     "no graph": (lambda m: (m / V1 / "saved_model.pb").unlink(), ["saved_model.pb cannot be read"]),
     "graph cut short": (
         lambda m: cut(m / V1 / "saved_model.pb"),
-        ["saved_model.pb is no SavedModel"],
+        ["saved_model.pb is not a SavedModel"],
     ),
     "no serve tag": (
         lambda m: graph(m, retag),
@@ -148,7 +148,7 @@ FAULTS = {
     ),
     "no warm-up": (
         lambda m: (m / V1 / layout.WARMUP).unlink(),
-        ["tf_serving_warmup_requests cannot be read, so the first answers are slow"],
+        ["tf_serving_warmup_requests cannot be read, which makes the first answers slow"],
     ),
     "warm-up cut short": (
         lambda m: cut(m / V1 / layout.WARMUP),
@@ -156,11 +156,11 @@ FAULTS = {
     ),
     "warm-up is something else": (
         lambda m: (m / V1 / layout.WARMUP).write_bytes(tfrecord.encode([b"\xff\xff"])),
-        ["record 1 is no PredictionLog"],
+        ["record 1 is not a PredictionLog"],
     ),
     "warm-up without requests": (
         lambda m: (m / V1 / layout.WARMUP).write_bytes(tfrecord.encode([b""])),
-        ["record 1 is no request to predict"],
+        ["record 1 is not a request to predict"],
     ),
     "warm-up of one signature": (
         lambda m: rewrite(m, lambda logs: logs[:1]),
@@ -180,10 +180,10 @@ FAULTS = {
     ),
     "warm-up of a broken image": (
         lambda m: rewrite(m, broken_image),
-        ["serving_default cannot decode the warm-up's images"],
+        ["serving_default cannot decode the images of the warm-up"],
     ),
     "no dah.json": (lambda m: (m / V1 / "dah.json").unlink(), ["dah.json cannot be read"]),
-    "dah.json is no JSON": (lambda m: cut(m / V1 / "dah.json"), ["dah.json is no JSON"]),
+    "dah.json is no JSON": (lambda m: cut(m / V1 / "dah.json"), ["dah.json is not valid JSON"]),
     "dah.json is a list": (
         lambda m: (m / V1 / "dah.json").write_text("[]"),
         ["dah.json lacks bits, bytes_per_code, classes, channels, class_names"],
@@ -202,7 +202,11 @@ FAULTS = {
     ),
     "dah.json of wrong bytes": (
         lambda m: describe(m, bytes_per_code=3),
-        ["dah.json has 3 bytes a code for 12 bits", "serving_default gives codes", "pixels gives"],
+        [
+            "dah.json has 3 bytes for each code of 12 bits",
+            "serving_default gives codes",
+            "pixels gives",
+        ],
     ),
     "dah.json of other classes": (
         lambda m: describe(m, class_names=["cat"]),
@@ -276,15 +280,17 @@ def test_the_command(model):
     assert np.isfinite([row["steady_ms"] for row in report["latency"]]).all()
     (model / "1" / layout.WARMUP).unlink()
     code, out, err = command("check", str(model))
-    assert (code, err) == (1, "") and "\nfault: " in out and out.endswith("1 found faulty\n")
+    assert (
+        (code, err) == (1, "") and "\nfault: " in out and out.endswith("the model has 1 fault(s)\n")
+    )
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["check", "/nowhere"], "error: cannot read the folder /nowhere"),
-        (["check"], "error: say what to check"),
-        (["test", "a"], "error: say what to check"),
+        (["check"], "error: name the model to check"),
+        (["test", "a"], "error: name the model to check"),
         (["check", "a", "--jsom"], "error: Unknown command line flag 'jsom'"),
     ],
 )

@@ -220,21 +220,25 @@ def test_a_file_too_large_is_not_sent(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("address", "options", "message"),
     [
-        ("localhost:8500/dah", {}, "no address of a model"),
-        ("grpc://localhost:8500", {}, "no address of a model"),
-        ("ftp://localhost/dah", {}, "no address of a model"),
-        ("grpc://localhost:x/dah", {}, "no address of a model"),
-        ("grpc://localhost:8500/dah/1", {}, "no address of a model"),
-        ("http://me:secret@localhost/dah", {}, "no address of a model"),
+        ("localhost:8500/dah", {}, "not the address of a model"),
+        ("grpc://localhost:8500", {}, "not the address of a model"),
+        ("ftp://localhost/dah", {}, "not the address of a model"),
+        ("grpc://localhost:x/dah", {}, "not the address of a model"),
+        ("grpc://localhost:8500/dah/1", {}, "not the address of a model"),
+        ("http://me:secret@localhost/dah", {}, "not the address of a model"),
         ("saved-model:/nowhere", {}, "cannot read the folder /nowhere"),
-        ("grpc://localhost/dah", {"batch_size": 0}, "batch_size is at least 1"),
+        ("grpc://localhost/dah", {"batch_size": 0}, "batch_size must be at least 1"),
         ("grpc://localhost/dah", {"timeout": 0}, "timeout above 0"),
-        ("grpc://localhost/dah", {"version": "1"}, "a version is a whole number. Received: '1'"),
-        ("grpc://localhost/dah", {"version": -1}, "a version is a whole number"),
-        ("grpc://localhost/dah", {"root_certificates": "a.pem"}, "for grpcs:// and https://"),
+        ("grpc://localhost/dah", {"version": "1"}, "version must be a whole number. Received: '1'"),
+        ("grpc://localhost/dah", {"version": -1}, "version must be a whole number"),
+        (
+            "grpc://localhost/dah",
+            {"root_certificates": "a.pem"},
+            "need an address with grpcs:// or https://",
+        ),
         ("grpcs://localhost/dah", {"root_certificates": "none.pem"}, "cannot read none.pem"),
         ("https://localhost/dah", {"root_certificates": __file__}, "TLS does not accept"),
-        ("https://localhost/dah", {"client_key": __file__}, "go together"),
+        ("https://localhost/dah", {"client_key": __file__}, "must be given together"),
     ],
 )
 def test_wrong_arguments(address, options, message):
@@ -245,11 +249,11 @@ def test_wrong_arguments(address, options, message):
 def test_a_saved_model_or_a_folder_of_versions(model):
     for path, version in ((model, None), (model, 1), (model / "1", None), (model / "1", 1)):
         assert layout.saved_model(path, version) == model / "1"
-    with pytest.raises(UserError, match="has no version 3, but 1"):
+    with pytest.raises(UserError, match="has no version 3, only 1"):
         Client(f"saved-model:{model}", version=3)
-    with pytest.raises(UserError, match="not a folder that has a version 2"):
+    with pytest.raises(UserError, match="not a folder with a version 2"):
         Client(f"saved-model:{model}/1", version=2)
-    with pytest.raises(UserError, match="neither a SavedModel nor version folders"):
+    with pytest.raises(UserError, match="neither a SavedModel nor a version folder"):
         Client(f"saved-model:{model}/1/variables")
 
 

@@ -176,7 +176,7 @@ def answer(n, width=2, classes=5):
 @pytest.mark.parametrize("other", [{"width": 3}, {"classes": 4}])
 def test_another_model_amid_a_call_is_an_error(served, files, other):
     served.plan.extend([answer(1), answer(1, **other)])
-    error = pytest.raises(ServingError, match="(codes|probabilities) of two lengths")
+    error = pytest.raises(ServingError, match="(codes|probabilities) has two lengths")
     with Client(served.address, batch_size=1) as remote, error as caught:
         remote.encode(files[:2], probabilities=True)
     assert caught.value.code == "ABORTED"

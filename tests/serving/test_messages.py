@@ -88,7 +88,7 @@ def test_string_tensors():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"dtype": 23}, "a type not known here, number 23"),
+        ({"dtype": 23}, "unknown type, number 23"),
         ({"tensor_content": b"123"}, "damaged"),
         ({"int_val": [1, 2, 3]}, "damaged"),
         ({"int_val": [1, 256]}, "damaged"),

@@ -1,4 +1,4 @@
-"""The index in Milvus, for more codes than one machine holds."""
+"""An index in Milvus, for more codes than one machine can hold."""
 
 from dah_tf.index.milvus.index import MilvusIndex
 from dah_tf.index.milvus.names import is_milvus

@@ -1,8 +1,9 @@
-"""Complete answers from a server that returns no more than 16,384 items to one query.
+"""Complete answers from a server that returns at most 16,384 items to a query.
 
-Searches take `ask(queries, limit, band=None, ids=None)`: the `limit` nearest items of each
-query, of those whose distance lies in `band` and whose id in `ids` (pairs, both ends included). It
-returns for each query a pair of arrays, int32 distances and int64 ids, in any order.
+The functions use `ask(queries, limit, band=None, ids=None)`. It finds the `limit` nearest items of
+each query among those whose distance is in `band` and whose id is in `ids`; both are pairs that
+include their ends. For each query it returns a pair of arrays in any order: int32 distances and
+int64 ids.
 """
 
 import numpy as np
@@ -10,24 +11,24 @@ import numpy as np
 from dah_tf.index.hits import Neighbours, Within
 from dah_tf.index.milvus import names
 
-LIMIT = 16384  # the most that Milvus returns for a query
-QUERIES = 1024  # at a time
-ANSWERS = 1 << 18  # distances and ids at a time, over all queries: 4 MB on the wire
-FIRST = 1024  # within a radius there are mostly few
-GREATEST = 2**63 - 1
+LIMIT = 16384  # the most items that Milvus returns for a query
+QUERIES = 1024  # the queries of a request
+ANSWERS = 1 << 18  # the distances and ids of an answer, over all queries, which take 4 MB
+FIRST = 1024  # the items that a radius is first asked for, because mostly there are few
+GREATEST = 2**63 - 1  # the largest id
 
 
 def asker(server, facts, backend, label=None, key_prefix=None):
-    """The `ask` of an index.
+    """Makes the function `ask` of an index.
 
     Args:
         server: `connection.Server`.
-        facts: dict, the index's facts.
-        backend: str, "flat" or "ivf"; with ivf the k nearest are approximate, bands are exact.
-        label, key_prefix: str or None, which items take part.
+        facts: dict, the facts of the index.
+        backend: str, "flat" or "ivf". With ivf the k nearest are approximate; bands are exact.
+        label, key_prefix: str or None, the filters for the items.
 
     Returns:
-        Function, see above.
+        The function that is described above.
     """
     wanted = [] if label is None else [names.equal("label", label)]
     if key_prefix:
@@ -39,10 +40,10 @@ def asker(server, facts, backend, label=None, key_prefix=None):
             approximate = backend == "ivf" and band is None
             params["nprobe"] = facts["probes"] if approximate else facts["lists"]
         if band:
-            # The lower end belongs to it, the upper one does not.
+            # Milvus includes the lower end and excludes the upper one.
             params |= {"range_filter": band[0], "radius": band[1] + 1}
             if facts["lists"]:
-                # Otherwise the first cluster without a hit ends the search.
+                # Otherwise the first cluster without a hit would end the search.
                 params["max_empty_result_buckets"] = 65535
         between = [f"id >= {ids[0]} and id <= {ids[1]}"] if ids else []
         expression = " and ".join(wanted + between)
@@ -52,13 +53,13 @@ def asker(server, facts, backend, label=None, key_prefix=None):
 
 
 def nearest(ask, queries, k, bits):
-    """The k nearest items of each query.
+    """Finds the k nearest items of each query.
 
     Args:
-        ask: see above.
+        ask: the function that is described above.
         queries: uint8 array of shape `(q, width)`.
-        k: int, 0 or more.
-        bits: int, the greatest distance there is.
+        k: int, at least 0.
+        bits: int, the largest possible distance.
 
     Returns:
         `Neighbours` with k columns.
@@ -76,7 +77,7 @@ def nearest(ask, queries, k, bits):
 
 
 def within(ask, queries, radius):
-    """Every item within a radius of each query.
+    """Finds every item within a radius of each query.
 
     Args:
         ask, queries: as in `nearest`.
@@ -97,7 +98,7 @@ def within(ask, queries, radius):
 
 
 def count_at(ask, queries, distance):
-    """The number of items at one distance of each query: int64 array of shape `(q,)`."""
+    """Counts the items at one distance of each query; returns an int64 array of shape `(q,)`."""
     counts = np.zeros(len(queries), np.int64)
     for row, (_, ids) in enumerate(_asked(ask, queries, FIRST, (distance, distance))):
         if len(ids) >= FIRST:
@@ -107,19 +108,19 @@ def count_at(ask, queries, distance):
 
 
 def _asked(ask, queries, limit, band=None):
-    """Answers to each query, so many queries at a time that no answer grows too large."""
+    """Yields the answer to each query. A request has few enough queries for a small answer."""
     step = max(1, min(QUERIES, ANSWERS // max(1, limit)))
     for start in range(0, len(queries), step):
         yield from ask(queries[start : start + step], limit, band)
 
 
 def _everything(ask, query, farthest, enough=None):
-    """All items of one query up to a distance, or as many of the nearest as are enough."""
+    """Returns all items of one query up to a distance, or at least `enough` of the nearest."""
     parts, count, first = [], 0, 0
     while first <= farthest and (enough is None or count < enough):
         [(distances, ids)] = ask(query, LIMIT, (first, farthest))
         if len(ids) >= LIMIT:
-            # Nearer than the last distance all were returned; at it there may be more.
+            # All items below the last distance were returned. At this distance there may be more.
             last = int(distances.max())
             near = distances < last
             parts.append((distances[near], ids[near]))
@@ -133,7 +134,7 @@ def _everything(ask, query, farthest, enough=None):
 
 
 def _at(ask, query, distance, low, high):
-    """All items at one distance: halves the ids until no answer is full."""
+    """Returns all items at one distance. It halves the range of ids until no answer is full."""
     [(distances, ids)] = ask(query, LIMIT, (distance, distance), (low, high))
     if len(ids) < LIMIT:
         return distances, ids

@@ -1,6 +1,6 @@
-"""What is said to a Milvus server: connection, collections, requests of bounded size, errors.
+"""Communication with a Milvus server: connection, collections, limited requests, errors.
 
-Nothing here knows what an index is. pymilvus is imported when a connection is made.
+This module does not know what an index is. pymilvus is imported when a connection is made.
 """
 
 import contextlib
@@ -14,8 +14,8 @@ import numpy as np
 from dah_tf.errors import UserError, shortened
 
 CONNECT, REQUEST, LOAD = 5, 60, 600  # seconds
-# Items in one request. A message holds 64 MB at most; these take 44 MB where every string is as
-# long as it may be. Milvus returns 16,384 items to a query at most.
+# The number of items in a request. A message may have 64 MB; these items take 44 MB if all strings
+# have their largest length. Milvus returns at most 16,384 items to a query.
 BATCH = 8192
 KEY_BYTES, LABEL_BYTES = 4096, 1024
 FACTS_BYTES = 65535
@@ -23,27 +23,29 @@ NO_COLLECTION, NO_DATABASE, NO_CONNECTION = 100, 800, 2
 
 
 class Gone(UserError):
-    """A collection that is not there, or not any more."""
+    """A collection does not exist, or not any more."""
 
 
 class Server:
-    """A connection. Every method raises `UserError`, `Gone` where a collection is not there.
+    """A connection to a server.
+
+    Every method raises `UserError`, or `Gone` if a collection does not exist.
 
     Args:
         location: `names.Location`.
-        make: bool; makes Milvus Lite's file where there is none.
+        make: bool, whether to make the file of Milvus Lite if it does not exist.
 
     Raises:
-        UserError: pymilvus is missing, or the server cannot be reached or refuses.
+        UserError: pymilvus is missing, or the server cannot be reached or refuses the request.
     """
 
     def __init__(self, location, make=False):
         for package in ("pymilvus", *(["milvus_lite"] if location.lite else [])):
             if not importlib.util.find_spec(package):
-                raise UserError("this needs Milvus: python -m pip install 'dah_tf[milvus]'")
+                raise UserError(f"{package} is missing: run python -m pip install 'dah_tf[milvus]'")
         import pymilvus
 
-        # It logs a traceback for every error that it raises: ours are one line.
+        # pymilvus logs a traceback for every error. Our errors are one line.
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
         self.location, self.lite, self._pymilvus = location, location.lite, pymilvus
         if self.lite:
@@ -64,12 +66,12 @@ class Server:
             )
 
     def close(self):
-        """Ends the connection; Milvus Lite's server ends with the process."""
+        """Closes the connection. The server of Milvus Lite ends with the process."""
         self.client.close()
 
     @contextlib.contextmanager
     def _telling(self):
-        """Turns what pymilvus raises into one line."""
+        """Turns the errors of pymilvus into messages of one line."""
         import grpc
 
         try:
@@ -82,7 +84,7 @@ class Server:
     def _told(self, code, message):
         message = " ".join(str(message).split())
         uri, low = self.location.uri, message.lower()
-        # It may repeat what was sent, such as a filter with a key of any length.
+        # The message may repeat the request, such as a filter with a long key.
         message = shortened(message, 300)
         if code == NO_COLLECTION or "can't find collection" in low:
             return Gone(f"{uri}: {message}")
@@ -94,33 +96,35 @@ class Server:
             )
         if self.lite and "open local milvus failed" in low:
             return UserError(
-                f"cannot open {uri}: another process has it open, or it is no file of Milvus Lite"
+                f"cannot open {uri}: another process has it open, or it is not a Milvus Lite file"
             )
         if code == NO_CONNECTION or "connecting" in low or "unavailable" in low:
-            return UserError(f"cannot reach Milvus at {uri}; check the address, and that it runs")
+            return UserError(
+                f"cannot reach Milvus at {uri}; check the address, and whether Milvus is running"
+            )
         if "deadline" in low or "timeout" in low:
             return UserError(f"Milvus at {uri} did not answer in time; try again")
         return UserError(f"Milvus at {uri} says: {message}")
 
     def description(self, name):
-        """A collection's description, or None where there is no such collection."""
+        """Returns the description of a collection, or None if there is no such collection."""
         with contextlib.suppress(Gone):
             return self.describe(name)["description"]
         return None
 
     def describe(self, name):
-        """What Milvus knows of a collection: dict with `description`, `fields` and more."""
+        """Returns the facts about a collection: a dict with `description`, `fields` and more."""
         with self._telling():
             return self.client.describe_collection(name, timeout=REQUEST)
 
     def create(self, name, description, width, strings, lists=None):
-        """Makes a collection of `id`, `code` and strings, ready for searching.
+        """Makes a collection with `id`, `code` and strings, which can be searched at once.
 
         Args:
             name: str.
             description: str.
-            width: int, bytes of a code.
-            strings: dict of a field's name to its greatest length in bytes.
+            width: int, the bytes of a code.
+            strings: dict of the name of a field to its largest length in bytes.
             lists: as in `make_index`.
         """
         kinds = self._pymilvus.DataType
@@ -133,19 +137,19 @@ class Server:
             schema.add_field(field, kinds.VARCHAR, max_length=length)
         schema.add_field("change", kinds.INT64)
         with self._telling():
-            # Strong: what a writer was told is done, every reader sees. The default would show
-            # it seconds later, and an id given twice would not be noticed.
+            # With "Strong", every reader sees a change as soon as its writer knows that it is
+            # done. By default it would be seen seconds later, so that an id could be given twice.
             self.client.create_collection(
                 name, schema=schema, consistency_level="Strong", timeout=REQUEST
             )
         self.make_index(name, lists)
 
     def make_index(self, name, lists=None):
-        """Makes the index of a collection that has none, and loads it.
+        """Makes the index of a collection that has none, and loads the collection.
 
         Args:
             name: str.
-            lists: int, clusters of a BIN_IVF_FLAT; None is BIN_FLAT, which is exact.
+            lists: int, the number of clusters of a BIN_IVF_FLAT. None is BIN_FLAT, which is exact.
         """
         params = self.client.prepare_index_params()
         kind, more = ("BIN_IVF_FLAT", {"nlist": lists}) if lists else ("BIN_FLAT", {})
@@ -155,25 +159,25 @@ class Server:
         self.load(name)
 
     def index_type(self, name):
-        """`BIN_FLAT`, `BIN_IVF_FLAT`, or None where a collection has no index."""
+        """Returns `BIN_FLAT`, `BIN_IVF_FLAT`, or None if a collection has no index."""
         with self._telling():
             if "code" not in self.client.list_indexes(name):
                 return None
             return self.client.describe_index(name, "code", timeout=REQUEST)["index_type"]
 
     def drop_index(self, name):
-        """Takes a collection's index away; it cannot be searched until it has another."""
+        """Drops the index of a collection, which cannot be searched until it has another one."""
         with self._telling():
             self.client.release_collection(name, timeout=REQUEST)
             self.client.drop_index(name, "code", timeout=REQUEST)
 
     def flush(self, name):
-        """Seals the rows that a collection is being filled with: only then they are indexed."""
+        """Seals the rows of a collection. Milvus indexes only sealed rows."""
         with self._telling():
             self.client.flush(name, timeout=LOAD)
 
     def is_indexed(self, name, count):
-        """Whether the index has every row that was sealed, and these are so many at least."""
+        """Says whether every sealed row is indexed, and whether there are at least `count` rows."""
         with self._telling():
             found = self.client.describe_index(name, "code", timeout=REQUEST)
         rows, indexed, pending = (
@@ -182,44 +186,45 @@ class Server:
         return not pending and indexed >= rows >= count
 
     def refresh(self, name):
-        """Lets the nodes that search take up what was sealed and indexed since the loading."""
+        """Makes the search nodes load what was sealed and indexed since the last loading."""
         with self._telling():
             self.client.refresh_load(name, timeout=LOAD)
 
     def compacting(self, name):
-        """Asks a server to give the space of deleted rows free; Milvus Lite cannot.
+        """Asks a server to release the space of deleted rows. Milvus Lite cannot do this.
 
         Yields:
-            bool, again and again: whether it is done.
+            bool, repeatedly, whether the server has finished.
         """
         if self.lite:
             yield True
             return
         with self._telling():
             job = self.client.compact(name, timeout=REQUEST)
-        while job > 0:  # else there is nothing to be done
+        while job > 0:  # otherwise there is nothing to do
             with self._telling():
                 state = self.client.get_compaction_state(job, timeout=REQUEST)
             yield state != "Executing"
 
     def load(self, name):
-        """Makes a collection ready for searching, if it is not."""
+        """Loads a collection for searching, if it is not loaded."""
         with self._telling():
             self.client.load_collection(name, timeout=LOAD)
 
     def drop(self, name):
-        """Deletes a collection, if it is there."""
+        """Deletes a collection, if it exists."""
         with self._telling():
             self.client.drop_collection(name, timeout=REQUEST)
 
     def upsert(self, name, rows):
-        """Writes rows in batches; a row with an id that is there replaces it.
+        """Writes rows in batches. A row replaces an existing row with the same id.
 
-        Unlike an insertion, a batch that pymilvus sends again after a lost answer stays single.
+        If an answer is lost, pymilvus sends the batch again. Unlike an insertion, this does not
+        write the rows twice.
 
         Args:
             name: str.
-            rows: iterable of dicts of every field.
+            rows: iterable of dicts with all fields.
         """
         batch = []
         for row in rows:
@@ -247,20 +252,20 @@ class Server:
             self.client.delete(name, filter=expression, timeout=LOAD)
 
     def rows(self, name, ids, fields):
-        """Those rows with given ids that are there, in any order: iterable of dicts."""
+        """Yields the existing rows with the given ids, in any order, as dicts."""
         for start in range(0, len(ids), BATCH):
             batch = ids[start : start + BATCH].tolist()
             yield from self.some(name, f"id in {batch}", fields, BATCH)
 
     def some(self, name, expression, fields, limit):
-        """Up to `limit` rows that fit a filter expression: list of dicts."""
+        """Returns up to `limit` rows that match a filter expression: a list of dicts."""
         with self._telling():
             return self.client.query(
                 name, filter=expression, output_fields=fields, limit=limit, timeout=REQUEST
             )
 
     def every(self, name, fields):
-        """Every row, in the order of ids: iterable of lists of dicts."""
+        """Yields all rows in the order of their ids, as lists of dicts."""
         with self._telling():
             pages = self.client.query_iterator(
                 name, batch_size=BATCH, filter="id >= 0", output_fields=fields, timeout=REQUEST
@@ -276,23 +281,23 @@ class Server:
             pages.close()
 
     def count(self, name):
-        """Number of rows, which are not deleted."""
+        """Returns the number of rows that are not deleted."""
         with self._telling():
             found = self.client.query(name, output_fields=["count(*)"], timeout=REQUEST)
         return int(found[0]["count(*)"])
 
     def search(self, name, queries, limit, expression="", params=None):
-        """Nearest rows of each query.
+        """Finds the nearest rows of each query.
 
         Args:
             name: str.
-            queries: uint8 array of shape `(q, width)`, of the collection's width.
+            queries: uint8 array of shape `(q, width)`, with the width of the collection.
             limit: int, 1 to 16,384.
-            expression: str, a filter; "" for none.
+            expression: str, a filter expression, or "" for none.
             params: dict of search parameters.
 
         Returns:
-            List of q pairs of arrays, int32 distances and int64 ids, nearest first.
+            List of q pairs of arrays, int32 distances and int64 ids, with the nearest first.
         """
         with self._telling():
             found = self.client.search(

@@ -1,11 +1,15 @@
-"""The index in Milvus, for more codes than one machine holds: the interface of `Index`.
+"""An index in Milvus, for more codes than one machine can hold, with the interface of `Index`.
 
-An index NAME is two collections. `NAME` has one row, the facts: JSON with `version`, `bits`,
-`fingerprint`, `backend`, `recall`, `items`, `next_id` and more. `NAME__NUMBER` has the items: `id`
-(int64, primary), `code` (binary vector of 8 * ceil(bits / 8) dimensions, packed as `dah_tf.codes`
-says), `key` and `label` (escaped as `names.escaped` says, "" for none) and `change`, the
-number of the change that wrote it. A new row of facts swaps all items at once: Milvus has aliases
-for that, Milvus Lite has none.
+An index NAME consists of two collections. `NAME` has one row with the facts, which are JSON with
+`version`, `bits`, `fingerprint`, `backend`, `recall`, `items`, `next_id` and more. `NAME__NUMBER`
+has the items with these fields:
+
+- `id`: int64, the primary key.
+- `code`: a binary vector of 8 * ceil(bits / 8) dimensions, packed as in `dah_tf.codes`.
+- `key` and `label`: strings that are escaped by `names.escaped`, or "".
+- `change`: the number of the change that wrote the item.
+
+A new row of facts replaces all items at once. Milvus has aliases for this, but Milvus Lite has not.
 """
 
 import contextlib
@@ -23,7 +27,7 @@ TRIES = 4
 
 
 def _follows(read):
-    """Reads again where a `replace` by another took the collection away meanwhile."""
+    """Repeats a read if another process has replaced the collection in the meantime."""
 
     @functools.wraps(read)
     def reading(self, *args, **kwargs):
@@ -38,25 +42,29 @@ def _follows(read):
 
 
 class MilvusIndex(Store):
-    """An index in Milvus. Where it differs from `Index`:
+    """An index in Milvus.
 
-    - `create` takes `milvus:http://HOST:PORT/NAME` (or `https`, or `/DATABASE/NAME`; who asks is
-      in the environment's MILVUS_TOKEN), or `milvus:FOLDER/FILE.db/NAME` for Milvus Lite, which
-      has the backend flat only. A key takes 4,096 bytes at most, a label 1,024.
-    - The recall of ivf is measured on the stored codes: in `create` if there are any, in
-      `replace` and in `compact`. An object opened with the backend flat searches ivf exactly.
+    It differs from `Index` in these points:
 
-    - One writer at a time is up to the caller. A writer that finds another's mark refuses, but
-      two that start in the same moment do not see each other.
-    - A reader sees a part of what is being added or removed meanwhile. `replace` is one step for
-      it: what it reads is of before or of after.
-    - Every method raises `UserError` where Milvus fails. If `add` or `replace` does, what was sent
-      is taken back. A killed writer leaves its part and its mark: the next one is told so, and
-      `compact` takes both away. A failed or killed `remove` may have removed a part.
-    - Call `compact` when no process writes. Changing between flat and ivf builds Milvus' index
-      anew: meanwhile the collection cannot be searched. If it fails, calling it again goes on.
-    - `items` raises `UserError` where another process replaces all items meanwhile.
-    - After `close`, Milvus Lite's file stays with this process until it ends.
+    - The address is `milvus:http://HOST:PORT/NAME` for a server. It may have `https` or
+      `/DATABASE/NAME`. The environment variable MILVUS_TOKEN names the user.
+    - The address is `milvus:FOLDER/FILE.db/NAME` for Milvus Lite, which has only the backend flat.
+    - A key may take 4,096 bytes, and a label 1,024.
+    - The recall of ivf is measured on the stored codes, in `create` if there are any, in `replace`
+      and in `compact`. If an object is opened with the backend flat, it searches ivf exactly.
+    - The caller must make sure that only one process writes at a time. A writer refuses if it
+      finds the mark of another one, but two that start at the same moment do not see each other.
+    - During an `add` or `remove`, a reader sees a part of the change. `replace` is one step for a
+      reader.
+    - Every method raises `UserError` if Milvus fails. A failed `add` or `replace` is undone. A
+      failed or killed `remove` may have removed a part.
+    - A killed writer leaves its part and its mark. The next writer reports this, and `compact`
+      deletes both.
+    - Call `compact` only when no process writes. A change between flat and ivf builds the index of
+      Milvus again, and during this time the collection cannot be searched. If `compact` fails,
+      call it again.
+    - `items` raises `UserError` if another process replaces all items in the meantime.
+    - After `close`, this process keeps the file of Milvus Lite open until it ends.
 
     Example:
         >>> index = MilvusIndex.create("milvus:http://milvus:19530/photos", bits=48)
@@ -85,7 +93,7 @@ class MilvusIndex(Store):
         strings = storing.strings(items)
         server = connection.Server(location, make=True)
         description = server.description(name)
-        # Facts without their row are what a killed `create` left.
+        # A killed `create` leaves a collection of facts without a row.
         if description and (description != storing.FACTS or storing.read(server, name)):
             raise UserError(f"{path} exists already; choose another collection, or drop it")
         try:
@@ -93,7 +101,7 @@ class MilvusIndex(Store):
             storing.create(server, name, facts)
         except BaseException:
             with contextlib.suppress(UserError):
-                # The facts first: they may be there, though Milvus did not say so.
+                # The facts are dropped first. They may exist although Milvus reported an error.
                 if server.description(name) == storing.FACTS:
                     server.drop(name)
                 storing.drop(server, facts["collection"])
@@ -106,15 +114,15 @@ class MilvusIndex(Store):
     def refresh(self):
         description = self._server.description(self._name)
         if description not in (None, storing.FACTS):
-            raise UserError(f"{self.path} is another program's; choose another collection")
+            raise UserError(f"{self.path} belongs to another program; choose another collection")
         facts = description and storing.read(self._server, self._name)
         if not facts:
             raise self._no_index()
         if facts["version"] != storing.VERSION:
             raise UserError(
-                f"{self.path} has index format {facts['version']}, this dah_tf reads format "
-                f"{storing.VERSION}; search it with the dah_tf that wrote it, or build it "
-                "again from its codes with this one"
+                f"{self.path} has version {facts['version']} of the index format, but this dah_tf "
+                f"reads version {storing.VERSION}; search it with the dah_tf that wrote it, or "
+                "build it again from its codes with this one"
             )
         if facts["collection"] != self._facts["collection"]:
             self._server.load(facts["collection"])
@@ -122,7 +130,7 @@ class MilvusIndex(Store):
 
     def _no_index(self):
         return UserError(
-            f"{self.path} is no index: there is no such collection; make one with "
+            f"{self.path} is not an index, because there is no such collection; make one with "
             f"python -m dah_tf.search build --index={self.path}"
         )
 
@@ -131,7 +139,7 @@ class MilvusIndex(Store):
 
     @property
     def beside(self):
-        # A collection is beside nothing: the working directory takes its files.
+        # A collection has no folder, so that the files go to the working directory.
         name = re.sub(r"[^\w.-]", "_", self.path)
         return pathlib.Path(f".{name}").absolute()
 
@@ -166,8 +174,8 @@ class MilvusIndex(Store):
         self.refresh()
         if self._facts["writing"] and not mending:
             raise UserError(
-                f"{self.path} is being written by another process, or one was killed while "
-                "writing: if none is at it, compact() takes away what it left"
+                f"{self.path} is being written by another process, or a process was killed while "
+                "writing; if none is writing now, compact() deletes what was left behind"
             )
         yield dict(self._facts)
 
@@ -178,7 +186,7 @@ class MilvusIndex(Store):
         self.refresh()
 
     def _there(self, ids):
-        # No id that was never given can be there.
+        # Ids that were never used cannot exist.
         ids = ids[ids < self._facts["next_id"]]
         rows = self._server.rows(self._facts["collection"], ids, ["id"])
         return np.sort(np.fromiter((row["id"] for row in rows), np.int64))
@@ -213,7 +221,7 @@ class MilvusIndex(Store):
         with self._marked(facts):
             change = facts["generation"] + 1
             storing.make(self._server, facts, items, *strings, change)
-        with contextlib.suppress(UserError):  # the swap is made; `compact` drops it too
+        with contextlib.suppress(UserError):  # the replacement is done; `compact` drops it too
             storing.drop(self._server, old)
 
     def _nearest(self, queries, k, label, key_prefix):

@@ -1,4 +1,4 @@
-"""How an index in Milvus is named, and how strings are written for Milvus."""
+"""Addresses of indexes in Milvus, and how strings are written for Milvus."""
 
 import pathlib
 import re
@@ -14,12 +14,12 @@ _ESCAPED = re.compile("(?:%[0-9A-F]{2})+")
 
 
 class Location(typing.NamedTuple):
-    """Where a collection is.
+    """The location of a collection.
 
     Attributes:
-        path: str, as the user wrote it.
-        uri: str, `http://host:port`, or the path of Milvus Lite's file.
-        database: str, "" for the default one.
+        path: str, the address as the user wrote it.
+        uri: str, `http://host:port`, or the path of the file of Milvus Lite.
+        database: str, or "" for the default database.
         collection: str.
         lite: bool, whether the uri is a file.
     """
@@ -32,23 +32,23 @@ class Location(typing.NamedTuple):
 
 
 def is_milvus(path):
-    """Whether a path names a collection of Milvus: `milvus:LOCATION/COLLECTION`."""
+    """Says whether a path is the address of a collection: `milvus:LOCATION/COLLECTION`."""
     return str(path).startswith(PREFIX)
 
 
 def parse(path):
-    """The `Location` that a path names.
+    """Reads the address of a collection.
 
     Args:
         path: str, `milvus:FOLDER/FILE.db/COLLECTION` for Milvus Lite, or
-            `milvus:http://HOST:PORT/COLLECTION` for a server, with `https` or with
-            `/DATABASE/COLLECTION` likewise.
+            `milvus:http://HOST:PORT/COLLECTION` for a server. The latter may also have `https` or
+            `/DATABASE/COLLECTION`.
 
     Returns:
         `Location`.
 
     Raises:
-        UserError: it names none.
+        UserError: the path is not such an address.
     """
     path = str(path)
     rest = path.removeprefix(PREFIX)
@@ -58,9 +58,10 @@ def parse(path):
     if remote:
         url = urllib.parse.urlsplit(rest)
         if url.username or url.password:
-            # The path is shown in messages and kept in logs.
+            # Messages show the path, and logs contain it.
             raise UserError(
-                "a Milvus address holds no user and no password; set MILVUS_TOKEN=USER:PASSWORD"
+                "a Milvus address cannot contain a user or a password; set "
+                "MILVUS_TOKEN=USER:PASSWORD instead"
             )
         parts = [part for part in url.path.split("/") if part]
         if not url.hostname or not 1 <= len(parts) <= 2 or url.query or url.fragment:
@@ -71,18 +72,19 @@ def parse(path):
         collection = ""
     if not is_milvus(path) or not re.fullmatch("[A-Za-z_][A-Za-z0-9_]{0,199}", collection):
         raise UserError(
-            "a Milvus index is milvus:http://HOST:19530/COLLECTION, or milvus:FILE.db/COLLECTION "
-            f"for Milvus Lite; names are letters, digits and _. Received: {path}"
+            "write a Milvus index as milvus:http://HOST:19530/COLLECTION, or as "
+            "milvus:FILE.db/COLLECTION for Milvus Lite; a collection's name has only letters, "
+            f"digits and _. Received: {path}"
         )
     return Location(path, uri, database, collection, not remote)
 
 
 def escaped(text):
-    """A string without quotes, backslashes, control characters and bytes that are not UTF-8.
+    """Escapes quotes, backslashes, control characters, `%`, and bytes that are not UTF-8.
 
-    Each becomes `%` and two hexadecimal digits a byte, as in a URL, `%` too: the strings are the
-    same in every version's filter expressions, none ends one early, and a prefix of a string is
-    escaped to a prefix of it.
+    Each byte of them becomes `%` and two hexadecimal digits, as in a URL. Such a string means the
+    same in the filter expressions of every version, and cannot end an expression early. The
+    escaped form of a prefix is a prefix of the escaped string.
     """
     return _HOSTILE.sub(
         lambda found: "".join(
@@ -93,7 +95,7 @@ def escaped(text):
 
 
 def unescaped(text):
-    """Inverse of `escaped`."""
+    """Undoes `escaped`."""
     return _ESCAPED.sub(
         lambda found: bytes.fromhex(found[0].replace("%", "")).decode("utf-8", "surrogateescape"),
         text,
@@ -101,22 +103,24 @@ def unescaped(text):
 
 
 def equal(field, text):
-    """Filter expression: a field holds a string."""
+    """Returns the filter expression for a field that is equal to a string."""
     return f'{field} == "{escaped(text)}"'
 
 
 def begins(field, prefix):
-    """Filter expression: a field begins with a string; "" for an empty one, which all do.
+    """Returns the filter expression for a field that starts with a string.
 
-    A range of strings: `like` would take `%` and `_` for patterns.
+    The expression is a range of strings, because `like` would take `%` and `_` for patterns. For
+    an empty string it is "".
     """
     low = escaped(prefix)
-    # The next string that does not begin so: the last character one up, if there is one up.
+    # The range ends before the first string without this prefix, whose last character is the next
+    # one, if there is a next one.
     high = low.rstrip(chr(0x10FFFF))
     parts = [f'{field} >= "{low}"'] if low else []
     if high:
         code = ord(high[-1]) + 1
-        # Surrogates are no characters, and no string holds a hostile one: on to the next.
+        # Surrogates are not characters, and no escaped string has a hostile one. Both are skipped.
         while _HOSTILE.match(chr(code)):
             code += 1
         parts.append(f'{field} < "{high[:-1]}{chr(code)}"')

@@ -1,4 +1,4 @@
-"""What an index writes to Milvus: the row of facts and the rows of items; and what is wrong there."""
+"""The rows of facts and items that an index writes to Milvus, and the check of their faults."""
 
 import contextlib
 import json
@@ -14,42 +14,43 @@ from dah_tf.index.milvus import answering, connection, names
 
 BACKENDS = {
     "flat": engines.exact,  # Milvus' BIN_FLAT
-    "ivf": engines.approximately,  # neighbours by clusters: BIN_IVF_FLAT; radius exact
+    "ivf": engines.approximately,  # BIN_IVF_FLAT: clusters find the neighbours; a radius is exact
 }
 VERSION = 1
-# Descriptions, by which a collection is known.
+# The descriptions by which collections are recognised.
 FACTS, ITEMS = "dah_tf index: facts", "dah_tf index: items"
 STRINGS = {"key": connection.KEY_BYTES, "label": connection.LABEL_BYTES}
-LEAST_LISTS, SEGMENT = 64, 10_000_000  # items in a segment of a gigabyte, about
-SAMPLE, PLACES = 256, 32  # queries of a measurement, and places that they are taken from
-NOISE = 0.03  # by which the recall of a sample differs from another's
-# Seconds that a measurement waits for Milvus' index to be built, and to be loaded.
+LEAST_LISTS = 64
+SEGMENT = 10_000_000  # about the number of items in a segment of one gigabyte
+SAMPLE, PLACES = 256, 32  # the queries of a measurement, and the places from which they are taken
+NOISE = 0.03  # the difference between the recalls of two samples
+# The seconds that a measurement waits until the index of Milvus is built and loaded.
 INDEXING, LOADING, PAUSE = 600, 60, 1
 
 
 def check_backend(backend, lite):
-    """Refuses to build what Milvus Lite does not have.
+    """Refuses a backend that Milvus Lite does not have.
 
     Raises:
-        UserError: what is wrong.
+        UserError: Milvus Lite does not have this backend.
     """
     if lite and backend != "flat":
         raise UserError(f"Milvus Lite has no backend {backend!r}; choose flat, or a server")
 
 
 def empty(name, facts):
-    """The facts of an index without items.
+    """Returns the facts of an index without items.
 
     Args:
         name: str, the collection of the facts.
-        facts: dict of `Store.create`.
+        facts: dict of facts from `Store.create`.
     """
     return {
         "version": VERSION,
         **facts,
-        "lists": None,  # clusters of a BIN_IVF_FLAT
-        "probes": None,  # those that a search looks into
-        "reached": None,  # the recall that was measured with these; 0.2.0 does not write it
+        "lists": None,  # the number of clusters of a BIN_IVF_FLAT
+        "probes": None,  # the number of clusters in which a search looks
+        "reached": None,  # the recall measured with these clusters; 0.2.0 does not write it
         "number": 1,
         "collection": f"{name}__1",
         "items": 0,
@@ -58,27 +59,30 @@ def empty(name, facts):
 
 
 def read(server, name):
-    """The newest facts, or None where there are none.
+    """Returns the newest facts, or None if there are none.
 
     Raises:
-        Gone: there is no collection.
+        Gone: the collection does not exist.
     """
     rows = server.some(name, "id >= 0", ["id", "facts"], connection.BATCH)
     return json.loads(max(rows, key=lambda row: row["id"])["facts"]) if rows else None
 
 
 def write(server, name, facts):
-    """Replaces the facts: readers see the old or the new ones.
+    """Replaces the facts. A reader sees either the old or the new ones.
 
-    A new row, then the old ones go: who reads while one row is replaced by another of the same id
-    may see none.
+    A new row is written before the old ones are deleted. If a row were replaced by another one
+    with the same id, a reader might see none at that moment.
 
     Raises:
         UserError: the fingerprint is too long, or Milvus failed.
     """
     text = json.dumps(facts)
     if len(text) > connection.FACTS_BYTES:
-        raise UserError(f"Milvus stores {connection.FACTS_BYTES:,} bytes of facts at most")
+        raise UserError(
+            f"the facts of the index take {len(text):,} bytes; Milvus stores at most "
+            f"{connection.FACTS_BYTES:,}"
+        )
     old = [row["id"] for row in server.some(name, "id >= 0", ["id"], connection.BATCH)]
     new = max(old, default=0) + 1
     server.upsert(name, [{"id": new, "code": b"\0", "facts": text, "change": 0}])
@@ -86,20 +90,20 @@ def write(server, name, facts):
 
 
 def create(server, name, facts):
-    """Makes the collection of the facts, if it is not there, and writes them."""
+    """Makes the collection of the facts, if it does not exist, and writes the facts."""
     if server.description(name) is None:
         server.create(name, FACTS, 1, {"facts": connection.FACTS_BYTES})
     write(server, name, facts)
 
 
 def strings(items):
-    """Keys and labels as Milvus stores them: two lists of str.
+    """Returns keys and labels in the form in which Milvus stores them: two lists of str.
 
     Args:
         items: `segments.Items`.
 
     Raises:
-        UserError: one is too long.
+        UserError: a key or label is too long.
     """
     columns = []
     rows = range(len(items.ids))
@@ -113,7 +117,7 @@ def strings(items):
             row = int(np.argmax(lengths))
             raise UserError(
                 f"the {field} of id {items.ids[row]} takes {lengths[row]:,} bytes; Milvus stores "
-                f"{longest:,} at most"
+                f"at most {longest:,}"
             )
     return columns
 
@@ -125,8 +129,8 @@ def send(server, facts, items, keys, labels, change):
         server: `Server`.
         facts: dict.
         items: `segments.Items`.
-        keys, labels: what `strings` returned.
-        change: int, the number of the change that they belong to.
+        keys, labels: the lists that `strings` returned.
+        change: int, the number of the change to which they belong.
     """
     codes = items.codes[:, : -(-facts["bits"] // 8)]
     server.upsert(
@@ -139,8 +143,8 @@ def send(server, facts, items, keys, labels, change):
 
 
 def make(server, facts, items, keys, labels, change):
-    """Makes the collection that the facts name, with items; completes the facts."""
-    drop(server, facts["collection"])  # what a killed writer left
+    """Makes the collection that the facts name, with items, and completes the facts."""
+    drop(server, facts["collection"])  # a killed writer may have left it
     facts["items"] = len(items.ids)
     facts["lists"] = lists(facts)
     width = -(-facts["bits"] // 8)
@@ -150,26 +154,29 @@ def make(server, facts, items, keys, labels, change):
 
 
 def drop(server, collection):
-    """Drops a collection of items, if there is one.
+    """Drops a collection of items, if it exists.
 
     Raises:
-        UserError: it is something else.
+        UserError: the collection contains something else.
     """
     description = server.description(collection)
     if description not in (None, ITEMS):
-        raise UserError(f"the collection {collection} is in the way; drop or rename it")
+        raise UserError(
+            f"the collection {collection} belongs to another program, but dah_tf needs this name; "
+            "drop or rename it"
+        )
     if description:
         server.drop(collection)
 
 
 def settle(server, facts):
-    """Takes away the rows of a change that did not end, and counts the others."""
+    """Deletes the rows of a change that did not end, and counts the others."""
     server.delete_where(facts["collection"], f"change > {facts['generation']}")
     facts["items"] = server.count(facts["collection"])
 
 
 def rebuild(server, facts):
-    """Gives a collection the index that the facts' backend asks for; completes the facts."""
+    """Builds the index that the backend in the facts needs, and completes the facts."""
     collection, made = facts["collection"], server.index_type(facts["collection"])
     if made != ("BIN_FLAT" if facts["backend"] == "flat" else "BIN_IVF_FLAT"):
         facts["lists"] = lists(facts)
@@ -186,19 +193,23 @@ def rebuild(server, facts):
 
 
 def lists(facts):
-    """Number of clusters by Milvus' rule, 4 * sqrt(items in a segment); None for flat."""
+    """Returns the number of clusters by Milvus' rule, 4 * sqrt(items in a segment).
+
+    For the backend flat it is None.
+    """
     if facts["backend"] == "flat":
         return None
-    # Of an index to be filled later nothing is known: a segment will be full one day.
+    # An empty index will be filled later to an unknown size. A full segment is assumed.
     items = min(facts["items"] or SEGMENT, SEGMENT)
     return max(LEAST_LISTS, int(4 * math.sqrt(items)))
 
 
 def tune(server, facts):
-    """Measures how many clusters a search must look into for the recall; completes the facts.
+    """Measures in how many clusters a search must look for the recall, and completes the facts.
 
-    The measurement is of what searches will meet: the rows are sealed, their index is built and
-    loaded. Before that Milvus compares every row, and any number of clusters seems to be enough.
+    The measurement waits until the rows are sealed and their index is built and loaded, as in
+    later searches. Before that, Milvus compares every row, so that any number of clusters seems to
+    be enough.
 
     Warns:
         RecallWarning: Milvus was not ready in time, and nothing was measured.
@@ -213,8 +224,8 @@ def tune(server, facts):
     rng = np.random.default_rng(0)
     if not _ready(server, facts, rng):
         warnings.warn(
-            "Milvus searches the collection without its index, so that its recall could not be "
-            "measured; compact measures it",
+            "the recall could not be measured, because Milvus still searches the collection "
+            "without its index; run compact later to measure it",
             calibration.RecallWarning,
             stacklevel=2,
         )
@@ -223,7 +234,7 @@ def tune(server, facts):
     while True:
         search, truth = _measurement(server, facts, rng)
         facts["probes"], _ = calibration.least_effort(search, truth, efforts, facts["recall"])
-        # The choice is the best of several by chance: other queries say what it is worth.
+        # The chosen number may be the best only by chance, so that other queries measure it again.
         search, truth = _measurement(server, facts, rng)
         reached = calibration.found_share(search(facts["probes"]), truth)
         if reached >= facts["recall"] - NOISE or facts["probes"] == facts["lists"]:
@@ -233,7 +244,7 @@ def tune(server, facts):
 
 
 def _ready(server, facts, rng):
-    """Waits until searches use the index of every row; returns whether they do."""
+    """Waits until searches use the index of every row. Returns whether they do."""
     collection, end = facts["collection"], time.monotonic() + INDEXING
     server.flush(collection)
     while not server.is_indexed(collection, facts["items"]):
@@ -241,12 +252,12 @@ def _ready(server, facts, rng):
             return False
         time.sleep(PAUSE)
     server.refresh(collection)
-    # The server says so before the nodes that search have loaded the index.
+    # The server reports this before its search nodes have loaded the index.
     end = time.monotonic() + LOADING
     codes = _sample(server, facts, rng)[:8]
     most = min(answering.LIMIT, max(1, facts["items"] // 4))
     truth = _distances(server, facts, codes, most, facts["lists"])
-    # One cluster of 64 or more cannot hold all of the nearest quarter.
+    # One of 64 or more clusters cannot contain all of the nearest quarter.
     while calibration.found_share(_distances(server, facts, codes, most, 1), truth) == 1:
         if time.monotonic() > end:
             return False
@@ -255,7 +266,7 @@ def _ready(server, facts, rng):
 
 
 def _measurement(server, facts, rng):
-    """A search of so many clusters for new queries, and what it should find."""
+    """Returns a function that searches a number of clusters, and the exact distances."""
     codes, lists = _sample(server, facts, rng), facts["lists"]
     apart = _distances(server, facts, codes, calibration.NEIGHBOURS + 1, lists)
     queries = calibration.queries(codes, apart, facts["bits"], rng)
@@ -267,7 +278,7 @@ def _measurement(server, facts, rng):
 
 
 def _distances(server, facts, queries, k, probes):
-    """int32 array of shape `(q, k)` of the distances that a search finds; -1 for none."""
+    """Searches; returns an int32 array of distances of shape `(q, k)`, filled up with -1."""
     distances = np.full((len(queries), k), -1, np.int32)
     found = server.search(facts["collection"], queries, k, params={"nprobe": probes})
     for row, (apart, _) in zip(distances, found, strict=True):
@@ -276,7 +287,10 @@ def _distances(server, facts, queries, k, probes):
 
 
 def _sample(server, facts, rng):
-    """Codes of some items from many places: uint8 array; items lie by class."""
+    """Returns codes of some items as a uint8 array.
+
+    They come from many places, because items are often sorted by class.
+    """
     codes, each = {}, SAMPLE // PLACES
     for least in [*rng.integers(0, max(1, facts["next_id"]), PLACES).tolist(), 0]:
         rows = server.some(facts["collection"], f"id >= {least}", ["id", "code"], each)
@@ -285,10 +299,10 @@ def _sample(server, facts, rng):
 
 
 def faults(server, facts):
-    """What is wrong with the items: iterable of str."""
+    """Yields the faults of the items."""
     collection, width = facts["collection"], -(-facts["bits"] // 8)
     if facts["writing"]:
-        yield "a writer is at work, or was killed: compact() takes away what it left"
+        yield "a process is writing, or was killed; compact() deletes what was left behind"
     wanted = "BIN_IVF_FLAT" if facts["lists"] else "BIN_FLAT"
     if (made := server.index_type(collection)) != wanted:
         yield f"its index is {made} instead of {wanted}"
@@ -304,26 +318,26 @@ def faults(server, facts):
     if padded:
         yield f"{padded:,} codes have padding that is not 0"
     if late:
-        yield f"{late:,} items are of a change that did not end"
+        yield f"{late:,} items belong to a change that did not end"
     if count != facts["items"]:
-        yield f"{count:,} items instead of {facts['items']:,}"
+        yield f"it has {count:,} items instead of {facts['items']:,}"
     if count != server.count(collection):
-        yield "an id stands there twice"
+        yield "two items have the same id"
     if last >= facts["next_id"]:
         yield f"id {last} is not below next_id {facts['next_id']}"
 
 
 @contextlib.contextmanager
 def marked(server, name, before, after):
-    """Marks an index while it is changed: its new facts are written last.
+    """Marks an index during a change. The new facts are written at the end.
 
     Args:
         server: `Server`.
         name: str, the collection of the facts.
-        before, after: dict, the facts; `after` may be completed meanwhile.
+        before, after: dicts, the facts. The block may complete `after`.
 
     Raises:
-        UserError: Milvus failed; rows of the change are taken back, if that is possible.
+        UserError: Milvus failed. The rows of the change are deleted, if this is possible.
     """
     try:
         write(server, name, before | {"writing": True})

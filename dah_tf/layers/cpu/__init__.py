@@ -1,1 +1,1 @@
-"""Layers' arithmetic in the forms that a CPU computes fastest; the values are the same."""
+"""Faster ways for a CPU to compute what the layers compute. The values are the same."""

@@ -9,10 +9,11 @@ from keras import ops
 from dah_tf.layers.cpu.fusion import on_cpu
 from dah_tf.layers.package import PACKAGE
 
-# Where polynomials are evaluated, in the order of growing rounding errors; one more is infinity.
+# The points at which polynomials are evaluated, in the order of growing rounding errors. Infinity
+# is one more point.
 POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5, -0.25)
 LARGEST_TILE = len(POINTS) - 1
-# What the transforms are made for; not in a layer's arguments.
+# The transforms are made for these values, so that a layer does not have them as arguments.
 FIXED = {
     "kernel_size": 3,
     "strides": 1,
@@ -23,7 +24,7 @@ FIXED = {
     "activation": None,
     "use_bias": False,
 }
-# Below these the transforms cost more than the multiplications they save.
+# For smaller numbers the transforms cost more than the multiplications that they save.
 FEWEST_CHANNELS, SMALLEST_SIDE = 64, 3
 
 
@@ -31,14 +32,15 @@ FEWEST_CHANNELS, SMALLEST_SIDE = 64, 3
 class Conv3x3(keras.layers.Conv2D):
     """A 3x3 convolution of stride 1 with zero padding, no bias and no activation.
 
-    Same weights and values as `keras.layers.Conv2D(filters, 3, padding="same", use_bias=False)`.
-    In training on a CPU in float32 it multiplies by Winograd's minimal filtering where that
-    pays: three to five times fewer multiplications in the convolution and in both of its
-    gradients, with a relative error of up to 1e-4, a tenth of TensorFloat-32's.
+    The weights and the values are those of
+    `keras.layers.Conv2D(filters, 3, padding="same", use_bias=False)`. In training on a CPU in
+    float32 it uses Winograd's minimal filtering if that is faster. The convolution and both of its
+    gradients then need three to five times fewer multiplications. The relative error is at most
+    1e-4, which is a tenth of that of TensorFloat-32.
 
     Args:
-        filters: int, output channels.
-        **kwargs: as `keras.layers.Conv2D`, without those of `FIXED`.
+        filters: int, the number of output channels.
+        **kwargs: arguments of `keras.layers.Conv2D` that are not in `FIXED`.
 
     Call arguments:
         inputs: float tensor of shape `(n, h, w, channels)`.
@@ -48,7 +50,7 @@ class Conv3x3(keras.layers.Conv2D):
         Tensor of shape `(n, h, w, filters)`.
 
     Raises:
-        TypeError: an argument of `FIXED`.
+        TypeError: an argument of `FIXED` is given.
 
     References:
         Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (CVPR 2016).
@@ -77,13 +79,13 @@ class Conv3x3(keras.layers.Conv2D):
 
 
 def winograd(inputs, kernel):
-    """The 3x3 convolution with zero padding as a product at each point of a transformed image.
+    """Computes the 3x3 convolution with zero padding by products in a transformed image.
 
-    Every transform is a small matrix applied along the height or the width, so that padding,
-    overlapping tiles and cropping are entries of that matrix.
+    Each transform is a small matrix that is applied along the height or the width. Padding,
+    overlapping tiles and cropping are part of that matrix.
 
     Args:
-        inputs: float32 tensor of shape `(n, h, w, channels)`; h and w are known.
+        inputs: float32 tensor of shape `(n, h, w, channels)`, with known h and w.
         kernel: float32 tensor of shape `(3, 3, channels, filters)`.
 
     Returns:
@@ -108,10 +110,10 @@ def winograd(inputs, kernel):
 
 
 class Transforms:
-    """Winograd's transforms along an axis that is cut in tiles.
+    """Winograd's transforms along an axis that is divided into tiles.
 
     Attributes:
-        tiling: (points of a tile, tiles).
+        tiling: pair of ints, the points of a tile and the number of tiles.
         inputs: float32 array `(points * tiles, size)`.
         kernel: float32 array `(points, 3)`.
         outputs: float32 array `(size, points * tiles)`.
@@ -121,7 +123,7 @@ class Transforms:
         tile = min(range(1, LARGEST_TILE + 1), key=lambda tile: -(-size // tile) * (tile + 2))
         points, tiles = tile + 2, -(-size // tile)
         of_input, of_kernel, of_output = minimal_filtering(tile)
-        # One pixel of padding before, as many after as the last tile reads.
+        # There is one pixel of padding before, and after as many as the last tile reads.
         inputs = np.zeros((points, tiles, 1 + tiles * tile + 1))
         outputs = np.zeros((tiles * tile, points, tiles))
         for t in range(tiles):
@@ -137,10 +139,12 @@ transforms = functools.cache(Transforms)
 
 
 def minimal_filtering(tile):
-    """Matrices of F(tile, 3): outputs = of_output @ (of_kernel @ kernel * (of_input @ inputs)).
+    """Returns the matrices of Winograd's F(tile, 3).
+
+    They fulfil `outputs = of_output @ (of_kernel @ kernel * (of_input @ inputs))`.
 
     Args:
-        tile: int, outputs at a time; `tile + 2` inputs.
+        tile: int, the number of outputs that are computed together, from `tile + 2` inputs.
 
     Returns:
         float64 arrays `of_input` `(tile + 2, tile + 2)`, `of_kernel` `(tile + 2, 3)` and

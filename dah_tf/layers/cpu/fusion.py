@@ -1,8 +1,8 @@
-"""Element-wise functions and reductions as one pass over memory, for training on CPUs.
+"""Element-wise functions and reductions in one pass over memory, for training on CPUs.
 
-TensorFlow's operations each read and write whole tensors, and in bfloat16 its CPU kernels are
-slower than in float32. XLA makes one loop of a function, vectorised where its tensors' last axis
-is walked.
+Each operation of TensorFlow reads and writes whole tensors, and its CPU kernels are slower in
+bfloat16 than in float32. XLA compiles a whole function to one loop. The loop is vectorised if it
+runs along the last axis of the tensors.
 """
 
 import functools
@@ -12,12 +12,12 @@ from keras import ops
 
 from dah_tf.layers.package import PACKAGE
 
-# Where `total` and `largest` stop halving: what is left is reduced in another loop.
+# `total` and `largest` halve an axis down to these lengths. Another loop reduces the rest.
 FEWEST_ROWS, FEWEST_CHANNELS = 8, 32
 
 
 def on_cpu():
-    """Whether the back end computes on the CPU alone."""
+    """Says whether the back end computes only on the CPU."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -30,7 +30,7 @@ def on_cpu():
 
 
 def one_replica():
-    """Whether TensorFlow is the back end and computes on one device."""
+    """Says whether the back end is TensorFlow and computes on one device."""
     if keras.backend.backend() != "tensorflow":
         return False
     import tensorflow as tf
@@ -39,18 +39,18 @@ def one_replica():
 
 
 def pays():
-    """Whether `compiled` functions beat TensorFlow's operations: on a CPU."""
+    """Says whether `compiled` functions are faster than TensorFlow's operations: on a CPU."""
     return keras.backend.backend() == "tensorflow" and on_cpu()
 
 
 def compiled(function):
-    """The function as one XLA computation; `pays` says where it is of use.
+    """Compiles a function to one XLA computation; `pays` says when this is useful.
 
     Args:
-        function: of tensors, in `keras.ops`.
+        function: function of tensors, written in `keras.ops`.
 
     Returns:
-        Function of the same tensors. TensorFlow is imported when it is first called.
+        Function of the same tensors. Its first call imports TensorFlow.
     """
     made = []
 
@@ -65,16 +65,19 @@ def compiled(function):
 
 
 def fused(function, gradient=None):
-    """An element-wise function that in training on a CPU is one pass, and its gradient another.
+    """Makes one pass over memory of an element-wise function, and one of its gradient.
+
+    This applies on a CPU, as `pays` says.
 
     Args:
-        function: of tensors of one shape and dtype, in `keras.ops`, to one tensor of that dtype:
-            element-wise, or of some of the elements. The compiled one computes in float32.
-        gradient: function of the outputs and their gradient, both float32, to the gradient of
-            each input, where all are the same; None differentiates `function` from its inputs.
+        function: function of tensors of the same shape and dtype, written in `keras.ops`, that
+            returns one tensor of that dtype. It is element-wise, or selects some of the elements.
+            The compiled function computes in float32.
+        gradient: function that takes the outputs and their gradient, both in float32, and returns
+            the gradient that all inputs share. With None, `function` is differentiated.
 
     Returns:
-        Function of the same tensors; it is differentiable once where `pays`.
+        Function of the same tensors. If `pays` is true, it can be differentiated once.
     """
 
     def in_float32(*inputs):
@@ -114,30 +117,30 @@ def fused(function, gradient=None):
 
 
 def total(x, axis, least):
-    """Sum over one axis, which is kept with length 1; for `least` see `_reduced`."""
+    """Returns the sum over an axis, which keeps the length 1. For `least` see `_reduced`."""
     return _reduced(x, axis, least, ops.add, ops.sum)
 
 
 def largest(x, axis, least):
-    """Maximum over one axis, which is kept with length 1; for `least` see `_reduced`."""
+    """Returns the maximum over an axis, which keeps the length 1. For `least` see `_reduced`."""
     return _reduced(x, axis, least, ops.maximum, ops.max)
 
 
 def _reduced(x, axis, least, combine, reduce):
-    """A reduction that first combines the halves of the axis, again and again, as vectors.
+    """Reduces an axis by repeatedly combining its two halves as vectors.
 
-    XLA's own loop of a reduction takes numbers one by one on CPUs, and several times as long in
-    bfloat16.
+    On CPUs, XLA's own loop for a reduction takes the numbers one by one, and takes several times
+    as long in bfloat16.
 
     Args:
-        x: tensor, float32.
+        x: float32 tensor.
         axis: int.
-        least: int, the length up to which the axis is halved.
-        combine: function of two tensors.
-        reduce: function of a tensor, its axis and `keepdims`, likewise.
+        least: int. The axis is halved until its length is not above this.
+        combine: function of two tensors, such as `ops.add`.
+        reduce: the same operation over an axis, such as `ops.sum`.
 
     Returns:
-        Tensor of length 1 in that axis.
+        Tensor in which the axis has length 1.
     """
     odd = []
     while x.shape[axis] > least:
@@ -160,7 +163,7 @@ _fused_rectify = fused(_rectify, gradient=_where_positive)
 
 
 def rectified_sum(*inputs, training=False):
-    """ReLU of the sum of one or more tensors of one shape and dtype."""
+    """Returns the ReLU of the sum of one or more tensors of the same shape and dtype."""
     return (_fused_rectify if training else _rectify)(*inputs)
 
 
@@ -168,7 +171,7 @@ _add = compiled(ops.add)
 
 
 def twice(x, training=False):
-    """A tensor for two uses, whose gradients are summed in one pass in training on a CPU."""
+    """Returns a tensor twice. In training on a CPU, one pass adds the gradients of both uses."""
     if not (training and pays()):
         return x, x
     import tensorflow as tf
@@ -178,10 +181,10 @@ def twice(x, training=False):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class Activation(keras.layers.Activation):
-    """`keras.layers.Activation`, in training on a CPU as one pass over memory.
+    """`keras.layers.Activation` that makes one pass over memory in training on a CPU.
 
     Args:
-        activation: as `keras.layers.Activation`.
+        activation: the argument of `keras.layers.Activation`.
 
     Call arguments:
         inputs: float tensor of any shape.

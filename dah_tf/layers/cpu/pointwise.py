@@ -9,15 +9,17 @@ from dah_tf.layers.cpu import fusion
 
 
 def convolve(conv, inputs):
-    """What a convolution without bias and activation returns, by operations fast in training.
+    """Computes a convolution without bias and activation by operations that train fast.
 
-    On a CPU under TensorFlow, the gradient of a 1x1 kernel is a matrix product, and a stride
-    leaves out positions of the convolution without it: TensorFlow's own gradients of these take
-    two to twenty times as long. Elsewhere it is the layer's own call.
+    On a CPU under TensorFlow, the gradient of a 1x1 kernel is computed as a matrix product. A
+    convolution with a stride is computed without it, and then positions are left out. TensorFlow's
+    own gradients of these take two to twenty times as long. In all other cases the layer itself is
+    called.
 
     Args:
-        conv: built `keras.layers.Conv2D` or `SeparableConv2D`, one stride for both axes. What is
-            said here is for kernels of 1x1, or 3x3 if separable, padding "same", and no bias.
+        conv: built `keras.layers.Conv2D` or `SeparableConv2D` with one stride for both axes. The
+            faster way is taken for kernels of 1x1 (3x3 if separable) with padding "same" and no
+            bias.
         inputs: float tensor of shape `(n, h, w, channels)`, of the layer's compute dtype.
 
     Returns:
@@ -29,7 +31,7 @@ def convolve(conv, inputs):
     if isinstance(conv, keras.layers.SeparableConv2D):
         kernel = ops.cast(conv.depthwise_kernel, inputs.dtype)
         x = ops.depthwise_conv(inputs, kernel, 1, "same", data_format="channels_last")
-        # Of the zeros that "same" adds, the larger half is at the end.
+        # Padding "same" adds the larger half of the zeros at the end.
         added = [max((-(-side // stride) - 1) * stride + 3 - side, 0) for side in x.shape[1:3]]
         first = [1 - each // 2 for each in added]
         return _product(_every(stride, *first)(x), ops.cast(conv.pointwise_kernel, inputs.dtype))
@@ -50,14 +52,14 @@ def _covered(conv):
 
 @functools.cache
 def _every(stride, top, left):
-    """A function that takes every `stride`-th row and column."""
+    """Returns a function that keeps every `stride`-th row and column."""
     if stride == 1:
         return lambda x: x
     return fusion.fused(lambda x: x[:, top::stride, left::stride])
 
 
 def _product(x, kernel):
-    """1x1 convolution of stride 1."""
+    """Computes a 1x1 convolution of stride 1."""
     import tensorflow as tf
 
     @tf.custom_gradient
