@@ -184,7 +184,7 @@ def test_a_failed_run_does_not_stop_the_others(tmp_path, arguments):
     ("flags", "message"),
     [
         (["--grid=bits=12"], "--output=DIR"),
-        (["--grid=bits=12", "--output=x", "--workdir=y"], "give output, not --workdir"),
+        (["--grid=bits=12", "--output=x", "--workdir=y"], "give output in place of --workdir"),
         (["--grid=colour=red", "--output=x"], "no such flag"),
         (["--grid=bits=many", "--output=x"], "--grid=bits:"),
         (["--grid=workdir=a,b", "--output=x"], "no such flag"),

@@ -109,7 +109,7 @@ def test_a_run_says_what_it_does_and_leaves_its_results(finished):
     told = " ".join(line.strip() for line in told)
     assert told == (
         "fast, chosen by auto. Left open and decided by it: mirror=true, images_per_class=2, "
-        "warmup=0.04, decay=linear, validate_epochs=20, without freeze_epochs"
+        "warmup=0.04, decay=linear, validate_epochs=4, without freeze_epochs"
     )
     given = json.loads((workdir / "flags.json").read_text())["given"]
     assert given["epochs"] == 12 and "decay" not in given and "recipe" not in given
