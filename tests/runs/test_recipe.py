@@ -142,7 +142,7 @@ def test_presets_decide_what_was_left_open_and_nothing_else():
         assert recipe.recipe == name
         assert recipe.learning_rate == 0.5 and recipe.method == "dah:t=2"
         open_settings = {"image_size", "channels", "validation", "data_dir", "workdir"}
-        open_settings |= {"classes_per_group", "cutout_epochs", "minutes"}
+        open_settings |= {"classes_per_group", "cutout_epochs", "features", "minutes"}
         undecided = {k for k, v in recipe.as_dict().items() if v is None}
         assert undecided == open_settings
     assert presets.resolve(Recipe(recipe="paper"), FACTS).groups == 1

@@ -104,7 +104,7 @@ def test_features_of_a_run(tmp_path):
         ({"method": "itq", "recipe": "fast"}, "recipe=fast has no meaning for method=itq"),
         ({"method": "itq", "features": "sift"}, "there is no backbone 'sift'"),
         ({"method": "itq", "features": "compact"}, "there are gist, hog, pixels, run:DIR and"),
-        ({"method": "itq", "features": "run:nowhere"}, "nowhere is no work folder"),
+        ({"method": "itq", "features": "run:nowhere"}, "nowhere is not the folder of a run"),
         ({"method": "itqq"}, "there is no method 'itqq'; there are dah, .*itq_cca"),
         ({"method": "itq:turns=3"}, "itq has no option 'turns'"),
     ],
