@@ -9,6 +9,9 @@ from dah_tf.data import image_sources
 from dah_tf.errors import UserError
 from dah_tf.images import luma
 
+UNLABELLED = "image"
+"""The class of all images where none has a label."""
+
 
 @dataclasses.dataclass
 class Dataset:
@@ -31,6 +34,7 @@ class Dataset:
             `row_hashes` is asked for.
         fingerprint: 12 hex digits over pixels, or contents of image files, and labels.
         mirrored: bool; an image's mirror image shows the same thing, which it does not of digits.
+        labelled: bool; where it is False, all images are of one class, `UNLABELLED`.
     """
 
     name: str
@@ -47,9 +51,10 @@ class Dataset:
     hashes: np.ndarray = None
     fingerprint: str = ""
     mirrored: bool = True
+    labelled: bool = True
 
     def __post_init__(self):
-        if len(self.class_names) < 2:
+        if self.labelled and len(self.class_names) < 2:
             raise UserError(f"{self.name} has {len(self.class_names)} class; it takes two or more")
         if not self.fingerprint:
             self.fingerprint = fingerprint_of(self.labels, self.images.array, self.train)
@@ -63,6 +68,19 @@ class Dataset:
     def multi_label(self):
         """bool, whether an image can carry several labels."""
         return self.labels.ndim == 2
+
+    def without_labels(self):
+        """The same images, all of them in the training part and of one class: `Dataset`."""
+        labels, every = np.zeros(len(self.labels), np.int32), np.arange(len(self.labels))
+        return dataclasses.replace(
+            self,
+            labels=labels,
+            class_names=[UNLABELLED],
+            train=every,
+            test=every[:0],
+            fingerprint=fingerprint_of(labels, self.row_hashes(), every),
+            labelled=False,
+        )
 
     def row_hashes(self):
         """int64 array `(n,)`, equal where the same image is there again, by its content."""

@@ -28,6 +28,7 @@ def load(
     data_dir: str | None = None,
     cache_gib: float = 4.0,
     max_unreadable: float = MAX_UNREADABLE,
+    unlabelled: bool = False,
 ) -> Dataset:
     """Loads labelled images, by a short name or from arrays.
 
@@ -50,6 +51,8 @@ def load(
             decoded each time (TFDS data is refused).
         max_unreadable: float, the share of image files that may be unreadable. One may be, however
             few there are; 0 lets none pass.
+        unlabelled: bool, whether labels and parts are passed over. A folder may then be any tree
+            of images, and `labels` may be None.
 
     Returns:
         `Dataset`.
@@ -71,10 +74,21 @@ def load(
     if images is not None:
         if spec is not None:
             raise UserError("name a data set or give images, not both")
-        return arrays.given(images, labels, test_images, test_labels, class_names, **of_files)
+        if unlabelled and labels is None:
+            labels = np.arange(len(images)) % 2  # stand in for labels until these are taken off
+        found = arrays.given(images, labels, test_images, test_labels, class_names, **of_files)
+        return found.without_labels() if unlabelled else found
     if spec is None:
         raise UserError("name a data set, such as folder:PATH, or give images and labels")
     kind, _, value = spec.partition(":")
+    if unlabelled and kind == "folder" and value:
+        found = folders.without_classes(value)
+        return files.load(spec, found, value, labelled=False, **of_files)
+    found = _labelled(spec, kind, value, data_dir, options, of_files)
+    return found.without_labels() if unlabelled else found
+
+
+def _labelled(spec, kind, value, data_dir, options, of_files):
     if spec == "digits":
         return arrays.digits(spec, **options)
     if kind == "npz" and value:

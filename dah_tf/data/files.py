@@ -14,7 +14,18 @@ SAMPLE = 256
 """Files whose headers tell the sizes of a data set's originals."""
 
 
-def load(spec, found, where, *, image_size, channels, cache_gib, max_unreadable, names=None):
+def load(
+    spec,
+    found,
+    where,
+    *,
+    image_size,
+    channels,
+    cache_gib,
+    max_unreadable,
+    names=None,
+    labelled=True,
+):
     """A data set of image files.
 
     Args:
@@ -23,6 +34,7 @@ def load(spec, found, where, *, image_size, channels, cache_gib, max_unreadable,
         where: str, what a message calls it.
         image_size, channels, cache_gib, max_unreadable: as of `dah_tf.data.load`.
         names: list of str, the classes; None are those of the rows, sorted.
+        labelled: bool, of `Dataset`.
 
     Returns:
         `Dataset`.
@@ -84,6 +96,7 @@ def load(spec, found, where, *, image_size, channels, cache_gib, max_unreadable,
         hashes=hashes,
         # The same whether pixels are kept in memory or not.
         fingerprint=dataset.fingerprint_of(labels, hashes, train),
+        labelled=labelled,
     )
 
 

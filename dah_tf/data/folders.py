@@ -7,6 +7,7 @@ import pathlib
 import typing
 
 from dah_tf import images
+from dah_tf.data.dataset import UNLABELLED
 from dah_tf.errors import UserError
 
 PARTS = ("train", "test")
@@ -62,6 +63,33 @@ def from_folder(root):
     if not any(part == "train" for _, _, part in found.rows):
         base = bases.get("train", root / "train")
         raise UserError(f"{base} holds no folders of images; wanted: {base / 'CLASS' / 'IMAGE'}")
+    return found
+
+
+def without_classes(root):
+    """Every image of a folder and of the folders in it, whatever their names.
+
+    Args:
+        root: path.
+
+    Returns:
+        `Found`, sorted by path; the images are of one class and in the training part.
+
+    Raises:
+        UserError: no such folder, one that cannot be read, or no image in it.
+    """
+    root = pathlib.Path(root)
+    if not root.is_dir():
+        raise UserError(f"{root} is not a folder; folder:PATH takes the path of a folder of images")
+    found = Found([], collections.Counter(), [])
+    try:
+        found.rows.extend(
+            (path, [UNLABELLED], "train") for path in images_below(root, found.ignored)
+        )
+    except OSError as error:
+        raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
+    if not found.rows:
+        raise UserError(f"{root} holds no images")
     return found
 
 

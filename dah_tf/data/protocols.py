@@ -7,7 +7,7 @@ import numpy as np
 
 from dah_tf.errors import UserError
 
-NAMES = ("full", "1k/5k/59k", "1k/5k/54k", "unseen", "own")
+NAMES = ("full", "1k/5k/59k", "1k/5k/54k", "unseen", "own", "unlabelled")
 OWN_SHARE = 0.1
 
 
@@ -55,7 +55,13 @@ class Protocol:
 
 
 def choose(dataset) -> str:
-    """The protocol of data of one's own: "full" where it has test images, else "own"."""
+    """The protocol of data of one's own.
+
+    Returns:
+        "unlabelled" where there are no labels, "full" where there are test images, else "own".
+    """
+    if not dataset.labelled:
+        return "unlabelled"
     return "full" if len(dataset.test) else "own"
 
 
@@ -72,6 +78,8 @@ def make(name, dataset, *, validation=0, seed=0):
             queries (100 a class, or a fifth of the smallest class) and database are all images
             of the other classes (after Sablayrolles et al., arXiv 1609.06753).
             `own`: a tenth of each class are queries, the rest trains and is the database.
+            `unlabelled`: all images train and are the database. There are no queries, because
+            without labels nobody knows which answers are right.
         dataset: `Dataset`.
         validation: int, images taken out of training, from each class by its share. They stay in
             the database. None takes 1,000, or a tenth of the training images where that is fewer.
@@ -91,6 +99,14 @@ def make(name, dataset, *, validation=0, seed=0):
         raise UserError(f"seed={seed} is below 0")
     rng = np.random.default_rng([seed, 101])
     everything = np.sort(np.concatenate([dataset.train, dataset.test]))
+    if name == "unlabelled":
+        if validation:
+            raise UserError(f"validation={validation} needs labels; leave it out")
+        description = "all images train and are the database; there are no queries"
+        nothing = everything[:0]
+        return Protocol(name, everything, nothing, nothing, everything, seed, description)
+    if not dataset.labelled:
+        raise UserError(f"protocol={name} needs labels; use protocol=unlabelled")
     if name == "full":
         if not len(dataset.test):
             raise UserError(

@@ -31,12 +31,15 @@ def describe(dataset, protocol=None) -> tuple[list[str], list[str]]:
         ('The data set digits has 1,797 images in 10 classes.', [])
     """
     counts = _counts(dataset)
+    number = f"The data set {dataset.name} has {len(dataset.labels):,} images"
     facts = [
-        f"The data set {dataset.name} has {len(dataset.labels):,} images in {len(counts)} classes."
+        f"{number} in {len(counts)} classes." if dataset.labelled else f"{number}, unlabelled."
     ]
     small, large = int(counts.argmin()), int(counts.argmax())
     names = dataset.class_names
-    if counts[small] == counts[large]:
+    if not dataset.labelled:
+        pass
+    elif counts[small] == counts[large]:
         facts.append(f"Each class has {counts[small]:,} images.")
     else:
         facts.append(
@@ -65,7 +68,7 @@ def describe(dataset, protocol=None) -> tuple[list[str], list[str]]:
 
 
 def _warnings(dataset, protocol, counts, sides):
-    few = np.flatnonzero((counts > 0) & (counts < FEWEST))
+    few = np.flatnonzero((counts > 0) & (counts < FEWEST) & dataset.labelled)
     if len(few):
         few = few[np.argsort(counts[few], kind="stable")]
         named = _listed([f"{dataset.class_names[each]} ({counts[each]})" for each in few])

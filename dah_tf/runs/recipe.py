@@ -77,6 +77,12 @@ class Recipe:
         "x_test, y_test) or digits.",
         varied=True,
     )
+    unlabelled: bool = _setting(
+        False,
+        DATA,
+        "unlabelled: labels are passed over, and folder:PATH is any tree of images. The method must "
+        "be one that learns without labels: lsh, sh, pcah or itq, which is the default.",
+    )
     data_dir: str | None = _setting(
         None,
         DATA,
@@ -540,12 +546,14 @@ def comparable(flags: dict) -> dict:
 
     Returns:
         Dict such as `{"epochs": 24.0, "method.t": 12.5, "backbone": "compact"}`. Each option of a
-        part has its own entry. Settings without a value and options that are "none" are left out,
-        and so is `recipe`, because a record has what it decided.
+        part has its own entry. Settings without a value and options that are "none" are left out.
+        So are switches that are off as by default, and `recipe`, because a record has what it
+        decided.
     """
-    result = {}
+    result, defaults = {}, {field.name: field.default for field in dataclasses.fields(Recipe)}
     for name, value in upgraded(flags).items():
-        if value is None or value == "" or name == "recipe":
+        off = value is False and defaults[name] is False
+        if value is None or value == "" or off or name == "recipe":
             continue
         if not SETTINGS[name].spec:
             result[name] = value

@@ -39,6 +39,7 @@ def load_data(recipe: Recipe):
         data_dir=recipe.data_dir,
         cache_gib=recipe.cache_gib,
         max_unreadable=recipe.max_unreadable,
+        unlabelled=recipe.unlabelled,
     )
 
 

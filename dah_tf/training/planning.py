@@ -9,6 +9,7 @@ from dah_tf import pretrained
 from dah_tf.errors import UserError
 from dah_tf.runs.recipe import Recipe
 
+PHOTO = 224  # pixels; the side at which networks of Keras Applications see photos
 VALIDATED = 10_000  # training images that validation searches among
 
 
@@ -21,6 +22,18 @@ def with_features(recipe: Recipe) -> Recipe:
     from dah_tf.model import backbones, methods
     from dah_tf.runs import presets, workspace
 
+    if recipe.unlabelled and recipe.method is None:
+        recipe = recipe.replace(method="itq")
+    if recipe.unlabelled and (
+        not methods.is_shallow(recipe.method) or methods.get(recipe.method).supervised
+    ):
+        without = ", ".join(
+            n for n in methods.names() if methods.is_shallow(n) and not methods.get(n).supervised
+        )
+        raise UserError(
+            f"method={recipe.method} learns from labels; the methods for unlabelled data are "
+            f"{without}"
+        )
     if not methods.is_shallow(recipe.method):
         if recipe.features is not None:
             known = ", ".join(n for n in methods.names() if methods.is_shallow(n))
@@ -52,6 +65,8 @@ def with_features(recipe: Recipe) -> Recipe:
             "backbone": rest,
             "backbone_weights": weights if weights != "none" else "imagenet",
         }
+        if recipe.image_size is None and recipe.dataset.startswith(("folder:", "csv:")):
+            found["image_size"] = PHOTO
     elif kind:
         found["backbone"] = recipe.features
     elif weights == "none" and not backbones.facts(recipe.backbone).fixed:

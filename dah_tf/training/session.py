@@ -353,7 +353,8 @@ def announce(recipe, dataset, protocol, model, plan, steps, precision, replicas,
 
     size, channels = dataset.images.size, dataset.images.channels
     count = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
-    data = f"{dataset.num_classes} classes, {size}x{size}x{channels} ({dataset.fingerprint})"
+    data = f"{dataset.num_classes} classes" if dataset.labelled else "unlabelled"
+    data += f", {size}x{size}x{channels} ({dataset.fingerprint})"
     parts = f"{len(protocol.train):,} training, {len(protocol.validation):,} validation"
     parts += f", {len(protocol.query):,} query, {len(protocol.database):,} database images"
     given = workspace.read_given(recipe.workdir)

@@ -43,8 +43,8 @@ class Fit(loop.Run):
         model.hash_head.take(estimator)
         fitted = time.monotonic()
         accuracy = probe(model, features, labels)
-        return {
-            "accuracy": accuracy,
+        found = {"accuracy": accuracy} if model.num_classes > 1 else {}
+        return found | {
             "feature_seconds": described - begun,
             "fit_seconds": fitted - described,
         }

@@ -9,6 +9,8 @@ from dah_tf.data import Dataset, protocols
 from dah_tf.data.image_sources import ArrayImages
 from dah_tf.errors import UserError
 
+LABELLED = [name for name in protocols.NAMES if name != "unlabelled"]
+
 
 def make_dataset(labels, train, names=None):
     """A data set of one-pixel images; its first `train` images are the training part."""
@@ -40,7 +42,7 @@ def sets(protocol):
     }
 
 
-@pytest.mark.parametrize("name", protocols.NAMES)
+@pytest.mark.parametrize("name", LABELLED)
 @pytest.mark.parametrize("validation", [0, 200])
 def test_what_always_holds(dataset, name, validation):
     protocol = protocols.make(name, dataset, validation=validation, seed=3)
@@ -133,7 +135,7 @@ def test_own_pools_the_parts_of_the_data(dataset):
     assert len(protocol.query) + len(protocol.database) == 3000
 
 
-@pytest.mark.parametrize("name", [name for name in protocols.NAMES if name != "full"])
+@pytest.mark.parametrize("name", [name for name in LABELLED if name != "full"])
 def test_seeds_choose_differently(dataset, name):
     one, two = (protocols.make(name, dataset, seed=seed) for seed in (0, 1))
     assert sets(one)["query"] != sets(two)["query"]

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import dah_tf
 from dah_tf import baselines
@@ -114,6 +115,61 @@ def test_what_has_no_meaning_is_refused(changes, message):
         given = Recipe(**changes)
         planning.with_features(given)
         methods.get(given.method)
+
+
+def tree_of_photos(folder):
+    images, _ = data()
+    for number, pixels in enumerate(images[:60]):
+        path = folder / f"{number % 3}" / ("deep" if number % 2 else "") / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    Image.fromarray(images[60]).save(folder / "at the top.png")
+    (folder / "notes.txt").write_text("no image")
+    return images
+
+
+def test_photos_without_labels(tmp_path):
+    """From any tree of images to codes, index and neighbours."""
+    images = tree_of_photos(tmp_path / "photos")
+    said = []
+    asked = Recipe(
+        dataset=f"folder:{tmp_path / 'photos'}",
+        unlabelled=True,
+        bits=12,
+        image_size=16,
+        features="pixels:size=16",
+        workdir=str(tmp_path / "run"),
+    )
+    run = dah_tf.train(asked, say=said.append)
+    assert run.recipe.method == "itq:rounds=50" and run.recipe.protocol == "unlabelled"
+    assert f"The data set folder:{tmp_path / 'photos'} has 61 images, unlabelled." in said
+    assert any(line.startswith("1 file is no image") for line in said)
+    assert run.result == {} and "accuracy" not in run.history
+    # The order of the data set is that of the paths; the fit does not depend on it but by rounding.
+    rows = features.extract("pixels", images[:61])
+    estimator = baselines.get("itq", 12, 0)
+    paths = sorted(map(str, (tmp_path / "photos").rglob("*.png")))
+    numbers = [60 if "top" in path else int(path.split("/")[-1][:-4]) for path in paths]
+    estimator.fit(rows[numbers])
+    assert (dah_tf.load_model(run).encode(images[:61]) == estimator.transform(rows)).mean() > 0.97
+    dah_tf.encode_folder(run.folder, tmp_path / "photos", tmp_path / "codes")
+    index = dah_tf.Index.create(tmp_path / "index", bits=12, codes=run.model.encode(images[:61]))
+    distances, ids = index.search(run.model.encode(images[:1]), k=61)
+    assert distances[0, 0] == 0 and set(ids[0].tolist()) == set(range(61))
+    with pytest.raises(UserError, match="protocol=unlabelled has no queries"):
+        dah_tf.evaluate(run)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "ksh"}, "method=ksh learns from labels; .* are lsh, sh, pcah, itq"),
+        ({"method": "dah"}, "method=dah learns from labels; .* are lsh, sh, pcah, itq"),
+    ],
+)
+def test_unlabelled_data_needs_a_method_without_labels(changes, message):
+    with pytest.raises(UserError, match=message):
+        planning.with_features(Recipe(unlabelled=True, **changes))
 
 
 @pytest.mark.slow
