@@ -12,7 +12,7 @@ PART = 8192
 EXAMPLES, NEIGHBOURS = 10, 10
 
 
-def evaluate(model, dataset, protocol, mirror=False, trained=None):
+def evaluate(model, dataset, protocol, mirror=False, trained=None, described=None):
     """Measures the retrieval quality of a model under a protocol, and reference points.
 
     Args:
@@ -22,6 +22,8 @@ def evaluate(model, dataset, protocol, mirror=False, trained=None):
         mirror: bool, whether a code is made from an image and its mirror image together.
         trained: ints, the classes on which the classifier was trained. None is those of the
             protocol's training images.
+        described: float array of shape `(n, d)`, the backbone's features of all images of the data
+            set, where they are known. They are not those of mirrored images.
 
     Returns:
         `(result, pictures)`. `result` is the dict from `retrieval.evaluate` with further entries:
@@ -29,8 +31,9 @@ def evaluate(model, dataset, protocol, mirror=False, trained=None):
         `method` and `data`. `pictures` is the dict of arrays from `examples`.
     """
     features = len(protocol.database) * model.backbone.output_shape[-1] <= reference_points.FLOATS
-    query, _ = outputs(model, dataset, protocol.query, mirror, features)
-    database, margin = outputs(model, dataset, protocol.database, mirror, features)
+    described = None if mirror else described
+    query, _ = outputs(model, dataset, protocol.query, mirror, features, described)
+    database, margin = outputs(model, dataset, protocol.database, mirror, features, described)
     labels = dataset.labels[protocol.query], dataset.labels[protocol.database]
     result = retrieval.evaluate(
         query["codes"],
@@ -58,7 +61,7 @@ def evaluate(model, dataset, protocol, mirror=False, trained=None):
     return result, examples(dataset, protocol, query["codes"], database["codes"])
 
 
-def outputs(model, dataset, indices, mirror, features=False):
+def outputs(model, dataset, indices, mirror, features=False, described=None):
     """Runs a model over images of a data set.
 
     Args:
@@ -80,8 +83,11 @@ def outputs(model, dataset, indices, mirror, features=False):
     counts, total = np.zeros(25), 0.0
     parts = {"codes": [], "classes": [], "features": []}
     for first in range(0, len(indices), PART):
-        pixels = dataset.images.read(indices[first : first + PART])
-        answer = model.outputs(pixels, mirror=mirror)
+        rows = indices[first : first + PART]
+        if described is None:
+            answer = model.outputs(dataset.images.read(rows), mirror=mirror)
+        else:
+            answer = model.of_features(described[rows])
         parts["codes"].append(codes.pack(codes.binarize(answer["logits"])))
         parts["classes"].append(answer["classes"])
         if features:

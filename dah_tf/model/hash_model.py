@@ -361,6 +361,21 @@ class HashModel(keras.Model):
             return {k: np.zeros((0, width), np.float32) for k, width in widths.items()}
         return {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
 
+    def of_features(self, features):
+        """What `outputs` returns for images whose features are known.
+
+        Args:
+            features: float array of shape `(n, d)`, the backbone's.
+
+        Returns:
+            Dict of NumPy arrays, as `outputs`.
+        """
+        features = np.asarray(features, np.float32)
+        logits, values = self.hash_head(features)
+        classes = self.classifier(self.method.seen(logits, values))
+        found = {"features": features, "logits": logits, "hash": values, "classes": classes}
+        return {name: np.asarray(ops.convert_to_numpy(value)) for name, value in found.items()}
+
     _encoder = None
 
     def in_float32(self):

@@ -96,6 +96,11 @@ def facts():
 class Run:
     """State of one training run; `fit` does the work.
 
+    Attributes:
+        advice: str that is shown where hours are to go, or None.
+        describe: function that returns the features of all images of the data set, or None; for
+            methods that learn in one fit.
+
     Args:
         model: compiled `HashModel`, its optimiser built, made under `strategy`.
         plan: `data.GroupPlan`.
@@ -142,6 +147,7 @@ class Run:
         self.last_save = time.monotonic()
         self.first_step = self.step
         self.advice = None
+        self.describe = lambda: None
         self._carried = (), ()
 
     @property

@@ -102,7 +102,7 @@ def _train(given, data, held, watch, stop_on_sigterm, say, clock):
     from dah_tf.files import durable
     from dah_tf.runs import runlog, workspace
     from dah_tf.terminal import progress
-    from dah_tf.training import budget, build, checkpoint, lineage, loop
+    from dah_tf.training import budget, build, checkpoint, described, lineage, loop
 
     build.check_parts(given)
     workdir = pathlib.Path(given.workdir)
@@ -183,6 +183,7 @@ def _train(given, data, held, watch, stop_on_sigterm, say, clock):
     if run.step:
         say(f"resuming at step {run.step:,} of {steps:,}")
     run.advice = slow_advice(recipe)
+    run.describe = lambda: described.features(model, dataset)
     start = time.time()
     try:
         run.fit()
@@ -249,11 +250,15 @@ def finish(recipe, model, dataset, protocol, log, facts, say) -> dict:
 
     from dah_tf.evaluation import measure, retrieval
     from dah_tf.runs import workspace
+    from dah_tf.training import described
 
     folder = pathlib.Path(recipe.workdir)
     result = {}
     if recipe.evaluate and len(protocol.query):
-        result, pictures = measure.evaluate(model, dataset, protocol, recipe.mirror)
+        known = described.features(model, dataset) if model.method.one_fit else None
+        result, pictures = measure.evaluate(
+            model, dataset, protocol, recipe.mirror, described=known
+        )
         result["run"] = workspace.run_facts(folder)
         with keeping(folder):
             measure.write_examples(folder / "examples.npz", pictures)

@@ -36,7 +36,11 @@ class Fit(loop.Run):
     def _learn(self):
         model, labels = self.model, self.plan.labels
         begun = time.monotonic()
-        features = self._encode(np.arange(len(labels)))["features"]
+        every = self.describe()
+        if every is None:
+            features = self._encode(np.arange(len(labels)))["features"]
+        else:
+            features = every[self.plan.indices]
         described = time.monotonic()
         estimator = model.method.estimator(model.bits, self.plan.seed)
         estimator.fit(features, labels)

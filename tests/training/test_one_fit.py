@@ -12,10 +12,15 @@ import dah_tf
 from dah_tf import baselines
 from dah_tf.baselines import features
 from dah_tf.errors import UserError
-from dah_tf.model import methods
+from dah_tf.model import HashModel, methods
 from dah_tf.runs import workspace
 from dah_tf.runs.recipe import Recipe
-from dah_tf.training import planning
+from dah_tf.training import described, planning
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 def data():
@@ -170,6 +175,38 @@ def test_photos_without_labels(tmp_path):
 def test_unlabelled_data_needs_a_method_without_labels(changes, message):
     with pytest.raises(UserError, match=message):
         planning.with_features(Recipe(unlabelled=True, **changes))
+
+
+def test_features_are_computed_once(tmp_path, monkeypatch):
+    images, labels = data()
+    dataset = dah_tf.load_data(images=images, labels=labels)
+    first = dah_tf.train(recipe(tmp_path, "itq", features="pixels:size=16"), dataset)
+    (file,) = (tmp_path / "cache" / "dah_tf" / "features").iterdir()
+    kept = np.load(file)
+    np.testing.assert_allclose(kept, features.extract("pixels", images), atol=1e-6)
+    monkeypatch.setattr(HashModel, "outputs", None)
+    again = recipe(tmp_path, "itq", features="pixels:size=16").replace(
+        workdir=str(tmp_path / "again")
+    )
+    second = dah_tf.train(again, dataset)
+    assert second.result["map"] == first.result["map"]
+    assert second.model.fingerprint() == first.model.fingerprint()
+    monkeypatch.undo()
+    # A damaged file is written again; other pixels and another backbone have their own.
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    file.write_bytes(file.read_bytes()[:100])
+    model = first.model
+    np.testing.assert_array_equal(described.features(model, dataset), kept)
+    other = dah_tf.load_data(images=images[::-1].copy(), labels=labels)
+    np.testing.assert_array_equal(described.features(model, other), kept[::-1])
+    assert len(list(file.parent.iterdir())) == 2
+    monkeypatch.setattr(described, "MOST", 100)
+    assert described.features(model, dataset) is None
+    file.parent.joinpath("x").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(file.parent / "x"))
+    monkeypatch.setattr(described, "MOST", 10**9)
+    with pytest.raises(UserError, match="cannot write .*: Not a directory; free space, or name"):
+        described.features(model, dataset)
 
 
 @pytest.mark.slow
