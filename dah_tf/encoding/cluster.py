@@ -58,7 +58,7 @@ def encode(job, shards, batch_size, workers=None):
     try:
         import ray
     except ModuleNotFoundError:
-        raise UserError("--runner=ray needs Ray: python -m pip install 'dah_tf[ray]'") from None
+        raise UserError("runner=ray needs Ray: python -m pip install 'dah_tf[ray]'") from None
     # Otherwise Ray would report every restart of a worker on the screen.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     there = os.environ.get("RAY_ADDRESS")

@@ -466,6 +466,8 @@ def upgraded(flags: dict) -> dict:
         # Version 0.2.0 had no recipes: every setting that they decide was always given.
         flags.setdefault("recipe", "paper")
         for setting, tables in MOVED.items():
+            if setting not in flags:  # a result file that somebody has cut down
+                continue
             spec = parts.parse(flags[setting])
             known = tables.get(spec.name, ())
             given = {key: parts.write(flags[key]) for key in known if flags.get(key) is not None}

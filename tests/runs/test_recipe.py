@@ -148,6 +148,11 @@ def test_presets_decide_what_was_left_open_and_nothing_else():
     assert presets.resolve(Recipe(recipe="paper"), FACTS).groups == 1
 
 
+def test_a_record_without_a_part_is_read():
+    found = recipes.comparable({"bits": 24, "phi1": 0.5, "momentum": 0.6})
+    assert found == {"bits": 24, "method": "dah", "method.phi1": 0.5}
+
+
 def test_the_paper_is_what_the_paper_prints():
     recipe = presets.resolve(Recipe(recipe="paper"), FACTS)
     assert recipe.optimizer == "adam" and recipe.learning_rate == 1e-3 and recipe.groups == 1
