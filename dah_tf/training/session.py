@@ -151,6 +151,8 @@ def _train(given, data, held, watch, stop_on_sigterm, say, clock):
     settings = planning.settings_of(recipe, dataset, plan)
     steps = settings.steps
     images_per_step = recipe.groups * plan.group_size
+    if model.method.one_fit:
+        images_per_step = len(protocol.train)
     workspace.record(
         workdir,
         recipe,
