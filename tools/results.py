@@ -28,7 +28,7 @@ ABLATION = RESULTS / "ablation"
 SHIPPED = ROOT / "dah_tf" / "pretrained"
 COLUMNS = (
     "data, protocol",
-    "network",
+    "method: network",
     "bits",
     "MAP (worst to best order)",
     "precision@1000",
@@ -59,7 +59,8 @@ def row(link, result):
     """Cells of one result, in the order of `COLUMNS`."""
     run, score = result["run"], result["map"]
     flags = run["flags"]
-    network = network_of(naming.settings(flags))
+    found = naming.settings(flags)
+    network = f"{found['method']}: {network_of(found)}"
     if flags.get("backbone_weights", "none") != "none":
         network += f", from {flags['backbone_weights']}"
     data = result["data"]["name"] + (f" ({run['note']})" if run["note"] else "")

@@ -96,11 +96,6 @@ def facts():
 class Run:
     """State of one training run; `fit` does the work.
 
-    Attributes:
-        advice: str that is shown where hours are to go, or None.
-        describe: function that returns the features of all images of the data set, or None; for
-            methods that learn in one fit.
-
     Args:
         model: compiled `HashModel`, its optimiser built, made under `strategy`.
         plan: `data.GroupPlan`.
@@ -112,6 +107,11 @@ class Run:
         strategy: `tf.distribute.Strategy` or None.
         watch: functions of a step and its dict of logged values, or Keras callbacks.
         stop_on_sigterm: bool; SIGTERM saves the state and raises `Stopped`. Main thread only.
+
+    Attributes:
+        advice: str that is shown where hours are to go, or None.
+        describe: function that returns the features of all images of the data set, or None; for
+            methods that learn in one fit.
     """
 
     def __init__(

@@ -5,79 +5,10 @@ import random
 
 import numpy as np
 
-from dah_tf import pretrained
 from dah_tf.errors import UserError
 from dah_tf.runs.recipe import Recipe
 
-PHOTO = 224  # pixels; the side at which networks of Keras Applications see photos
 VALIDATED = 10_000  # training images that validation searches among
-
-
-def with_features(recipe: Recipe) -> Recipe:
-    """A recipe whose `features` became its backbone, where its method learns in one fit.
-
-    Raises:
-        UserError: a setting that the method has no use for, or features that do not exist.
-    """
-    from dah_tf.model import backbones, methods
-    from dah_tf.runs import presets, workspace
-
-    if recipe.unlabelled and recipe.method is None:
-        recipe = recipe.replace(method="itq")
-    if recipe.unlabelled and (
-        not methods.is_shallow(recipe.method) or methods.get(recipe.method).supervised
-    ):
-        without = ", ".join(
-            n for n in methods.names() if methods.is_shallow(n) and not methods.get(n).supervised
-        )
-        raise UserError(
-            f"method={recipe.method} learns from labels; the methods for unlabelled data are "
-            f"{without}"
-        )
-    if not methods.is_shallow(recipe.method):
-        if recipe.features is not None:
-            known = ", ".join(n for n in methods.names() if methods.is_shallow(n))
-            raise UserError(
-                f"features={recipe.features} is for methods that learn in one fit ({known}); leave "
-                "it out, or use backbone and backbone_weights"
-            )
-        return recipe
-    name = methods.get(recipe.method).name
-    useless = [each for each in presets.FITTED if each != "mirror"]
-    given = [each for each in useless if getattr(recipe, each) is not None]
-    if recipe.recipe not in ("auto", "fitted"):
-        given.append("recipe")
-    if given and recipe.recipe != "fitted":
-        raise UserError(
-            f"{given[0]}={getattr(recipe, given[0])} has no meaning for method={name}, which "
-            "learns in one fit; leave it out"
-        )
-    found = {"precision": "float32" if recipe.precision == "auto" else recipe.precision}
-    if recipe.validation is None:
-        found["validation"] = 0
-    kind, _, rest = (recipe.features or "").partition(":")
-    weights = recipe.backbone_weights
-    if kind == "run":
-        begun = workspace.read_recipe(pretrained.folder(rest))
-        found |= {"backbone": begun.backbone, "backbone_weights": rest}
-    elif kind == "application":
-        found |= {
-            "backbone": rest,
-            "backbone_weights": weights if weights != "none" else "imagenet",
-        }
-        if recipe.image_size is None and recipe.dataset.startswith(("folder:", "csv:")):
-            found["image_size"] = PHOTO
-    elif kind:
-        found["backbone"] = recipe.features
-    elif weights == "none" and not backbones.facts(recipe.backbone).fixed:
-        found["backbone"] = "gist"
-    changed = recipe.replace(**found)
-    about = backbones.facts(changed.backbone)
-    if kind and kind not in ("run", "application") and not about.fixed:
-        raise UserError(
-            f"features={recipe.features}: there are gist, hog, pixels, run:DIR and application:NAME"
-        )
-    return changed
 
 
 def decided(recipe: Recipe, dataset, protocol) -> Recipe:

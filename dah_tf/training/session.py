@@ -18,7 +18,7 @@ import numpy as np
 from dah_tf import pretrained
 from dah_tf.errors import UserError
 from dah_tf.runs.recipe import Recipe
-from dah_tf.training import planning
+from dah_tf.training import fitted, planning
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +86,7 @@ def train(
     if stop_on_sigterm and threading.current_thread() is not threading.main_thread():
         raise UserError("stop_on_sigterm=True needs the main thread, which alone gets signals")
     planning.sizes_of(recipe.train_sizes, 1, None)  # refuses a bad text before anything is read
-    recipe = planning.with_features(recipe)
+    recipe = fitted.with_features(recipe)
     if data is not None:
         recipe = recipe.replace(dataset=data.name)
     workdir = recipe.workdir or default_workdir(recipe)

@@ -15,7 +15,7 @@ from dah_tf.errors import UserError
 from dah_tf.model import HashModel, methods
 from dah_tf.runs import workspace
 from dah_tf.runs.recipe import Recipe
-from dah_tf.training import described, planning
+from dah_tf.training import described, fitted
 
 
 @pytest.fixture(autouse=True)
@@ -100,6 +100,8 @@ def test_features_of_a_run(tmp_path):
     ):
         assert np.array_equal(ours, theirs)
     assert len(workspace.read_started_from(run.folder)) == 1
+    wider = fitted.with_features(Recipe(method="lsh", features=f"run:{deep.folder}"))
+    assert (wider.image_size, wider.channels) == (16, 3)
 
 
 @pytest.mark.parametrize(
@@ -107,6 +109,8 @@ def test_features_of_a_run(tmp_path):
     [
         ({"method": "dah", "features": "gist"}, "features=gist is for methods that learn in one f"),
         ({"method": "itq", "epochs": 3.0}, "epochs=3.0 has no meaning for method=itq"),
+        ({"method": "itq", "minutes": 3.0}, "minutes=3.0 has no meaning for method=itq"),
+        ({"method": "dah", "recipe": "fitted"}, "recipe=fitted is for methods that learn in one"),
         ({"method": "itq", "recipe": "fast"}, "recipe=fast has no meaning for method=itq"),
         ({"method": "itq", "features": "sift"}, "there is no backbone 'sift'"),
         ({"method": "itq", "features": "compact"}, "there are gist, hog, pixels, run:DIR and"),
@@ -118,7 +122,7 @@ def test_features_of_a_run(tmp_path):
 def test_what_has_no_meaning_is_refused(changes, message):
     with pytest.raises(UserError, match=message):
         given = Recipe(**changes)
-        planning.with_features(given)
+        fitted.with_features(given)
         methods.get(given.method)
 
 
@@ -174,7 +178,7 @@ def test_photos_without_labels(tmp_path):
 )
 def test_unlabelled_data_needs_a_method_without_labels(changes, message):
     with pytest.raises(UserError, match=message):
-        planning.with_features(Recipe(unlabelled=True, **changes))
+        fitted.with_features(Recipe(unlabelled=True, **changes))
 
 
 def test_features_are_computed_once(tmp_path, monkeypatch):
@@ -228,7 +232,7 @@ def test_another_process_exports_and_encodes(tmp_path):
 
 
 def test_gist_is_what_they_see_by_default():
-    assert planning.with_features(Recipe(method="itq")).backbone == "gist"
-    assert planning.with_features(Recipe(method="itq", backbone="hog")).backbone == "hog"
-    named = planning.with_features(Recipe(method="itq", features="application:ResNet50"))
+    assert fitted.with_features(Recipe(method="itq")).backbone == "gist"
+    assert fitted.with_features(Recipe(method="itq", backbone="hog")).backbone == "hog"
+    named = fitted.with_features(Recipe(method="itq", features="application:ResNet50"))
     assert named.backbone == "ResNet50" and named.backbone_weights == "imagenet"

@@ -1,0 +1,89 @@
+"""The recipe of a method that learns in one fit: what it sees, and what it has no use for."""
+
+from dah_tf import pretrained
+from dah_tf.errors import UserError
+from dah_tf.runs import presets, workspace
+from dah_tf.runs.recipe import Recipe
+
+PHOTO = 224  # pixels; the side at which networks of Keras Applications see photos
+KINDS = "gist, hog, pixels, run:DIR and application:NAME"
+
+
+def with_features(recipe: Recipe) -> Recipe:
+    """A recipe whose `features` became its backbone, where its method learns in one fit.
+
+    Args:
+        recipe: `Recipe`, as it was given.
+
+    Returns:
+        `Recipe`; it is the given one if its method is trained by steps.
+
+    Raises:
+        UserError: a setting that the method has no use for, or features that do not exist.
+    """
+    from dah_tf.model import methods
+
+    if recipe.unlabelled and recipe.method is None:
+        recipe = recipe.replace(method="itq")
+    shallow = {name: methods.get(name) for name in methods.names() if methods.is_shallow(name)}
+    fits = methods.is_shallow(recipe.method)
+    if recipe.unlabelled and not (fits and not methods.get(recipe.method).supervised):
+        without = ", ".join(name for name, each in shallow.items() if not each.supervised)
+        raise UserError(
+            f"method={recipe.method} learns from labels; the methods for unlabelled data are "
+            f"{without}"
+        )
+    if not fits:
+        for name, given in (("features", recipe.features), ("recipe", recipe.recipe == "fitted")):
+            if given:
+                raise UserError(
+                    f"{name}={getattr(recipe, name)} is for methods that learn in one fit "
+                    f"({', '.join(shallow)}); leave it out"
+                )
+        return recipe
+    _check_of_use(recipe, methods.get(recipe.method).name)
+    found = {"precision": "float32" if recipe.precision == "auto" else recipe.precision}
+    if recipe.validation is None:
+        found["validation"] = 0
+    return recipe.replace(**found, **_backbone(recipe))
+
+
+def _check_of_use(recipe, name):
+    """Refuses settings of training by steps. What was decided before stands in a "fitted" one."""
+    if recipe.recipe == "fitted":
+        return
+    given = [each for each in presets.FITTED if each != "mirror"] + ["minutes"]
+    given = [each for each in given if getattr(recipe, each) is not None]
+    given += ["recipe"] if recipe.recipe != "auto" else []
+    if given:
+        raise UserError(
+            f"{given[0]}={getattr(recipe, given[0])} has no meaning for method={name}, which "
+            "learns in one fit; leave it out"
+        )
+
+
+def _backbone(recipe):
+    """The settings that `features` stands for, as a dict."""
+    from dah_tf.model import backbones
+
+    kind, _, rest = (recipe.features or "").partition(":")
+    weights = recipe.backbone_weights
+    if kind == "run":
+        folder = pretrained.folder(rest)
+        begun, facts = workspace.read_recipe(folder), workspace.read_data_facts(folder)
+        found = {"backbone": begun.backbone, "backbone_weights": rest}
+        own = {name: facts[name] for name in ("image_size", "channels")}
+        return found | {name: value for name, value in own.items() if not getattr(recipe, name)}
+    if kind == "application":
+        found = {"backbone": rest}
+        found["backbone_weights"] = "imagenet" if weights == "none" else weights
+        if recipe.image_size is None and recipe.dataset.startswith(("folder:", "csv:")):
+            found["image_size"] = PHOTO
+        return found
+    if kind:
+        if not backbones.facts(recipe.features).fixed:
+            raise UserError(f"features={recipe.features}: there are {KINDS}")
+        return {"backbone": recipe.features}
+    if weights == "none" and not backbones.facts(recipe.backbone).fixed:
+        return {"backbone": "gist"}
+    return {}
