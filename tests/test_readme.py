@@ -1,0 +1,81 @@
+"""The commands of README's section on one's own images, on small data, as they stand there."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = pathlib.Path(__file__).parents[1]
+SECTION = "## Your own images"
+
+
+def blocks():
+    """The bash blocks of the section: with labels, and without."""
+    section = (ROOT / "README.md").read_text().split(SECTION)[1].split("\n## ")[0]
+    return re.findall(r"```bash\n(.*?)```", section, re.DOTALL)
+
+
+def photos(folder):
+    """Two classes of 24 photographs, discs and stripes; and four new ones as JPEG."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:48, :48]
+    for number in range(52):
+        kind = ("disc", "stripe")[number % 2]
+        y, x, width = rng.integers(14, 34, 2).tolist() + [int(rng.integers(6, 12))]
+        disc = (rows - y) ** 2 + (columns - x) ** 2 < width**2
+        shape = disc if kind == "disc" else (rows + columns * (y % 3 - 1)) // width % 2 == 0
+        color = rng.integers(60, 256, 3)
+        pixels = np.where(shape[..., None], color, 20) + rng.normal(scale=12, size=(48, 48, 3))
+        picture = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+        path = folder / "photos" / kind / f"{number}.png"
+        if number >= 48:
+            path = folder / "new" / f"{kind}{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(path)
+
+
+def run(commands, folder):
+    """Runs a block in a folder, without its installing; returns what it printed."""
+    lines = [line for line in commands.splitlines() if "pip install" not in line]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment["PATH"] = f"{pathlib.Path(sys.executable).parent}:{environment['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", "\n".join(lines)],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_three_commands_from_a_folder_to_neighbours(tmp_path):
+    photos(tmp_path)
+    out = run(blocks()[0], tmp_path)
+    assert "own (" in out and "fast, chosen by auto" in out
+    found = re.findall(r"^new/(\w+?)\d+\.jpg +1 .* photos/(\w+)/", out, re.MULTILINE)
+    assert len(found) == 4, out
+    assert all(query == neighbour for query, neighbour in found)
+    assert (tmp_path / "found.html").read_text().count("data:image") > 4
+    assert os.path.isdir(tmp_path / "photos.index")
+
+
+@pytest.mark.slow
+def test_photos_without_labels(tmp_path):
+    """As README has it, but for the network, whose weights a test cannot download."""
+    photos(tmp_path)
+    labelled, unlabelled = blocks()
+    assert "--features=application:efficientnetv2b0" in unlabelled
+    assert "--features=gist" in (ROOT / "README.md").read_text()
+    run(unlabelled.replace("application:efficientnetv2b0", "gist"), tmp_path)
+    rest = [line for line in labelled.splitlines() if "dah_tf.train" not in line]
+    out = run("\n".join(rest), tmp_path)
+    assert len(re.findall(r"^new/\w+\.jpg +1 ", out, re.MULTILINE)) == 4
