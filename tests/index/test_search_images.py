@@ -38,6 +38,7 @@ def make_photos(models, tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_images_find_themselves(models, photos):
     (photos / "bad.png").write_text("no image")
     model = f"--index=ix --model={models / 'old'}"

@@ -48,6 +48,7 @@ def test_some_ship():
     assert "cifar10-compact-36" in NAMES
 
 
+@pytest.mark.slow
 def test_weights_are_those_that_were_measured(name):
     from dah_tf.training import build
 

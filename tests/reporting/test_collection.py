@@ -61,7 +61,7 @@ def test_a_table_by_hand(tmp_path):
     assert "| 48 |" in ready_made
     assert "[pretrained:two](../../dah_tf/pretrained/two/evaluation.json)" in ready_made
     assert line == (
-        "| cifar10 (JPEG q75), `full`, seed 3 | compact + CBAM | 36 | **91.23** (90.00 to 92.00) | "
+        "| cifar10 (JPEG q75), `full`, seed 3 | dah: compact + CBAM | 36 | **91.23** (90.00 to 92.00) | "
         "50.00 | – | – | 12,345 | 2 min | 2 CPU cores | [one](one.json) |"
     )
     text = "a\n<!-- results -->\nold\n<!-- /results -->\nb"

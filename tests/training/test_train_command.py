@@ -93,6 +93,7 @@ def size(path):
     return path.stat().st_size if path.exists() else 0
 
 
+@pytest.mark.slow
 def test_a_run_says_what_it_does_and_leaves_its_results(finished):
     workdir, out = finished
     for word in (
@@ -441,6 +442,7 @@ def test_help_exits_0_without_tensorflow(module):
     assert done.stdout.splitlines()[-1] == "False False"
 
 
+@pytest.mark.slow
 def test_describe(tmp_path):
     code, out, _ = run("train", "--describe", "--bits=12")
     assert code == 0 and "3,210,516" in out
