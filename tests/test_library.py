@@ -210,6 +210,7 @@ def test_errors_name_the_argument(call, reason, tmp_path, monkeypatch):
     assert reason in str(caught.value) and "--" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_the_quick_start_example_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     runpy.run_path(str(ROOT / "configs" / "examples" / "quickstart.py"), run_name="__main__")
