@@ -1,6 +1,6 @@
-"""The network: backbones, hash head and classifier in one `HashModel`.
+"""This package holds the network: a backbone, a hash head and a classifier in a `HashModel`.
 
-Importing it makes every layer of its networks known to Keras, so that saved models load.
+Importing the package registers every layer of its networks with Keras, so that saved models load.
 """
 
 from dah_tf.model.backbones import described  # noqa: F401 - layers that no other module imports

@@ -1,4 +1,4 @@
-"""What a network consists of and costs, without training it."""
+"""This module lists the layers of a network and what it costs, without training it."""
 
 import keras
 import numpy as np
@@ -7,14 +7,15 @@ from dah_tf.errors import UserError
 
 
 def multiply_adds(backbone, image_size):
-    """Multiply-accumulates of one image's forward pass through convolutions and matrix products.
+    """Counts the multiply-accumulate operations of one image's forward pass.
 
     Args:
         backbone: `keras.Model`.
-        image_size: int.
+        image_size: int, the side of the image in pixels.
 
     Returns:
-        int, counted on the traced TensorFlow graph; other operations are not counted.
+        int, the number of operations in the traced TensorFlow graph. Only convolutions and
+        matrix products are counted.
 
     Raises:
         UserError: Keras runs on another back end.
@@ -42,18 +43,18 @@ def multiply_adds(backbone, image_size):
 
 
 def layers_of(network, shape):
-    """The layers of a network, each with its output for images of one size.
+    """Lists the layers of a network, each with its output shape for images of one size.
 
-    A network inside another, as a Keras Application is inside its backbone, is listed by its own
-    layers.
+    If a network contains another network, as a backbone contains a Keras Application, the list
+    holds the layers of the inner network.
 
     Args:
-        network: functional or sequential `keras.Model` of one input.
-        shape: tuple of ints, the input's, with the number of images.
+        network: functional or sequential `keras.Model` with one input.
+        shape: tuple of ints, the shape of the input including the number of images.
 
     Returns:
-        List of lists: name, kind, the output's shape without the number of images, and the number
-        of parameters.
+        List of lists. Each holds the name and the kind of a layer, the shape of its output
+        without the number of images, and the number of its parameters.
     """
     tensor = keras.Input(batch_shape=shape)
     outputs, inner = {}, {}
@@ -66,7 +67,7 @@ def layers_of(network, shape):
             inner[layer.name] = [row for row in own if row[1] != "InputLayer"]
         return output
 
-    # Calls the same layers again, on an input of known size; nothing is computed.
+    # This calls the same layers again on an input of known size. Nothing is computed.
     if isinstance(network, keras.Sequential):
         for layer in network.layers:
             tensor = call(layer, tensor)
@@ -76,22 +77,23 @@ def layers_of(network, shape):
         )
     rows = []
     for layer in network.layers:
-        output = [*outputs.get(layer.name, shape)[1:]]  # of the input the shape that is given
+        output = [*outputs.get(layer.name, shape)[1:]]  # an input has `shape`
         own = [layer.name, type(layer).__name__, output, layer.count_params()]
         rows += inner.get(layer.name, [own])
     return rows
 
 
 def describe(model):
-    """A model's layers, parameters and cost.
+    """Describes a model's layers, parameters and cost.
 
     Args:
         model: `HashModel`.
 
     Returns:
-        JSON-able dict: `layers` (name, kind, output shape, parameters), `trainable_parameters`,
-        `parameters`, `gmacs` of one image's forward pass, `bits`, `bytes_per_code`, and
-        `method`, see `Method.facts`.
+        Dict that can be written as JSON. It holds `layers` (name, kind, output shape and
+        parameters of each), `trainable_parameters`, `parameters`, `gmacs` of one image's
+        forward pass, `bits`, `bytes_per_code`, and `method`, which is described at
+        `Method.facts`.
     """
     size, channels = model.image_size, model.channels
     shape = (1, size, size, channels)
@@ -116,7 +118,7 @@ def describe(model):
 
 
 def table(description):
-    """`describe`'s result as text."""
+    """Formats the result of `describe` as text."""
     named, of_kind = (
         2 + max(22, *(len(row[key]) for row in description["layers"])) for key in ("name", "kind")
     )

@@ -1,4 +1,7 @@
-"""`HashModel`: backbone, hash head, classifier and a method's loss, with its training step."""
+"""`HashModel` joins a backbone, a hash head, a classifier and a method's loss.
+
+It also holds the training step.
+"""
 
 import hashlib
 
@@ -11,18 +14,21 @@ from dah_tf.errors import UserError
 from dah_tf.layers import PACKAGE
 from dah_tf.model import methods
 
-# Options of DAH that stand by themselves in the configurations of models before `method`.
+# Before the setting `method` existed, the configuration of a model held these options of DAH
+# as separate entries.
 BEFORE_METHODS = ("phi1", "phi2", "t", "similar_weight", "balance_weight", "label_smoothing")
 BEFORE_METHODS += ("class_scale",)
 
 
 class _Extra:
-    """What belongs to training and not to the model: Keras looks for variables in no such object.
+    """Holds what belongs to the training and not to the model.
+
+    Keras does not look for variables in an object of this kind.
 
     Attributes:
-        facts: `methods.Facts` of the run, None before one.
-        state: dict of name to Keras variable, the method's.
-        network: the backbone with its feature map as a second output, where the method needs it.
+        facts: `methods.Facts` of the run, or None before a run has begun.
+        state: dict of name to Keras variable, the state of the method.
+        network: the backbone with its feature map as a second output, if the method needs it.
     """
 
     def __init__(self):
@@ -36,33 +42,37 @@ class HashModel(keras.Model):
     """A backbone with a hash head and a classifier on top, and the method that trains them.
 
     Args:
-        backbone: `keras.Model`, pixels `(n, h, w, channels)` to features `(n, d)`.
-        bits: int, code length k.
-        num_classes: int.
-        image_size: int, side of the images the model is trained for, pixels.
-        multi_label: bool; an image may have several classes: `classes` are logits of a sigmoid
-            each, not of a softmax, and labels are rows of 0 and 1.
+        backbone: `keras.Model` that maps pixels `(n, h, w, channels)` to features `(n, d)`.
+        bits: int, the code length k.
+        num_classes: int, the number of classes.
+        image_size: int, the side in pixels of the images that the model is trained for.
+        multi_label: bool, whether an image may have several classes. If it is True, each entry
+            of `classes` is the logit of a sigmoid and not of a softmax, and labels are rows of
+            0 and 1.
         method: `methods.Method`, or a text for `methods.get` such as "dah:phi1=0.5".
-        cutout: int, side of the planned cutout box in pixels, 0 for none.
-        mirror: bool; `encode` and `outputs` take an image and its mirror image together, unless
-            told otherwise. `call` does not.
+        cutout: int, the side of the planned cutout box in pixels, or 0 for no box.
+        mirror: bool, whether `encode` and `outputs` combine each image with its mirror image
+            by default. `call` never does this.
 
     Attributes:
         span: pair of floats, the lowest and the highest hash value.
-        state: dict of name to Keras variable: what the method keeps beside the weights. Empty
-            before `begin`.
+        state: dict of name to Keras variable, which holds what the method keeps in addition to
+            the weights. It is empty before `begin` is called.
 
     Call arguments:
-        inputs: uint8 or float tensor of shape `(n, h, w, channels)`, 0..255; or in training a
-            dict of `images`, `(groups, m, h, w, channels)`, and `augment`, int32
-            `(groups, m, 5)`: flip, dy, dx, top and left of the cutout box; and where the method
-            needs them, `second`, the like for a second view, and `rows`, int32 `(groups, m)`.
-        training: bool.
+        inputs: uint8 or float tensor of shape `(n, h, w, channels)` with values from 0 to 255.
+            In training it is a dict instead. The dict holds `images` of shape
+            `(groups, m, h, w, channels)` and `augment`, an int32 tensor of shape
+            `(groups, m, 5)` with the flip, dy, dx, and the top and left of the cutout box. If
+            the method needs them, the dict also holds `second`, which is the same for a second
+            view, and `rows`, an int32 tensor of shape `(groups, m)`.
+        training: bool, whether the model is being trained.
 
     Returns:
         Dict of float32 tensors: `features` of shape `(n, d)`, `logits` and `hash` of shape
-        `(n, bits)`, `classes` (logits) of shape `(n, num_classes)`; n becomes `groups, m` for a
-        dict, which may add what `methods.Needs` describes.
+        `(n, bits)`, and `classes` (logits) of shape `(n, num_classes)`. If the input is a dict,
+        `groups, m` takes the place of n, and the outputs may also hold what `methods.Needs`
+        describes.
 
     Raises:
         UserError: there is no such method, or it needs a feature map that the backbone lacks.
@@ -93,7 +103,7 @@ class HashModel(keras.Model):
         self.method = method if isinstance(method, methods.Method) else methods.get(method)
         self.cutout = cutout
         self.mirror = mirror
-        # Set by the training loop between compilations.
+        # The training loop sets this attribute between compilations.
         self.backbone_frozen = False
         self.train_size = None
         self.hash_head = self.method.head(bits)
@@ -122,16 +132,17 @@ class HashModel(keras.Model):
 
     @property
     def facts(self):
-        """`methods.Facts` of the run; None before `begin`."""
+        """The `methods.Facts` of the run, or None before `begin` is called."""
         return self._extra.facts
 
     def begin(self, facts):
         """Makes the method's state for a run.
 
-        The state is no part of `weights`, of the fingerprint, of `.keras` files and of exports.
+        The state does not belong to `weights`, to the fingerprint, to `.keras` files or to
+        exports.
 
         Args:
-            facts: `methods.Facts`.
+            facts: `methods.Facts` of the run.
         """
         with keras.name_scope(methods.STATE):
             self._extra.state = {
@@ -168,7 +179,7 @@ class HashModel(keras.Model):
         return outputs
 
     def _view(self, images, plan):
-        """Augmented pixels of the size that the network is trained on at this point of the run."""
+        """Returns augmented pixels in the image size that this part of the run trains on."""
         pixels = augment(images, plan, self.cutout)
         if self.train_size not in (None, pixels.shape[1]):
             pixels = ops.image.resize(
@@ -197,17 +208,18 @@ class HashModel(keras.Model):
         return outputs
 
     def terms(self, labels, outputs, step=0):
-        """Every term of the loss on a batch of groups.
+        """Computes every term of the loss on a batch of groups.
 
         Args:
-            labels: int32 `(groups, m)`, or 0/1 `(groups, m, classes)` for multi-label data.
-            outputs: dict from `call` on a batch of groups.
-            step: int tensor, optimiser steps done.
+            labels: int32 tensor of shape `(groups, m)`, or a tensor of 0 and 1 of shape
+                `(groups, m, classes)` for multi-label data.
+            outputs: dict that `call` returned for a batch of groups.
+            step: int tensor, the number of optimiser steps done so far.
 
         Returns:
-            Dict of float32 scalars, means over this replica's groups: what the method's `terms`
-            returns. Where the class layer is a probe it ends with `probe_loss`, which is minimised
-            along with `loss`, and the probe's `accuracy`.
+            Dict of float32 scalars, which are means over this replica's groups. It holds what
+            the method's `terms` returns. If the class layer is a probe, the dict ends with
+            `probe_loss`, which is minimised along with `loss`, and with the probe's `accuracy`.
         """
         terms = self.method.terms(labels, outputs, self.state, step)
         if not self.method.has_classifier:
@@ -216,15 +228,19 @@ class HashModel(keras.Model):
         return terms
 
     def _minimised(self, terms):
-        """What the optimiser minimises; the probe's loss has no gradient but the probe's."""
+        """Returns what the optimiser minimises.
+
+        The probe's loss has a gradient only with respect to the weights of the probe.
+        """
         return terms["loss"] if self.method.has_classifier else terms["loss"] + terms["probe_loss"]
 
     @property
     def parts(self):
-        """The variables that a pure `train_step` takes the values of: a tuple of lists.
+        """Returns the variables that a pure `train_step` works on, as a tuple of lists.
 
-        They are the trainable, the other, the optimiser's, the metrics', and where the method
-        has any, its state.
+        The lists hold the trainable variables, the variables that are not trainable, those of
+        the optimiser and those of the metrics. If the method has a state, its variables are the
+        last list.
         """
         parts = [self.trainable_variables, self.non_trainable_variables]
         parts += [self.optimizer.variables, self.metrics_variables]
@@ -234,13 +250,13 @@ class HashModel(keras.Model):
     if keras.backend.backend() == "tensorflow":
 
         def train_step(self, data):
-            """One optimiser step on this replica's groups.
+            """Takes one optimiser step on this replica's groups.
 
             Args:
                 data: pair of the dict that `call` takes and the labels.
 
             Returns:
-                Dict of this replica's terms, float32.
+                Dict of this replica's terms as float32 scalars.
             """
             import tensorflow as tf
 
@@ -248,7 +264,7 @@ class HashModel(keras.Model):
             with tf.GradientTape() as tape:
                 outputs = self(x, training=True)
                 terms = self.terms(labels, outputs, self.optimizer.iterations)
-                # The optimiser sums the replicas' gradients.
+                # The optimiser sums the gradients of all replicas.
                 replicas = tf.distribute.get_strategy().num_replicas_in_sync
                 loss = self._minimised(terms) / replicas
                 loss = self.optimizer.scale_loss(loss)
@@ -262,21 +278,21 @@ class HashModel(keras.Model):
     elif keras.backend.backend() == "jax":
 
         def train_step(self, state, data):
-            """One optimiser step; a pure function.
+            """Takes one optimiser step as a pure function.
 
             Args:
-                state: values of `parts`, a tuple of lists.
+                state: tuple of lists, the values of `parts`.
                 data: pair of the dict that `call` takes and the labels.
 
             Returns:
-                Dict of the float32 terms, and the new state, again a tuple of lists.
+                Dict of the float32 terms, and the new state, which is again a tuple of lists.
             """
             import jax
 
             values, others, optimizer_values, metric_values, *extra = state
             x, labels = data
             optimizer = [*zip(self.optimizer.variables, optimizer_values, strict=True)]
-            # What is not trained: of the network, and of the method.
+            # These variables of the network and of the method are not trained.
             kept = [*self.non_trainable_variables, *self.state.values()]
             names = []
 
@@ -287,7 +303,7 @@ class HashModel(keras.Model):
                     step = scope.get_current_value(self.optimizer.iterations)
                     terms = self.terms(labels, self(x, training=True), step)
                     loss = self.optimizer.scale_loss(self._minimised(terms))
-                names[:] = terms  # JAX returns a dict sorted
+                names[:] = terms  # JAX sorts a dict that it returns.
                 held = [scope.get_current_value(v) for v in kept]
                 return loss, (terms, held)
 
@@ -305,7 +321,7 @@ class HashModel(keras.Model):
             return terms, ([*new], others, [*optimizer_values], metric_values, *extra)
 
     def fit(self, *_, **__):
-        """Not for a `HashModel`: a `UserError` names what trains one."""
+        """Raises a `UserError` that names the function which trains a `HashModel`."""
         raise UserError(
             "HashModel.fit does not train, for a loss takes class-balanced groups of images; call "
             "dah_tf.train(recipe, data)"
@@ -314,7 +330,7 @@ class HashModel(keras.Model):
     train_on_batch = fit
 
     def evaluate(self, *_, **__):
-        """Not for a `HashModel`: a `UserError` names what measures one."""
+        """Raises a `UserError` that names the function which evaluates a `HashModel`."""
         raise UserError(
             "HashModel.evaluate does not measure, for retrieval takes queries and a database; call "
             "dah_tf.evaluate(run), or for a model alone "
@@ -324,14 +340,14 @@ class HashModel(keras.Model):
     test_on_batch = evaluate
 
     def encode(self, images, batch_size=256, mirror=None):
-        """Packed codes of images.
+        """Computes the packed codes of images.
 
         Args:
-            images: uint8 or float array of shape `(n, h, w, channels)`, 0..255, of the model's
-                image size.
-            batch_size: int.
-            mirror: bool; adds the logits of the left-right mirrored images. None: as the model
-                was made.
+            images: uint8 or float array of shape `(n, h, w, channels)` with values from 0 to
+                255. The images have the model's image size.
+            batch_size: int, the number of images in a batch.
+            mirror: bool, whether to add the logits of the left-right mirrored images. None uses
+                the value that the model was made with.
 
         Returns:
             uint8 array of shape `(n, ceil(bits / 8))`, see `codes.pack`.
@@ -340,7 +356,10 @@ class HashModel(keras.Model):
         return codes.pack(codes.binarize(logits))
 
     def outputs(self, images, batch_size=256, mirror=None):
-        """What `call` returns for any number of images, as NumPy arrays. Arguments: `encode`."""
+        """Returns the results of `call` for any number of images as NumPy arrays.
+
+        The arguments are those of `encode`.
+        """
         mirror = self.mirror if mirror is None else mirror
         if self._encoder is None:
             self._encoder = _compiled(self)
@@ -348,7 +367,7 @@ class HashModel(keras.Model):
         for first in range(0, len(images), batch_size):
             batch = np.asarray(images[first : first + batch_size])
             n = len(batch)
-            if n < batch_size and len(images) > batch_size:  # one shape, one compilation
+            if n < batch_size and len(images) > batch_size:  # keeps one shape
                 batch = np.concatenate([batch, np.repeat(batch[-1:], batch_size - n, axis=0)])
             parts.append({k: v[:n] for k, v in self._encoder(batch, mirror).items()})
         if not parts:
@@ -362,13 +381,13 @@ class HashModel(keras.Model):
         return {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
 
     def of_features(self, features):
-        """What `outputs` returns for images whose features are known.
+        """Returns what `outputs` returns, for images with known features.
 
         Args:
-            features: float array of shape `(n, d)`, the backbone's.
+            features: float array of shape `(n, d)`, the outputs of the backbone.
 
         Returns:
-            Dict of NumPy arrays, as `outputs`.
+            Dict of NumPy arrays with the same entries as the result of `outputs`.
         """
         features = np.asarray(features, np.float32)
         logits, values = self.hash_head(features)
@@ -379,13 +398,13 @@ class HashModel(keras.Model):
     _encoder = None
 
     def in_float32(self):
-        """This model, or where a part of it computes in fewer bits, a copy that does not.
+        """Returns this model, or a float32 copy if a part of it computes in fewer bits.
 
-        Rounding turns a bit of some images; in float32 the codes are the same on all hardware and
-        in every runtime, whatever the precision of the training.
+        Rounding in fewer bits flips a bit in the codes of some images. In float32 the codes are
+        the same on all hardware and in every runtime, whatever the precision of the training.
 
         Returns:
-            `HashModel` of the same weights, not compiled if it is a copy.
+            `HashModel` with the same weights. A copy is not compiled.
         """
         config = self.get_config()
         exact = _in_float32(config)
@@ -396,10 +415,12 @@ class HashModel(keras.Model):
         return copy
 
     def fingerprint(self):
-        """SHA-256 over name, dtype, shape and little-endian bytes of every weight, in order.
+        """Computes a SHA-256 hash of the model's weights.
+
+        The hash covers the name, dtype, shape and little-endian bytes of every weight, in order.
 
         Returns:
-            str of 64 hexadecimal digits, the same after saving and loading the model.
+            str of 64 hexadecimal digits. It stays the same when the model is saved and loaded.
         """
         digest = hashlib.sha256()
         for weight in self.weights:
@@ -427,10 +448,12 @@ class HashModel(keras.Model):
 
 
 def _with_feature_map(backbone, method):
-    """A backbone that also returns its last output with a height and a width.
+    """Makes a backbone that also returns its feature map.
+
+    The feature map is the last output of a layer that has a height and a width.
 
     Raises:
-        UserError: there is none.
+        UserError: the backbone has no such output.
     """
     layers = [x for x in backbone.layers if not isinstance(x, keras.layers.InputLayer)]
     maps = [layer.output for layer in layers if len(layer.output.shape) == 4]
@@ -443,7 +466,7 @@ def _with_feature_map(backbone, method):
 
 
 def _in_float32(config):
-    """A layer's configuration with every precision policy in it replaced by float32."""
+    """Returns a layer's configuration with every precision policy replaced by float32."""
     if isinstance(config, list | tuple):
         return type(config)(_in_float32(each) for each in config)
     if not isinstance(config, dict):
@@ -454,7 +477,7 @@ def _in_float32(config):
 
 
 def mirrored(model, pixels):
-    """Outputs averaged over the images and their left-right mirror images."""
+    """Returns outputs that are averaged over the images and their left-right mirror images."""
     one, two = model(pixels, training=False), model(ops.flip(pixels, axis=2), training=False)
     both = {k: (one[k] + two[k]) / 2.0 for k in one}
     return {**both, "hash": model.hash_head.activation(both["logits"])}
@@ -489,12 +512,13 @@ def augment(pixels, plan, cutout=0):
 
     Args:
         pixels: uint8 tensor of shape `(n, h, w, channels)`.
-        plan: int32 tensor of shape `(n, 5)`: flip (0 or 1), then dy, dx (content moves down and
-            right by them, the border mirrors its inside), top and left of the box.
-        cutout: int, the box's side in pixels; what it covers becomes 128.
+        plan: int32 tensor of shape `(n, 5)`. Its columns are the flip (0 or 1), dy, dx, and the
+            top and left of the box. The content moves down by dy and right by dx, and the
+            border is filled with a mirror image of the pixels inside it.
+        cutout: int, the side of the box in pixels. Pixels inside the box become 128.
 
     Returns:
-        uint8 tensor of the pixels' shape.
+        uint8 tensor of the same shape as `pixels`.
     """
     n, height, width, channels = pixels.shape
     flip, dy, dx, top, left = (plan[:, i : i + 1] for i in range(5))
@@ -514,6 +538,6 @@ def augment(pixels, plan, cutout=0):
 
 
 def _reflect(index, size):
-    """Mirrors indices beyond either end, without repeating the border."""
+    """Mirrors indices that lie beyond either end, without repeating the border."""
     index = ops.abs(index)
     return size - 1 - ops.abs(size - 1 - index)

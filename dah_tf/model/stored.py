@@ -1,7 +1,7 @@
-"""Opens models and weights that were stored, and says why one cannot be opened.
+"""This module opens stored models and weights, and explains why a file cannot be opened.
 
-A file that is missing, damaged, or written by a newer version is explained in one line. Whatever
-else goes wrong is a mistake in a program, and keeps its traceback.
+If a file is missing, damaged, or written by a newer version, an error of one line says so. Any
+other failure is a mistake in a program, and its traceback is kept.
 """
 
 import importlib
@@ -28,17 +28,17 @@ def load(path, *, versions: dict | None = None, remedy: str = RESTORE) -> HashMo
 
     Args:
         path: path of the file.
-        versions: dict of the versions, by package, that wrote the file, as far as they are known
-            from elsewhere; the file itself tells that of Keras.
-        remedy: what to do about a damaged file; the message ends with it.
+        versions: dict of package name to the version that wrote the file, as far as these
+            versions are known from elsewhere. The version of Keras is read from the file.
+        remedy: str, what the user can do about a damaged file. The message ends with it.
 
     Returns:
-        `HashModel`, not compiled.
+        `HashModel` that is not compiled.
 
     Raises:
-        UserError: the file is missing, cannot be read or is damaged; or it holds a class, or a
-            hash method, that the installed versions do not have; or it was written by a newer
-            version and cannot be loaded.
+        UserError: the file is missing, cannot be read or is damaged. This error is also raised
+            if the file holds a class or a hash method that the installed versions do not have,
+            or if a newer version wrote the file and it cannot be loaded.
     """
     path = pathlib.Path(path)
     metadata, config = _read(path, remedy)
@@ -47,12 +47,12 @@ def load(path, *, versions: dict | None = None, remedy: str = RESTORE) -> HashMo
         raise UserError(f"{path} holds {unknown}, which {_installed()} do not have; {_other()}")
     try:
         with warnings.catch_warnings():
-            # Of weights that do not fit Keras warns once for each layer before it raises.
+            # If weights do not fit, Keras warns once for each layer before it raises an error.
             warnings.simplefilter("ignore", UserWarning)
             return keras.saving.load_model(path, {"HashModel": HashModel}, compile=False)
-    except UserError as error:  # of a method that is unknown here
+    except UserError as error:  # the method is unknown here
         raise UserError(f"{path}: {error}; {_other()}") from error
-    except OSError as error:  # of h5py
+    except OSError as error:  # h5py raises this error
         raise _damaged(path, error, remedy) from error
     except (TypeError, ValueError) as error:
         if newer := _newer(versions):
@@ -69,10 +69,11 @@ def load_weights(model: keras.Model, path, what: str):
     Args:
         model: `keras.Model`.
         path: path of a `.weights.h5`, `.h5` or `.keras` file.
-        what: how a message names the file, such as "backbone_weights=FILE".
+        what: str, the name of the file in messages, such as "backbone_weights=FILE".
 
     Raises:
-        UserError: the file is missing, is none of these, is damaged or is of another network.
+        UserError: the file is missing, has another format, is damaged, or belongs to another
+            network.
     """
     path = pathlib.Path(path)
     if not path.is_file():
@@ -85,7 +86,7 @@ def load_weights(model: keras.Model, path, what: str):
             model.load_weights(path)
     except (OSError, zipfile.BadZipFile) as error:
         raise UserError(f"{what} cannot be read: {_line(error)}") from error
-    except ValueError as error:  # Keras' way to say that shapes or layers differ
+    except ValueError as error:  # Keras raises this if shapes or layers differ.
         raise UserError(f"{what} does not fit {model.name}: {_line(error)}") from error
 
 
@@ -95,7 +96,7 @@ def load_arrays(model: keras.Model, path, remedy: str = RESTORE):
     Args:
         model: `keras.Model`.
         path: path of the file.
-        remedy: what to do about a damaged file; the message ends with it.
+        remedy: str, what the user can do about a damaged file. The message ends with it.
 
     Raises:
         UserError: the file is missing, cannot be read or is damaged.
@@ -113,7 +114,10 @@ def load_arrays(model: keras.Model, path, remedy: str = RESTORE):
 
 
 def _read(path, remedy):
-    """Metadata and configuration in a `.keras` file of which every byte is as it was written."""
+    """Reads the metadata and the configuration in a `.keras` file.
+
+    It first checks that every byte of the file is as it was written.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             if broken := archive.testzip():
@@ -134,12 +138,12 @@ def _damaged(path, error, remedy):
 
 
 def _line(error):
-    """The first line of what an error says."""
+    """Returns the first line of an error's message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _unknown(config):
-    """The first class in a configuration that is not to be had here: its name, or None."""
+    """Returns the name of the first class in a configuration that is missing here, or None."""
     if isinstance(config, list):
         return next(filter(None, map(_unknown, config)), None)
     if not isinstance(config, dict):
@@ -156,18 +160,18 @@ def _known(name, module, registered):
     package = module.partition(".")[0]
     if package == "builtins":
         return True
-    if package not in ("keras", "dah_tf"):  # a file may not have anything else imported
+    if package not in ("keras", "dah_tf"):  # A file may not import anything else.
         return False
     try:
         return hasattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
-        if not module.startswith(error.name):  # a module that is there lacks another
+        if not module.startswith(error.name):  # The module exists, but an import in it fails.
             raise
         return False
 
 
 def _newer(versions):
-    """The packages that are newer in the file than here, as text; "" where there are none."""
+    """Lists as text the packages that are newer in the file than here, or returns ""."""
     here = {"dah_tf": __version__, "keras": keras.__version__}
     return " and ".join(
         f"{name} {versions[name]}"
@@ -177,7 +181,10 @@ def _newer(versions):
 
 
 def _numbers(version):
-    """A version's numbers, of which the larger is the newer: `3.15.1` is `[3, 15, 1]`."""
+    """Returns a version as a list of numbers: `3.15.1` becomes `[3, 15, 1]`.
+
+    The list of a newer version is the larger one in a comparison.
+    """
     return [int(number) for number in re.findall(r"\d+", version)[:3]]
 
 
