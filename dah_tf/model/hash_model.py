@@ -367,7 +367,8 @@ class HashModel(keras.Model):
         for first in range(0, len(images), batch_size):
             batch = np.asarray(images[first : first + batch_size])
             n = len(batch)
-            if n < batch_size and len(images) > batch_size:  # keeps one shape
+            # Every batch has the same shape, so that the network is compiled only once.
+            if n < batch_size and len(images) > batch_size:
                 batch = np.concatenate([batch, np.repeat(batch[-1:], batch_size - n, axis=0)])
             parts.append({k: v[:n] for k, v in self._encoder(batch, mirror).items()})
         if not parts:

@@ -1,10 +1,14 @@
-"""Networks from raw pixels (0..255) to a feature vector, by name: `compact:depth=3`.
+"""This package builds networks that turn raw pixels (0..255) into a feature vector.
 
-Every backbone is a functional `keras.Model` for any image size, float or uint8 pixels in, shape
-`(n, features)` out. To add one, write a module with a function of the channels, whose
-keyword-only arguments are its options, and with its `FACTS`; and name it in `BACKBONES`. It raises
-`UserError` where an option is out of its range. The names of Keras Applications are backbones too;
-they have no options.
+A backbone is chosen by a text with its name and options, such as `compact:depth=3`. Every backbone
+is a functional `keras.Model` that accepts any image size. It takes float or uint8 pixels and
+returns a tensor of shape `(n, features)`.
+
+To add a backbone, write a module with a function and with its `FACTS`, and name the function in
+`BACKBONES`. The function takes the number of channels, and its keyword-only arguments are the
+options of the backbone. It raises `UserError` if an option is out of its range.
+
+The names of Keras Applications are backbones too. They have no options.
 """
 
 import functools
@@ -30,7 +34,7 @@ BACKBONES = {
 
 
 def names() -> list[str]:
-    """Names that `get` knows, ours first."""
+    """Lists the names that `get` knows, with the backbones of this package first."""
     return [*BACKBONES, *_applications()]
 
 
@@ -38,14 +42,16 @@ def get(text: str, *, channels: int = 3, weights: str | None = None) -> keras.Mo
     """Builds a backbone.
 
     Args:
-        text: str, a name of `names`, in any case for Keras Applications, and options.
+        text: str, one of the names that `names` lists, and options. The names of Keras
+            Applications may be written in upper or lower case.
         channels: int, 1 or 3.
-        weights: None, "imagenet" (Applications only) or the path of a `.weights.h5` file.
+        weights: None, "imagenet" (only for Keras Applications) or the path of a `.weights.h5`
+            file.
 
     Raises:
-        UserError: an unknown name or option, a value that the backbone refuses, or weights that
-            are not there or do not fit.
-        ValueError: another number of channels.
+        UserError: the name or an option is unknown, the backbone refuses a value, or the weights
+            are missing or do not fit.
+        ValueError: the number of channels is neither 1 nor 3.
 
     Example:
         >>> get("compact:widths=64/128/128,depth=3").output_shape
@@ -76,7 +82,7 @@ def _application(text, channels, weights):
     try:
         return application(name, channels=channels, weights=weights)
     except Exception as error:
-        # Keras raises its bare class where a download fails.
+        # Keras raises a plain `Exception` when a download fails.
         if type(error) is Exception or isinstance(error, OSError):
             raise UserError(
                 f"the ImageNet weights of {name} cannot be had ({error}); name a file by "
@@ -86,10 +92,10 @@ def _application(text, channels, weights):
 
 
 def resolved(text: str) -> str:
-    """A backbone's text with every option written out.
+    """Returns a backbone's text with every option written out.
 
     Raises:
-        UserError: an unknown name or option.
+        UserError: the name or an option is unknown.
     """
     if parts.parse(text).name in BACKBONES:
         return parts.resolved("backbone", text, BACKBONES)
@@ -97,7 +103,7 @@ def resolved(text: str) -> str:
 
 
 def _resolved_application(text):
-    """The constructor's name in `keras.applications`."""
+    """Returns the name of the constructor in `keras.applications`."""
     spec = parts.parse(text)
     known = _applications()
     if spec.name.lower() not in known:
@@ -109,14 +115,14 @@ def _resolved_application(text):
 
 @functools.cache
 def _applications():
-    """Names of Keras Applications in small letters, and their constructors' names."""
+    """Maps the names of Keras Applications in small letters to the constructors' names."""
     from dah_tf.model.backbones.application import names
 
     return {name.lower(): name for name in names()}
 
 
 def facts(text: str) -> Facts:
-    """What a backbone says of itself: `Facts`.
+    """Returns the `Facts` of a backbone.
 
     Raises:
         UserError: there is no such backbone.
@@ -129,12 +135,13 @@ def facts(text: str) -> Facts:
 
 
 def prepare(backbone: keras.Model, text: str, images: np.ndarray):
-    """Readies a new backbone for training, where its kind asks for that.
+    """Prepares a new backbone for training, if its kind requires a preparation.
 
     Args:
-        backbone: `keras.Model` that `get` made of `text`.
-        text: str.
-        images: uint8 array of shape `(n, h, w, channels)`, training images; some thousands do.
+        backbone: `keras.Model` that `get` made from `text`.
+        text: str, the name and the options of the backbone.
+        images: uint8 array of shape `(n, h, w, channels)` with training images. A few thousand
+            images are enough.
     """
     if facts(text).prepare:
         facts(text).prepare(backbone, images)

@@ -1,4 +1,4 @@
-"""Networks of Keras Applications."""
+"""This module makes backbones from the networks of Keras Applications."""
 
 import importlib
 
@@ -17,9 +17,10 @@ FACTS = Facts(
 
 
 def names() -> list[str]:
-    """The constructors of `keras.applications` that make a network for any image size, sorted.
+    """Lists, sorted, the constructors of `keras.applications` that allow any image size.
 
-    NASNet's do not: a network that they make without knowing the size fails on every size.
+    The constructors of NASNet are left out: a network that they make without a known image size
+    fails on every size.
     """
     return sorted(
         name
@@ -29,18 +30,18 @@ def names() -> list[str]:
 
 
 def application(name: str, channels: int = 3, weights: str | None = None) -> keras.Model:
-    """A Keras Applications network with average pooling and its own pixel preprocessing.
+    """Builds a Keras Applications network with average pooling and its own preprocessing.
 
     Args:
         name: str, a constructor of `keras.applications`, such as "ResNet50".
-        channels: int; one channel is repeated three times.
+        channels: int, 1 or 3. A single channel is repeated three times.
         weights: None, "imagenet" or the path of a weights file.
 
     Returns:
         `keras.Model`.
 
     Raises:
-        UserError: the file of weights cannot be read or is of another network.
+        UserError: the file of weights cannot be read or belongs to another network.
     """
     constructor = getattr(keras.applications, name)
     ready = weights if weights == "imagenet" else None

@@ -1,4 +1,4 @@
-"""A plain network for CPUs."""
+"""This module builds a plain network that trains quickly on CPUs."""
 
 import keras
 import numpy as np
@@ -8,7 +8,7 @@ from dah_tf.errors import UserError
 from dah_tf.layers import CBAM, Activation, BatchNorm, Conv3x3, PartialIdentity
 from dah_tf.model.backbones.facts import Facts
 
-PATCHES = 1 << 20  # that `whiten` holds at a time
+PATCHES = 1 << 20  # the number of patches that `whiten` holds at a time
 
 
 def compact(
@@ -18,25 +18,26 @@ def compact(
     depth: int = 2,
     attention: bool = False,
 ) -> keras.Model:
-    """A plain 3x3 network for CPUs: a frozen whitening stem and three stages.
+    """Builds a plain network of 3x3 convolutions with a frozen whitening stem and three stages.
 
-    The stem's filters are the whitened principal directions of 2x2 patches, and their negatives;
-    `whiten` sets them from images. A stage is convolution, 2x2 max-pooling, BN, GELU, then
-    convolution, BN, GELU for the rest of its depth; a global max-pooling follows. Each convolution
-    starts as the identity on as many channels as it can. From a depth of 3 on, a shortcut leads
-    around all convolutions of a stage but the first.
+    The filters of the stem are the whitened principal directions of 2x2 patches, and their
+    negatives. `whiten` computes them from images. A stage begins with a convolution, a 2x2
+    max-pooling, batch normalisation and GELU. The rest of its depth repeats convolution, batch
+    normalisation and GELU. A global max-pooling follows the last stage. Each convolution starts
+    as the identity on as many channels as possible. If the depth is 3 or more, a shortcut leads
+    around all convolutions of a stage except the first.
 
     Args:
         channels: int, 1 or 3.
-        widths: three ints, channels of the stages.
-        depth: int, convolutions in each stage.
-        attention: bool, CBAM after each stage.
+        widths: three ints, the numbers of channels of the stages.
+        depth: int, the number of convolutions in each stage.
+        attention: bool, whether a CBAM block follows each stage.
 
     Returns:
-        `keras.Model`, `widths[-1]` features.
+        `keras.Model` with `widths[-1]` features.
 
     Raises:
-        UserError: not three widths, or a width or depth below 1.
+        UserError: `widths` does not hold three values, or a width or the depth is below 1.
     """
     if len(widths) != 3 or min(widths) < 1:
         given = "/".join(map(str, widths))
@@ -63,18 +64,19 @@ def compact(
         if attention:
             x = CBAM(name=f"stage{stage}_cbam")(x)
     x = layers.GlobalMaxPooling2D(name="pool")(x)
-    # Keeps the features' norm, and with it the first hash logits, near 1.
+    # This keeps the norm of the features near 1, and with it the first hash logits.
     x = layers.Rescaling(1 / np.sqrt(widths[-1]), name="scale")(x)
     return keras.Model(inputs, x, name="compact")
 
 
 def whiten(backbone: keras.Model, images: np.ndarray, epsilon: float = 5e-4):
-    """Sets the frozen stem from images.
+    """Computes the filters of the frozen stem from images.
 
     Args:
         backbone: `keras.Model` from `compact`.
-        images: uint8 or float array of shape `(n, h, w, channels)`, 0..255; some thousands do.
-        epsilon: float, added to the eigenvalues of the patches' covariance.
+        images: uint8 or float array of shape `(n, h, w, channels)` with values from 0 to 255.
+            A few thousand images are enough.
+        epsilon: float that is added to the eigenvalues of the covariance of the patches.
     """
     n, height, width, channels = images.shape
     covariance = np.zeros((4 * channels, 4 * channels))

@@ -1,7 +1,8 @@
-"""Hand-made features as backbones: `gist`, `hog` and `pixels` of `baselines`, as layers.
+"""This module offers the hand-made features of `baselines` as backbones made of layers.
 
-They have no weights. Their values are those of `baselines.features` to float32's rounding, which
-the tests compare, so that a method that was fitted on these finds them in the exported model.
+The backbones are `gist`, `hog` and `pixels`, and they have no weights. Their values equal those of
+`baselines.features` up to float32 rounding, and the tests compare the two. A method that was
+fitted on those features therefore finds the same values in the exported model.
 """
 
 import keras
@@ -18,11 +19,11 @@ FACTS = Facts(smallest=16, fixed=True)
 
 
 def gist(channels: int = 3, *, size: int = 32) -> keras.Model:
-    """GIST of 512 values, see `baselines.features.gist.Gist`.
+    """Builds a backbone that computes the 512 GIST values of `baselines.features.gist.Gist`.
 
     Args:
         channels: int, 1 or 3.
-        size: int, the side that images are resized to first.
+        size: int, the side in pixels that images are first resized to.
 
     Returns:
         `keras.Model`.
@@ -36,16 +37,22 @@ def gist(channels: int = 3, *, size: int = 32) -> keras.Model:
 def hog(
     channels: int = 3, *, size: int = 32, orientations: int = 9, cell: int = 8, block: int = 2
 ) -> keras.Model:
-    """Histograms of oriented gradients, see `baselines.features.hog.HOG` for its arguments.
+    """Builds a backbone that computes histograms of oriented gradients.
+
+    The arguments are explained at `baselines.features.hog.HOG`.
 
     Raises:
-        UserError: one of them is too small.
+        UserError: one of the arguments is too small.
     """
     return _backbone("hog", channels, HOG, size, orientations, cell, block)
 
 
 def pixels(channels: int = 3, *, size: int = 32) -> keras.Model:
-    """All values from 0 to 1, see `baselines.features.pixels.Pixels`; others as of `gist`."""
+    """Builds a backbone that returns all pixel values, scaled to the range from 0 to 1.
+
+    The values are those of `baselines.features.pixels.Pixels`. The arguments, the result and the
+    errors are the same as for `gist`.
+    """
     return _backbone("pixels", channels, Pixels, size)
 
 
@@ -60,19 +67,22 @@ def _backbone(name, channels, kind, *options):
 
 
 class Described(keras.layers.Layer):
-    """Square images of any side, brought to one, to a row of numbers, in float32.
+    """Turns each square image into a row of numbers, in float32.
+
+    Images may have any side. They are first resized to the same side.
 
     Args:
-        size: int, the side in pixels.
+        size: int, the side in pixels that images are resized to.
 
     Call arguments:
-        inputs: uint8 or float tensor of shape `(n, side, side, 1 or 3)`, 0..255.
+        inputs: uint8 or float tensor of shape `(n, side, side, 1 or 3)` with values from 0 to
+            255.
 
     Returns:
         float32 tensor of shape `(n, d)`.
 
     Raises:
-        ValueError: a size that is too small.
+        ValueError: the size is too small.
     """
 
     smallest = 1
@@ -106,7 +116,10 @@ class Described(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class Pixels(Described):
-    """Every value, row by row, from 0 to 1. Arguments, call and result: `Described`."""
+    """Returns every pixel value, row by row, scaled to the range from 0 to 1.
+
+    The arguments, the call arguments and the result are those of `Described`.
+    """
 
     def _length(self, channels):
         return self.size**2 * channels
@@ -117,10 +130,11 @@ class Pixels(Described):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class Gist(Described):
-    """The spatial envelope of 512 values. Arguments, call and result: `Described`.
+    """Computes the spatial envelope of an image, which has 512 values.
 
-    Every Fourier transform is a product with a constant matrix, so that the layer runs under
-    every back end and in every exported format.
+    The arguments, the call arguments and the result are those of `Described`. Every Fourier
+    transform is a product with a constant matrix, so that the layer runs under every back end
+    and in every exported format.
 
     References:
         Oliva and Torralba, IJCV 2001; `baselines.features.gist`.
@@ -141,7 +155,7 @@ class Gist(Described):
         cells = np.float32(numpy_gist.cell_means(self.size))
         found = []
         for each in numpy_gist.bank(self.size):
-            # The padding is a part of the transform, at the frequencies that matter alone.
+            # The matrices include the padding and hold only the frequencies that matter.
             rows, columns = (_parts(_waves(f, n) @ pad) for f in (each.rows, each.columns))
             part = _product(_product(rows, (x, None)), tuple(half.T for half in columns))
             part = tuple(half * each.gains for half in part)
@@ -152,7 +166,7 @@ class Gist(Described):
         return _quotient(found, ops.sqrt(ops.sum(found * found, axis=1, keepdims=True)))
 
     def _normalised(self, x):
-        """Local mean and contrast taken out, see `baselines.features.gist.normalised`."""
+        """Removes local mean and contrast, as `baselines.features.gist.normalised` does."""
         pad, side = numpy_gist.LOCAL_PAD, self.size
         wide = _symmetric(side, pad)
         if side % 2:
@@ -175,13 +189,15 @@ class Gist(Described):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class HOG(Described):
-    """Histograms of oriented gradients. Call and result: `Described`.
+    """Computes histograms of oriented gradients.
+
+    The call arguments and the result are those of `Described`.
 
     Args:
-        size, orientations, cell, block: ints, see `hog`.
+        size, orientations, cell, block: ints, which are explained at `hog`.
 
     Raises:
-        ValueError: one of them is too small.
+        ValueError: one of the arguments is too small.
 
     References:
         Dalal and Triggs, CVPR 2005; `baselines.features.hog`.
@@ -230,7 +246,10 @@ class HOG(Described):
 
 
 def _resizing(old, new):
-    """float32 matrix of shape `(new, old)`: antialiased bilinear resizing of a column."""
+    """Makes the matrix that resizes a column by antialiased bilinear interpolation.
+
+    The matrix is float32 and has the shape `(new, old)`.
+    """
     wide = max(1.0, old / new)
     at = (np.arange(new) + 0.5) * old / new
     weights = np.maximum(0.0, 1 - np.abs(at[:, None] - np.arange(old) - 0.5) / wide)
@@ -238,7 +257,7 @@ def _resizing(old, new):
 
 
 def _quotient(x, by):
-    """`x / by`, and 0 where `by` is 0."""
+    """Returns `x / by`, and 0 where `by` is 0."""
     return ops.where(by > 0, x / ops.where(by > 0, by, 1.0), 0.0)
 
 
@@ -247,12 +266,15 @@ def _unit(blocks):
 
 
 def _symmetric(side, pad):
-    """Matrix of shape `(side + 2 pad, side)` that pads a column symmetrically."""
+    """Makes a matrix of shape `(side + 2 pad, side)` that pads a column symmetrically."""
     return np.eye(side)[np.pad(np.arange(side), pad, "symmetric")]
 
 
 def _waves(frequencies, n):
-    """Rows of the Fourier matrix of n places: complex `(frequencies, n)`."""
+    """Returns rows of the Fourier matrix for a signal of length n.
+
+    The result is complex and has the shape `(frequencies, n)`.
+    """
     return np.exp(-2j * np.pi * np.outer(frequencies, np.arange(n)) / n)
 
 
@@ -261,7 +283,7 @@ def _parts(matrix):
 
 
 def _product(a, b):
-    """The product of complex matrices, each a pair of its real and imaginary part."""
+    """Multiplies complex matrices. Each one is a pair of its real and its imaginary part."""
     if b[1] is None:
         return ops.matmul(a[0], b[0]), ops.matmul(a[1], b[0])
     real = ops.matmul(a[0], b[0]) - ops.matmul(a[1], b[1])

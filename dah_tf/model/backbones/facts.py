@@ -1,4 +1,4 @@
-"""What a backbone says of itself."""
+"""This module defines the facts that each backbone states about itself."""
 
 import dataclasses
 from collections.abc import Callable
@@ -6,17 +6,19 @@ from collections.abc import Callable
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """What the rest of the package must know of a backbone.
+    """Holds what the rest of the package must know about a backbone.
 
     Attributes:
-        smallest: int, the least side of its images in pixels.
-        paper: bool; it is the network of the DAH paper.
-        fixed: bool; it has nothing to train, and needs no weights.
-        imagenet: bool; weights trained on ImageNet can be had by that name.
-        prepare: function of the new backbone and some training images, uint8
-            `(n, h, w, channels)`, that is called before training begins; None where nothing is to
-            be prepared.
-        advice: str, what to say where a run turns out to take hours on a CPU; None says nothing.
+        smallest: int, the smallest allowed side of an image in pixels.
+        paper: bool, whether it is the network of the DAH paper.
+        fixed: bool, whether it has nothing to train and needs no weights.
+        imagenet: bool, whether weights trained on ImageNet are available under the name
+            "imagenet".
+        prepare: function that is called before training begins, or None if no preparation is
+            needed. It takes the new backbone and some training images, a uint8 array of shape
+            `(n, h, w, channels)`.
+        advice: str that is shown if a run turns out to take hours on a CPU, or None if there is
+            no advice.
     """
 
     smallest: int

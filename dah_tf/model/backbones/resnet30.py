@@ -1,4 +1,4 @@
-"""DAH's network."""
+"""This module builds the network of the DAH paper."""
 
 import keras
 from keras import layers
@@ -14,14 +14,17 @@ FACTS = Facts(
 
 
 def resnet30(channels: int = 3, *, attention: bool = True) -> keras.Model:
-    """DAH's network: three stages of three separable bottleneck blocks, CBAM after each.
+    """Builds the network of the DAH paper.
+
+    It has three stages of three separable bottleneck blocks, and CBAM after each.
 
     Args:
         channels: int, 1 or 3.
-        attention: bool; False is the paper's NoneA-DAH.
+        attention: bool, whether CBAM is used. False gives the variant that the paper calls
+            NoneA-DAH.
 
     Returns:
-        `keras.Model`, 1,024 features.
+        `keras.Model` with 1,024 features.
 
     References:
         DAH (IEEE Access 2020), Table 1.
