@@ -1,7 +1,7 @@
-"""Hash methods by name: `dah:phi1=0.5,balance_weight=3`.
+"""This package finds hash methods by a text such as `dah:phi1=0.5,balance_weight=3`.
 
-`base` describes what a method is and how to add one. The shallow ones of `baselines` are methods
-too; `shallow` makes them.
+The module `base` describes what a method is and how to add one. The shallow methods of
+`baselines` are methods too, and the module `shallow` makes them.
 """
 
 from dah_tf import baselines, parts
@@ -21,7 +21,7 @@ __all__ = [
     "with_options",
 ]
 
-STATE = "method"  # begins the paths of a method's variables in checkpoints
+STATE = "method"  # the first part of the paths of a method's variables in checkpoints
 
 METHODS = {
     "dah": "dah_tf.model.methods.dah:DAH",
@@ -31,26 +31,26 @@ METHODS = {
 
 
 def names() -> list[str]:
-    """Names that `get` knows, the deep ones first."""
+    """Lists the names that `get` knows, with the deep methods first."""
     return [*METHODS, *baselines.METHODS]
 
 
 def is_shallow(text: str | None) -> bool:
-    """Whether a text names a method that learns in one fit, from features."""
+    """Tells whether a text names a method that learns from features in a single fit."""
     return text is not None and parts.parse(text).name in baselines.METHODS
 
 
 def resolved(text: str) -> str:
-    """A method's text with every option written out.
+    """Returns a method's text with every option written out.
 
     Raises:
-        UserError: as `get`.
+        UserError: for the same reasons as in `get`.
     """
     return str(get(text))
 
 
 def get(text: str) -> Method:
-    """The method that a text names.
+    """Returns the method that a text names.
 
     Args:
         text: str, `name` or `name:option=value,...`.
@@ -72,7 +72,7 @@ def get(text: str) -> Method:
 
 
 def with_options(text: str, options: dict) -> parts.Spec:
-    """A method's text with more options, which those that stand in the text replace."""
+    """Adds options to a method's text. Options that are already in the text take precedence."""
     spec = parts.parse(text)
     given = {name: parts.write(value) for name, value in options.items()}
     return parts.Spec(spec.name, given).merged(spec)

@@ -1,7 +1,8 @@
-"""`Method`: the one seam between a hash method and everything else.
+"""This module defines `Method`, the interface between a hash method and the rest of the package.
 
-`HashModel`, training, evaluation, export, encoding, search and reports know no method by name:
-they ask a `Method`. To add one, write a module in this folder, and one line in `METHODS`:
+`HashModel`, training, evaluation, export, encoding, search and reports do not know any method by
+name. They only use a `Method` object. To add a method, write a module in this folder and add one
+line to `METHODS`:
 
     class Pull(Method):
         '''Draws the hash values of similar images together.'''
@@ -19,8 +20,9 @@ they ask a `Method`. To add one, write a module in this folder, and one line in 
 
     METHODS = {..., "pull": "dah_tf.model.methods.pull:Pull"}
 
-That is all: `--method=pull:weight=2` trains it, its terms are logged and plotted, and the tests in
-`tests/model/methods/` try it. What a method may do beyond a loss is described at each attribute.
+Nothing else is needed. `--method=pull:weight=2` then trains the method, its terms are logged and
+plotted, and the tests in `tests/model/methods/` cover it. A method may also do more than define a
+loss, and each attribute below describes what is possible.
 """
 
 import dataclasses
@@ -32,26 +34,31 @@ from keras import ops
 from dah_tf import parts
 from dah_tf.layers import HashHead
 
-# A probe that saw values of [-1, 1] would learn too slowly to keep up with the codes.
+# The probe sees values in [-1, 1] multiplied by this factor. Without the factor it would learn
+# too slowly to keep up with the codes.
 PROBE_SCALE = 8.0
 SOURCES = ("paper", "code", "reading")
 
 
 @dataclasses.dataclass(frozen=True)
 class Needs:
-    """What a method needs of the data, the network and the devices; a run refuses what is not met.
+    """Describes what a method needs from the data, the network and the devices.
+
+    A run that does not meet these needs is refused.
 
     Attributes:
-        rows: bool; `outputs["rows"]` holds each image's number among the training images, int32
-            `(groups, m)`.
-        feature_map: bool; `outputs["map"]` holds the last output of the backbone that has a
-            height and a width, `(groups, m, h, w, channels)`.
-        views: 1, or 2 for a second augmentation of the same images: `outputs["second"]` is then a
-            dict of `features`, `logits`, `hash`, `classes` and maybe `map` of it.
-        smallest_group: int, the least number of images in a group.
-        splits: bool; whether the mean of the losses of parts of a batch, split between groups, is
-            the loss of the whole, so that several devices train the same weights. A method whose
-            `terms` assigns to the state does not split.
+        rows: bool, whether the method needs `outputs["rows"]`. This is an int32 tensor of shape
+            `(groups, m)` that holds each image's number among the training images.
+        feature_map: bool, whether the method needs `outputs["map"]`. This is the last output of
+            the backbone that has a height and a width, with shape `(groups, m, h, w, channels)`.
+        views: int, 1, or 2 if the method needs a second augmentation of the same images. In the
+            second case `outputs["second"]` is a dict of the `features`, `logits`, `hash` and
+            `classes` of that augmentation. The dict also holds its `map` if `feature_map` is
+            True.
+        smallest_group: int, the smallest allowed number of images in a group.
+        splits: bool, whether a batch may be split between its groups. This is allowed if the
+            mean of the losses of the parts is the loss of the whole batch, so that several
+            devices train the same weights. It must be False if `terms` assigns to the state.
     """
 
     rows: bool = False
@@ -63,17 +70,20 @@ class Needs:
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """What a method may know of the run before its first step.
+    """Holds what a method may know about the run before its first step.
 
     Attributes:
-        labels: array of the training images' labels: ints `(n,)`, or 0/1 `(n, classes)`. An
-            image's place in it is its row.
-        bits, num_classes: ints.
+        labels: array of the labels of the training images. It holds ints and has shape `(n,)`,
+            or it holds 0 and 1 and has shape `(n, classes)`. The row of an image is its index in
+            this array.
+        bits: int, the code length.
+        num_classes: int, the number of classes.
         features: int, the length of the backbone's output.
-        groups: int, groups a step.
-        group_size: int, images in a group.
-        steps, steps_per_epoch: ints, of the whole run and of an epoch.
-        seed: int.
+        groups: int, the number of groups in a step.
+        group_size: int, the number of images in a group.
+        steps: int, the number of steps in the whole run.
+        steps_per_epoch: int, the number of steps in an epoch.
+        seed: int, the random seed.
     """
 
     labels: np.ndarray
@@ -88,26 +98,30 @@ class Facts:
 
 
 class Method:
-    """A hash method: what is trained, and by which loss.
+    """A hash method, which defines what is trained and with which loss.
 
-    A method's constants are the keyword-only, annotated arguments of its constructor, which keeps
-    them as attributes of the same names and raises `UserError` where one is out of its range.
-    A method keeps nothing else: what changes in training is in the state.
+    The constants of a method are the keyword-only, annotated arguments of its constructor. The
+    constructor keeps them as attributes of the same names, and raises `UserError` if one is out
+    of its range. A method keeps nothing else, because everything that changes in training belongs
+    to the state.
 
     Attributes:
-        name: str, its name in `METHODS`.
-        title: str, what reports call it, with authors and year.
-        source: where formula and constants come from. "paper": the authors' text; "code": their
-            code; "reading": a reconstruction, or ours, which is not to be taken for the authors'
-            method.
-        activation: name of `layers.hashing.ACTIVATIONS`, of the head below.
-        has_classifier: bool; the class layer is part of the method, and `terms` has its loss.
-            Where it is False, the class layer is a linear probe: it learns from the hash values
-            behind a stopped gradient, by a cross-entropy of its own, and changes no code.
-        needs: `Needs`.
-        one_fit: bool; it learns in one fit from features, and no step of an optimiser is taken.
-        loop: None for `training.loop.Run`; or a class to take in its place, with the same
-            arguments, attributes and `fit`, or its address as text, "package.module:Class".
+        name: str, the name in `METHODS`.
+        title: str, the name that reports show, with authors and year.
+        source: str, the origin of the formula and the constants. "paper" is the text of the
+            authors and "code" is their code. "reading" is a reconstruction or our own method,
+            which must not be mistaken for the method of the authors.
+        activation: str, the name of the activation in `layers.hashing.ACTIVATIONS` that the
+            `head` below uses.
+        has_classifier: bool, whether the class layer is part of the method, so that `terms`
+            includes its loss. If it is False, the class layer is a linear probe. The probe
+            learns from the hash values behind a stopped gradient, with a separate cross-entropy
+            loss, and does not change any code.
+        needs: `Needs` of the method.
+        one_fit: bool, whether the method learns from features in a single fit, without any step
+            of an optimiser.
+        loop: None for `training.loop.Run`, or another class with the same arguments, attributes
+            and `fit`. The class may also be given as the text "package.module:Class".
     """
 
     name = None
@@ -120,7 +134,7 @@ class Method:
     loop = None
 
     def __str__(self):
-        """The method as a text with every option written out; `methods.get` reads it."""
+        """Returns the method as a text with every option, which `methods.get` can read."""
         return str(parts.Spec(self.name, {k: parts.write(v) for k, v in self.options.items()}))
 
     def __repr__(self):
@@ -128,12 +142,15 @@ class Method:
 
     @property
     def options(self):
-        """Dict of the constructor's arguments."""
+        """Returns a dict of the constructor's arguments."""
         return {name: getattr(self, name) for name in parts.keys(type(self))}
 
     @property
     def facts(self):
-        """What a result says of the method: a dict of `name`, `title`, `spec` and `source`."""
+        """Returns what a result file says about the method.
+
+        This is a dict of `name`, `title`, `spec` and `source`.
+        """
         return {
             "name": self.name,
             "title": self.title,
@@ -142,78 +159,86 @@ class Method:
         }
 
     def head(self, bits: int) -> keras.layers.Layer:
-        """The layer from features to logits and hash values. Its name must be "hash_head".
+        """Makes the layer from features to logits and hash values, named "hash_head".
 
         Returns:
-            Layer that takes `(n, features)` and returns a pair of float32 tensors `(n, bits)`:
-            logits, and values in [0, 1] that increase with the logits and are 1/2 at 0. A bit is
-            1 where its logit is above 0. Its `activation` turns logits into values (those of an
-            image and of its mirror image are averaged before it), and its `span` is the pair of
-            the lowest and the highest value.
+            Layer that takes a tensor of shape `(n, features)` and returns a pair of float32
+            tensors of shape `(n, bits)`. The first holds logits. The second holds values in
+            [0, 1] that increase with the logits and are 1/2 at a logit of 0. A bit is 1 if its
+            logit is above 0. The layer's `activation` turns logits into values. The logits of an
+            image and of its mirror image are averaged before the activation. The layer's `span`
+            is the pair of the lowest and the highest value.
         """
         return HashHead(bits, activation=self.activation, name="hash_head")
 
     def classifier(self, num_classes: int) -> keras.layers.Layer:
-        """The layer from what `seen` returns to float32 class logits. It is named "classifier"."""
+        """Makes the layer from the result of `seen` to float32 class logits.
+
+        The layer is named "classifier".
+        """
         return keras.layers.Dense(num_classes, dtype="float32", name="classifier")
 
     def seen(self, logits, values):
-        """What the class layer takes: a float tensor `(n, width)`; by default the probe's.
+        """Returns the input of the class layer, a float tensor of shape `(n, width)`.
+
+        By default this is the input of the probe.
 
         Args:
-            logits, values: float tensors `(n, bits)` of the head.
+            logits, values: float tensors of shape `(n, bits)`, the outputs of the head.
         """
         return ops.stop_gradient(PROBE_SCALE * (2.0 * values - 1.0))
 
     def terms(self, labels, outputs, state, step):
-        """The loss, and what is shown of it.
+        """Computes the loss and the parts of it that are shown.
 
         Args:
-            labels: int tensor `(groups, m)`; or 0/1 `(groups, m, classes)`, of several labels.
-            outputs: dict of float32 tensors: `features` `(groups, m, d)`, `logits` and `hash`
-                `(groups, m, bits)`, `classes` (logits) `(groups, m, classes)`; and what `needs`
-                asks for.
-            state: dict of Keras variables, see `variables`. A method that does not split may
-                assign to them.
-            step: int tensor, optimiser steps done before this one.
+            labels: int tensor of shape `(groups, m)`, or a tensor of 0 and 1 of shape
+                `(groups, m, classes)` if images have several labels.
+            outputs: dict of float32 tensors. It holds `features` of shape `(groups, m, d)`,
+                `logits` and `hash` of shape `(groups, m, bits)`, `classes` (logits) of shape
+                `(groups, m, classes)`, and what `needs` asks for.
+            state: dict of the Keras variables that `variables` describes. A method that does
+                not split may assign to them.
+            step: int tensor, the number of optimiser steps done before this one.
 
         Returns:
-            Dict of float scalars, means over the groups. `loss` is what is minimised; every entry
-            is logged, plotted and reported under its name, in this order. The methods of which
-            `has_classifier` is False get `probe_loss` and `accuracy` after them.
+            Dict of float scalars, which are means over the groups. The entry `loss` is
+            minimised. Every entry is logged, plotted and reported under its name, in this order.
+            If `has_classifier` is False, `probe_loss` and `accuracy` are added after them.
         """
         raise NotImplementedError
 
     def variables(self, facts: Facts) -> dict:
-        """The state beside the weights, such as banks, centres or a continuation's factor.
+        """Returns the initial state that the method keeps in addition to the weights.
 
-        It is kept in checkpoints and restored when a run resumes; it is no part of the model's
-        weights, of its fingerprint, of `.keras` files and of exports.
+        Examples are banks, centres or the factor of a continuation. The state is kept in
+        checkpoints and restored when a run resumes. It does not belong to the model's weights,
+        to its fingerprint, to `.keras` files or to exports.
 
         Returns:
-            Dict of name to array, the values before the first step.
+            Dict of name to array with the values before the first step.
         """
         return {}
 
     def due(self, step: int, facts: Facts) -> bool:
-        """Whether `between` is to be called before the step that follows `step` steps done."""
+        """Tells whether `between` must be called once `step` steps are done, before the next."""
         return False
 
     def between(self, step: int, encode, state: dict, facts: Facts) -> dict:
-        """Work on the host before a step, such as a bank made anew or targets solved for.
+        """Does work on the host before a step, such as rebuilding a bank or solving for targets.
 
         It must be a pure function of its arguments, the seed in `facts` and the weights behind
-        `encode`: a run that resumes at `step` calls it again.
+        `encode`, because a run that resumes at `step` calls it again.
 
         Args:
-            step: int, steps done.
-            encode: function of rows, an int array `(n,)`, to a dict of float32 NumPy arrays of
-                these training images as they are, not augmented: `features`, `logits`, `hash`,
-                `classes`.
-            state: dict of name to NumPy array, the state's values.
-            facts: `Facts`.
+            step: int, the number of steps done.
+            encode: function that takes rows, an int array of shape `(n,)`. It returns a dict of
+                float32 NumPy arrays for these training images without augmentation. The entries
+                are `features`, `logits`, `hash` and `classes`.
+            state: dict of name to NumPy array, the values of the state.
+            facts: `Facts` of the run.
 
         Returns:
-            Dict of name to array: the new values of those entries of the state.
+            Dict of name to array with the new values of the entries of the state that change.
         """
         return {}

@@ -1,4 +1,4 @@
-"""Plain classification: the reference that every hash loss has to beat."""
+"""This module defines plain classification, the reference that every hash loss has to beat."""
 
 from dah_tf import losses
 from dah_tf.errors import UserError
@@ -6,21 +6,21 @@ from dah_tf.model.methods.base import Method
 
 
 class CrossEntropy(Method):
-    """A class layer on tanh values, trained by cross-entropy; the codes are the values' signs.
+    """Trains a class layer on tanh values with a cross-entropy loss.
 
-    No term speaks of pairs or of codes.
+    The codes are the signs of the values. The loss has no term about pairs or codes.
 
     Args:
-        label_smoothing: in [0, 1).
-        class_scale: factor on the values in [-1, 1] before the class layer, which amounts to a
-            larger class layer with a larger learning rate.
+        label_smoothing: float in [0, 1), the label smoothing of the cross-entropy.
+        class_scale: float, the factor on the values in [-1, 1] before the class layer. Its
+            effect equals that of a larger class layer with a larger learning rate.
 
     Raises:
         UserError: a value is out of its range.
 
     References:
         Lin, Yang, Hsiao and Chen, "Deep learning of binary hash codes for fast image retrieval",
-        CVPR workshops 2015, which has a sigmoid in place of tanh.
+        CVPR workshops 2015. That paper uses a sigmoid in place of tanh.
     """
 
     name = "ce"
@@ -40,7 +40,7 @@ class CrossEntropy(Method):
         return (2.0 * values - 1.0) * self.class_scale
 
     def terms(self, labels, outputs, state, step):
-        """The cross-entropy, and the share of images that are classified rightly."""
+        """Computes the cross-entropy and the share of images that are classified correctly."""
         classes = outputs["classes"]
         return {
             "loss": losses.cross_entropy(labels, classes, self.label_smoothing),

@@ -1,4 +1,4 @@
-"""DAH, the method that this package was written for."""
+"""This module defines DAH, the method that this package was written for."""
 
 from dah_tf import losses
 from dah_tf.errors import UserError
@@ -6,18 +6,21 @@ from dah_tf.model.methods.base import Method
 
 
 class DAH(Method):
-    """Deep attention hashing: pairwise logarithmic loss, code balance and classification.
+    """Deep attention hashing with pairwise logarithmic loss, code balance and classification.
 
     Args:
-        phi1: weight of W1, the distances of pairs (eq. 6).
-        phi2: weight of W2, the number of ones in a pair's codes (eq. 6).
-        t: the distance that dissimilar pairs are held at (eq. 2); None is `bits / 4.8`.
-        similar_weight: the share of similar pairs in W1, from 0 to 1; None is the plain mean over
-            pairs (eq. 6).
-        balance_weight: weight of each bit's balance over a group. It is not in the paper.
-        label_smoothing: in [0, 1), of the classification loss.
-        class_scale: factor on the centred hash values before the class layer, which amounts to a
-            larger class layer with a larger learning rate. The paper's is 1.
+        phi1: float, the weight of W1, the term for the distances of pairs (eq. 6).
+        phi2: float, the weight of W2, the term for the number of ones in a pair's codes (eq. 6).
+        t: float, the distance at which dissimilar pairs are held (eq. 2). None stands for
+            `bits / 4.8`.
+        similar_weight: float from 0 to 1, the share of similar pairs in W1. None stands for the
+            plain mean over pairs (eq. 6).
+        balance_weight: float, the weight of the balance of each bit over a group. This term is
+            not in the paper.
+        label_smoothing: float in [0, 1), the label smoothing of the classification loss.
+        class_scale: float, the factor on the centred hash values before the class layer. Its
+            effect equals that of a larger class layer with a larger learning rate. The paper's
+            value is 1.
 
     Raises:
         UserError: a value is out of its range.
@@ -71,7 +74,10 @@ class DAH(Method):
         return values if self.class_scale == 1.0 else (values - 0.5) * self.class_scale
 
     def terms(self, labels, outputs, state, step):
-        """W (eq. 6) plus the classification loss, and its parts; see `losses.PairwiseTerms`."""
+        """Computes the loss and its parts, which `losses.PairwiseTerms` describes.
+
+        The loss is W (eq. 6) plus the classification loss.
+        """
         classes = outputs["classes"]
         pairs = losses.pairwise(
             outputs["hash"],

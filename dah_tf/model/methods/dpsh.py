@@ -1,4 +1,4 @@
-"""DPSH: the likelihood of pairs."""
+"""This module defines DPSH, a method that maximises the likelihood of pairs."""
 
 from dah_tf import losses
 from dah_tf.errors import UserError
@@ -6,18 +6,18 @@ from dah_tf.model.methods.base import Method
 
 
 class DPSH(Method):
-    """Deep pairwise-supervised hashing: likelihood of pairs, and quantisation.
+    """Deep pairwise-supervised hashing with the likelihood of pairs and a quantisation term.
 
     The loss is `losses.pair_likelihood + eta * losses.quantisation` on the logits.
 
     The authors' PyTorch port (`jiangqy/DPSH-pytorch`) pairs a batch with a bank of the latest
-    outputs of all n = 5,000 training images, and divides both sums by batch times n. Its weight
-    of 50 beside the sum over a batch's images is therefore 50 / 5,000 = 0.01 beside their mean.
-    The pairs of a group in place of the bank are ours, and so is `(1 + tanh u) / 2` for the hash
-    values: the method itself has none.
+    outputs of all n = 5,000 training images. It divides both sums by the batch size times n. The
+    port puts a weight of 50 on the sum over a batch's images. On their mean, this equals a weight
+    of 50 / 5,000 = 0.01. This package uses the pairs of a group in place of the bank. It also adds
+    the hash values `(1 + tanh u) / 2`, because the method itself does not define hash values.
 
     Args:
-        eta: weight of the quantisation.
+        eta: float, the weight of the quantisation.
 
     Raises:
         UserError: eta is negative.
@@ -37,7 +37,7 @@ class DPSH(Method):
         self.eta = eta
 
     def terms(self, labels, outputs, state, step):
-        """The loss and its two parts."""
+        """Computes the loss and its two parts."""
         pairs = losses.pair_likelihood(outputs["logits"], losses.similarity(labels))
         quantisation = losses.quantisation(outputs["logits"])
         return {

@@ -1,4 +1,7 @@
-"""Shallow methods of `baselines` as methods of a `HashModel`, whose head has their constants."""
+"""This module turns the shallow methods of `baselines` into methods of a `HashModel`.
+
+The head of the model holds the constants that the shallow method has learned.
+"""
 
 from dah_tf import baselines, layers, parts
 from dah_tf.baselines import base
@@ -8,12 +11,12 @@ FORMS = {base.Linear: layers.LinearHash, base.Cosine: layers.CosineHash}
 
 
 class Shallow(Method):
-    """A method that learns in one fit, from features that it does not change.
+    """A method that learns in a single fit from features that it does not change.
 
-    Its class layer is a linear probe on the hash values, fitted by least squares.
+    The class layer is a linear probe on the hash values. It is fitted by least squares.
 
     Args:
-        text: str, a method of `baselines` and options, such as "ksh:anchors=300".
+        text: str, a method of `baselines` and its options, such as "ksh:anchors=300".
 
     Raises:
         UserError: there is no such method or option.
@@ -36,7 +39,7 @@ class Shallow(Method):
         return {name: getattr(self._estimator, name) for name in names}
 
     def estimator(self, bits: int, seed: int):
-        """An estimator that is not fitted yet: `baselines.base.Hasher`."""
+        """Makes an estimator that is not fitted yet, a `baselines.base.Hasher`."""
         return baselines.get(str(self), bits, seed)
 
     def head(self, bits):
