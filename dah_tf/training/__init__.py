@@ -1,1 +1,1 @@
-"""A training run: what its settings stand for, its loop, its checkpoints, its end."""
+"""This package trains a model: it resolves settings, runs the loop, saves and finishes a run."""

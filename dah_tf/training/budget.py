@@ -1,4 +1,7 @@
-"""A run's length from minutes: a rehearsal measures what its parts take, and sets its epochs."""
+"""This module derives the length of a run from a number of minutes.
+
+A rehearsal measures how long the parts of the run take, and the number of epochs follows from it.
+"""
 
 import dataclasses
 import io
@@ -15,24 +18,27 @@ from dah_tf.runs import runlog
 from dah_tf.terminal import progress
 from dah_tf.training import loop, planning
 
-AIM = 0.97  # of the minutes; the rest is for what no rehearsal sees
-WARM = 2  # steps of each kind that are not timed
-QUICK = 0.2  # seconds; steps that take less are timed ten at a time
-WINDOW = (4.0, 0.01)  # the timed steps of a kind take at least these seconds, or share of minutes
-ENCODED = 2048  # images at most that the rehearsal encodes
-RANKED = (250, 1000), 10_000  # queries of two rankings, and their database
+AIM = 0.97  # share of the minutes that is planned; a rehearsal cannot measure the rest
+WARM = 2  # the number of first steps of each kind that are not timed
+QUICK = 0.2  # seconds; shorter steps are timed in groups of ten
+# The timed steps of a kind take at least this many seconds, or this share of the minutes.
+WINDOW = (4.0, 0.01)
+ENCODED = 2048  # the largest number of images that the rehearsal encodes
+RANKED = (250, 1000), 10_000  # query counts of two rankings, and their database size
 
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
-    """Seconds that the parts of a run take.
+    """Holds how many seconds the parts of a run take.
 
     Attributes:
         step: dict of `(image size, frozen)` to the seconds of one step.
-        first: dict of the same, the seconds of the first step beyond those of another: compiling.
-        image: float, encoding one image.
-        pair: float, ranking one item for one query, with the reference points.
-        fixed: float, what each run pays once: building, tracing, export.
+        first: dict with the same keys, the seconds that the first step takes in addition to
+            those of a later step. This is the time of compiling.
+        image: float, the seconds for encoding one image.
+        pair: float, the seconds for ranking one item for one query, including the reference
+            points.
+        fixed: float, the seconds that each run spends once on building, tracing and export.
     """
 
     step: dict
@@ -42,7 +48,7 @@ class Costs:
     fixed: float
 
     def training(self, phases) -> float:
-        """Seconds of steps in `phases`, as `loop.phases` lists them."""
+        """Returns the seconds of the steps in `phases`, which `loop.phases` lists."""
         kinds = {(size, frozen) for first, last, size, frozen in phases if last > first}
         steps = sum(
             (last - first) * self.step[size, frozen] for first, last, size, frozen in phases
@@ -50,16 +56,16 @@ class Costs:
         return steps + sum(self.first[kind] for kind in kinds)
 
     def ranking(self, queries: int, items: int) -> float:
-        """Seconds of encoding queries and items and of comparing all of them."""
+        """Returns the seconds for encoding queries and items and for comparing all of them."""
         return self.image * (queries + items) + self.pair * queries * items
 
 
 class _Timer:
-    """A watcher that ends a rehearsal once its steps were timed for long enough.
+    """A watcher that ends a rehearsal when its steps were timed for long enough.
 
     Attributes:
-        run: `loop.Run` that it watches, set by the caller.
-        first: float, seconds up to the end of the first step, compiling among them.
+        run: `loop.Run` that it watches. The caller sets this attribute.
+        first: float, the seconds up to the end of the first step, including compilation.
     """
 
     def __init__(self, window):
@@ -73,7 +79,8 @@ class _Timer:
         self.times.append((step, now))
         if step == WARM + 1:
             if now - self.times[-2][1] < QUICK:
-                # From here on as in a run, which waits for a device only when it writes its log.
+                # From here on the rehearsal behaves like a real run, which waits for a device
+                # only when it writes its log.
                 self.run.settings.log_steps = 10
             self.times = self.times[-1:]
         elif self.seconds and now - self.times[0][1] >= self.window:
@@ -81,26 +88,26 @@ class _Timer:
 
     @property
     def seconds(self):
-        """Seconds of a step; None while too few were timed."""
+        """Returns the seconds of a step, or None while too few steps were timed."""
         (step, begun), (last, ended) = self.times[0], self.times[-1]
         return (ended - begun) / (last - step) if last - step >= 3 else None
 
 
 def within(given, recipe, dataset, protocol, plan, make, strategy, clock):
-    """A recipe with the epochs that its minutes allow.
+    """Returns a recipe with as many epochs as its minutes allow.
 
     Args:
-        given: `Recipe`, as it was asked for.
-        recipe: the same with everything decided, for any number of epochs.
+        given: `Recipe` as the user asked for it.
+        recipe: `Recipe`, the same one with everything decided, for any number of epochs.
         dataset: `data.Dataset`.
         protocol: `data.Protocol`.
         plan: `data.GroupPlan`.
-        make: function of a decided recipe; it returns the model that a run begins with.
+        make: function that takes a decided recipe and returns the model that a run begins with.
         strategy: `tf.distribute.Strategy` or None.
-        clock: float, of `time.monotonic` when the minutes began.
+        clock: float, the value of `time.monotonic` when the minutes began.
 
     Returns:
-        `Recipe`, everything in it decided.
+        `Recipe` with everything decided.
 
     Raises:
         UserError: the minutes are too few.
@@ -117,7 +124,10 @@ def within(given, recipe, dataset, protocol, plan, make, strategy, clock):
 
 
 def seconds_of(recipe, dataset, protocol, plan, costs) -> float:
-    """How long a run takes from the making of its model to its end, by what its parts cost."""
+    """Computes how many seconds a run takes from the building of its model to its end.
+
+    The result follows from the costs of the parts of the run.
+    """
     settings = planning.settings_of(recipe, dataset, plan)
     every, validation = settings.validate_steps, len(protocol.validation)
     items = min(len(protocol.train), planning.VALIDATED)
@@ -131,15 +141,16 @@ def seconds_of(recipe, dataset, protocol, plan, costs) -> float:
 
 
 def longest(minutes: float, clock: float, seconds) -> float:
-    """The most epochs, by tenths, with which a run ends in time.
+    """Finds the largest number of epochs, in tenths, with which a run ends in time.
 
     Args:
-        minutes: float, from `clock` to the end of the run.
-        clock: float, of `time.monotonic`.
-        seconds: function of a number of epochs; it returns how long such a run will take.
+        minutes: float, the minutes from `clock` to the end of the run.
+        clock: float, a value of `time.monotonic`.
+        seconds: function that takes a number of epochs and returns how many seconds such a run
+            will take.
 
     Returns:
-        float, at least 0.1.
+        float, the number of epochs, which is at least 0.1.
 
     Raises:
         UserError: not even a tenth of an epoch fits.
@@ -162,18 +173,18 @@ def longest(minutes: float, clock: float, seconds) -> float:
 
 
 def rehearse(recipe, dataset, protocol, plan, make, strategy=None) -> Costs:
-    """Times the parts of a run on its own data, in a folder that is removed afterwards.
+    """Times the parts of a run on the data of the run, in a folder that is removed afterwards.
 
     Args:
-        recipe: `Recipe`, everything in it decided.
+        recipe: `Recipe` with everything decided.
         dataset: `data.Dataset`.
         protocol: `data.Protocol`.
         plan: `data.GroupPlan`.
-        make: function of a recipe; it returns a compiled `HashModel`.
+        make: function that takes a recipe and returns a compiled `HashModel`.
         strategy: `tf.distribute.Strategy` or None.
 
     Returns:
-        `Costs`.
+        `Costs` of the run.
     """
     window = max(WINDOW[0], WINDOW[1] * 60 * recipe.minutes)
     step, first = {}, {}
@@ -194,7 +205,7 @@ def rehearse(recipe, dataset, protocol, plan, make, strategy=None) -> Costs:
 
 
 def _time_steps(model, plan, dataset, folder, size, frozen, window, strategy):
-    most = 1_000_000  # steps; the timer ends them
+    most = 1_000_000  # steps; the timer ends the rehearsal long before
     settings = loop.Settings(
         workdir=str(pathlib.Path(folder) / f"{size}-{frozen}"),
         steps=most,
@@ -224,7 +235,7 @@ def _time_steps(model, plan, dataset, folder, size, frozen, window, strategy):
 
 
 def _time_encoding(model, dataset, protocol, mirror):
-    """Seconds of the first call, which traces, and of one image after it."""
+    """Returns the seconds of the first call, which includes tracing, and of one later image."""
     rows = np.asarray(protocol.train)[:ENCODED]
     images = dataset.images.read(rows)
     times = [time.monotonic()]
@@ -255,7 +266,10 @@ def _time_export(model, recipe, dataset, folder):
 
 
 def _time_ranking(model, dataset, protocol):
-    """Seconds that one more item takes for one more query, of rankings of random answers."""
+    """Returns the seconds that ranking one more item for one more query takes.
+
+    They are measured on rankings of random answers.
+    """
     counts, items = RANKED
     rng = np.random.default_rng(0)
     labels = dataset.labels[np.resize(protocol.train, items)]

@@ -1,4 +1,4 @@
-"""What a recipe stands for: data, protocol, model and optimiser."""
+"""This module turns a recipe into data, a protocol, a model and an optimiser."""
 
 import os
 import pathlib
@@ -8,15 +8,15 @@ from dah_tf.errors import UserError
 from dah_tf.runs import workspace
 from dah_tf.runs.recipe import Recipe
 
-ORDINARY = 512  # pixels; no network shrinks images of this side to nothing
+ORDINARY = 512  # pixels; every network accepts images of this side
 
 
 def open_data(recipe: Recipe, data=None):
-    """The data set and protocol of a recipe.
+    """Opens the data set of a recipe and makes its protocol.
 
     Args:
         recipe: `Recipe`.
-        data: `data.Dataset` in place of the one that the recipe names.
+        data: `data.Dataset` that is used in place of the one that the recipe names, or None.
 
     Returns:
         `data.Dataset` and `data.Protocol`.
@@ -29,7 +29,7 @@ def open_data(recipe: Recipe, data=None):
 
 
 def load_data(recipe: Recipe):
-    """The data set that a recipe names: `data.Dataset`. Raises `UserError` as `data.load` does."""
+    """Loads the `data.Dataset` that a recipe names, and raises `UserError` as `data.load` does."""
     from dah_tf import data
 
     return data.load(
@@ -44,7 +44,7 @@ def load_data(recipe: Recipe):
 
 
 def make_protocol(recipe: Recipe, dataset, name: str):
-    """A protocol by its name, with what a recipe says of validation and seed."""
+    """Makes a protocol by its name, with the validation and the seed of a recipe."""
     from dah_tf import data
 
     if name == "auto":
@@ -55,15 +55,15 @@ def make_protocol(recipe: Recipe, dataset, name: str):
 def build_model(
     recipe: Recipe, *, num_classes, channels, image_size, multi_label=False, weights=True
 ):
-    """An untrained `HashModel`.
+    """Builds an untrained `HashModel`.
 
     Args:
-        recipe: `Recipe`, every part of it decided.
-        num_classes, channels, image_size, multi_label: of the data.
-        weights: bool; False leaves `backbone_weights` alone, as for describing.
+        recipe: `Recipe` with every part decided.
+        num_classes, channels, image_size, multi_label: the properties of the data.
+        weights: bool, whether to load `backbone_weights`. False is enough for a description.
 
     Raises:
-        UserError: unknown parts, weights that do not fit, an image too small.
+        UserError: a part is unknown, the weights do not fit, or the images are too small.
     """
     from dah_tf.model import HashModel, backbones
 
@@ -95,15 +95,15 @@ def build_model(
 
 
 def check_needs(model, plan, replicas):
-    """Refuses a run that has not what its method needs.
+    """Refuses a run that does not meet the needs of its method.
 
     Args:
         model: `HashModel`.
         plan: `data.GroupPlan`.
-        replicas: int, devices that the groups of a step are split over.
+        replicas: int, the number of devices that the groups of a step are split over.
 
     Raises:
-        UserError: its groups are too small, or it cannot be split.
+        UserError: the groups are too small, or the method cannot be split between devices.
     """
     method = model.method
     if plan.group_size < method.needs.smallest_group:
@@ -120,20 +120,20 @@ def check_needs(model, plan, replicas):
 
 
 def check_size(backbone, size):
-    """Refuses images that a network would shrink to nothing.
+    """Refuses images that are so small that a network would shrink them to nothing.
 
     Args:
         backbone: `keras.Model`.
-        size: int, pixels.
+        size: int, the side of the images in pixels.
 
     Raises:
-        UserError: they are too small.
-        ValueError: the network takes images of no size; that is a mistake in it.
+        UserError: the images are too small.
+        ValueError: the network fails on images of every size, which is a mistake in the network.
     """
     try:
         _trace(backbone, size)
     except ValueError as error:
-        # Images of an ordinary size tell whether it is for their size.
+        # If images of an ordinary size pass, the network failed because of the size.
         _trace(backbone, max(ORDINARY, size))
         raise UserError(
             f"{backbone.name} cannot take images of {size} pixels: its layers would shrink them to "
@@ -142,26 +142,26 @@ def check_size(backbone, size):
 
 
 def _trace(backbone, size):
-    """Runs a network without computing anything. Raises what its layers raise."""
+    """Runs a network without computing anything, and raises the errors of its layers."""
     import keras
 
     backbone.compute_output_spec(keras.KerasTensor((1, size, size, backbone.input_shape[-1])))
 
 
 def is_run(source):
-    """Whether `backbone_weights` names a run's folder or a ready-made model."""
+    """Tells whether `backbone_weights` names a run's folder or a ready-made model."""
     return pretrained.is_name(source) or os.path.isdir(source)
 
 
 def take_backbone(backbone, run):
-    """Gives a backbone the weights that a run's has at its end.
+    """Gives a backbone the weights of the backbone of a finished run.
 
     Args:
         backbone: `keras.Model`.
         run: path of the run's work folder, or "pretrained:NAME".
 
     Raises:
-        UserError: no run, one that has not ended, or one of another backbone.
+        UserError: there is no such run, it has not ended, or it has another backbone.
     """
     model, step = load_run(pretrained.folder(run))
     if step is not None:
@@ -177,7 +177,7 @@ def take_backbone(backbone, run):
 
 
 def compile_model(model, recipe: Recipe, steps):
-    """Gives a model the optimiser of a recipe, and builds its state."""
+    """Gives a model the optimiser of a recipe, and builds the state of the optimiser."""
     from dah_tf.training import optimizers
 
     rate = optimizers.WarmupDecay(
@@ -194,7 +194,7 @@ def check_parts(recipe: Recipe):
     """Refuses parts that do not exist, before any data is read.
 
     Raises:
-        UserError: a part or an option of one is unknown, or its value out of range.
+        UserError: a part or one of its options is unknown, or a value is out of its range.
     """
     from dah_tf.model import backbones, methods
     from dah_tf.training import optimizers
@@ -207,10 +207,10 @@ def check_parts(recipe: Recipe):
 
 
 def written_out(recipe: Recipe) -> Recipe:
-    """A recipe with every option of its parts written out, as a run keeps it.
+    """Returns a recipe with every option of its parts written out, as a run stores it.
 
     Raises:
-        UserError: a part that does not exist, or an option that it does not have.
+        UserError: a part does not exist, or it does not have an option that is given.
     """
     from dah_tf.model import backbones, methods
     from dah_tf.training import optimizers
@@ -223,17 +223,17 @@ def written_out(recipe: Recipe) -> Recipe:
 
 
 def load_model(run):
-    """The model of a run.
+    """Loads the model of a run.
 
     Args:
-        run: path of a run's folder, "pretrained:NAME", or what `train` returned.
+        run: path of a run's folder, "pretrained:NAME", or the object that `train` returned.
 
     Returns:
-        `HashModel`, in float32. Of a run that has not ended it is that of the last checkpoint.
+        `HashModel` in float32. If the run has not ended, it is the model of the last checkpoint.
 
     Raises:
-        UserError: there is neither a model nor a checkpoint; or it is damaged, or written by a newer
-            version.
+        UserError: there is neither a model nor a checkpoint, or the file is damaged, or a newer
+            version wrote it.
 
     Example:
         >>> model = load_model("runs/digits-compact-36")
@@ -245,13 +245,15 @@ def load_model(run):
 
 
 def load_run(workdir):
-    """The trained model of a run, or where it has not ended yet, of its last checkpoint.
+    """Loads the trained model of a run, or the model of the last checkpoint of an unfinished run.
 
     Returns:
-        `HashModel` and the number of steps it was trained for (None: to the end).
+        `HashModel`, and the number of steps that it was trained for. The number is None if the
+        run has ended.
 
     Raises:
-        UserError: there is neither, or it cannot be read: see `stored.load`.
+        UserError: there is neither a model nor a checkpoint, or it cannot be read. The function
+            `stored.load` lists the reasons.
     """
     import keras
 
@@ -273,14 +275,14 @@ def load_run(workdir):
     facts = workspace.read_data_facts(folder)
     keep = ["num_classes", "channels", "image_size", "multi_label"]
     facts = {name: facts[name] for name in keep}
-    if shipped.exists():  # of a ready-made model
+    if shipped.exists():  # The folder holds a ready-made model.
         model = build_model(recipe, **facts, weights=False)
         again = f"delete {folder}, which the next command makes anew"
         stored.load_arrays(model, shipped, again)
         return model, None
     own = keras.config.dtype_policy()
     try:
-        # The optimiser of a run in float16 has more variables.
+        # The optimiser has more variables if the run uses float16.
         keras.config.set_dtype_policy(workspace.read_precision(folder) or own)
         model = build_model(recipe, **facts, weights=False)
         compile_model(model, recipe, steps=1)
@@ -292,7 +294,7 @@ def load_run(workdir):
 
 
 def _remedy(folder):
-    """What to do about a run's `model.keras` that is damaged."""
+    """Returns advice on what to do about a damaged `model.keras` of a run."""
     from dah_tf.training import checkpoint
 
     if checkpoint.files(folder / "checkpoints"):

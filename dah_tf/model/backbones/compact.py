@@ -1,4 +1,4 @@
-"""This module builds a plain network that trains quickly on CPUs."""
+"""This module builds a plain network that is designed for CPUs."""
 
 import keras
 import numpy as np
@@ -20,7 +20,7 @@ def compact(
 ) -> keras.Model:
     """Builds a plain network of 3x3 convolutions with a frozen whitening stem and three stages.
 
-    The filters of the stem are the whitened principal directions of 2x2 patches, and their
+    The network is designed for CPUs. The filters of the stem are the whitened principal directions of 2x2 patches, and their
     negatives. `whiten` computes them from images. A stage begins with a convolution, a 2x2
     max-pooling, batch normalisation and GELU. The rest of its depth repeats convolution, batch
     normalisation and GELU. A global max-pooling follows the last stage. Each convolution starts
