@@ -1,7 +1,9 @@
-"""Checkpoint files: all variables of a run and its step, written so that none is ever lost.
+"""This module writes and reads checkpoints, which hold all variables of a run and its step.
 
-A checkpoint is one `.npz` file: the arrays in order, their names, the step, and facts that must
-agree on restore. It is written aside, fsynced and renamed; the last two are kept. NumPy only.
+A checkpoint is one `.npz` file. It holds the arrays in order, their names, the step, and facts
+that must agree on restore. A new file is first written under a temporary name, then fsynced and
+renamed, so that a failure while writing never damages an earlier checkpoint. The last two
+checkpoints are kept. The module needs only NumPy.
 """
 
 import itertools
@@ -18,24 +20,27 @@ KEEP = 2
 
 
 class NotFinite(ArithmeticError):
-    """A variable holds NaN or infinity; nothing was written."""
+    """This error says that a variable holds NaN or infinity. Nothing was written."""
 
 
 def save(folder, step, variables, facts):
-    """Writes `folder/step-STEP.npz`, STEP being 8 digits, and deletes all but the last two.
+    """Writes `folder/step-STEP.npz` and deletes all checkpoints except the last two.
+
+    STEP is the number of the step with 8 digits.
 
     Args:
-        folder: path; made if missing.
-        step: int, optimiser steps done.
-        variables: Keras variables, in a fixed order.
-        facts: JSON-able dict that `restore` compares, such as the back end.
+        folder: path of the folder, which is made if it is missing.
+        step: int, the number of optimiser steps done.
+        variables: Keras variables in a fixed order.
+        facts: dict that can be written as JSON and that `restore` compares. It holds, for
+            example, the back end.
 
     Returns:
         `pathlib.Path` of the file.
 
     Raises:
         NotFinite: a variable is not finite.
-        OSError: the disk is full or not writable; earlier checkpoints are untouched.
+        OSError: the disk is full or not writable. Earlier checkpoints are untouched.
     """
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,19 +62,19 @@ def save(folder, step, variables, facts):
 
 
 def files(folder):
-    """Checkpoints in `folder`, oldest first."""
+    """Lists the checkpoints in `folder`, with the oldest first."""
     return sorted(pathlib.Path(folder).glob("step-*.npz"))
 
 
 def read(folder):
-    """The newest readable checkpoint of `folder`.
+    """Reads the newest readable checkpoint of `folder`.
 
     Returns:
-        None, or `(path, meta dict, arrays in order)`. A damaged newest file (a torn disk) gives
-        way to the one before it.
+        None if there are no checkpoints, or else a tuple of the path, a dict of metadata and the
+        arrays in order. If the newest file is damaged, the file before it is read.
 
     Raises:
-        UserError: there are checkpoints, and none can be read; or this user may not read them.
+        UserError: there are checkpoints but none can be read, or this user may not read them.
     """
     found, reason = files(folder), None
     for path in reversed(found):
@@ -93,14 +98,14 @@ def restore(folder, variables, facts, without=None):
     """Assigns the newest checkpoint to `variables`.
 
     Args:
-        folder, variables, facts: as in `save`.
-        without: str; what the checkpoint holds at paths below this one is left out.
+        folder, variables, facts: the same as in `save`.
+        without: str, a path. Variables that the checkpoint holds below this path are left out.
 
     Returns:
-        int, the step; None where there is no checkpoint.
+        int, the step, or None if there is no checkpoint.
 
     Raises:
-        UserError: the checkpoint is of other variables or facts; nothing was assigned.
+        UserError: the checkpoint belongs to other variables or facts. Nothing was assigned.
     """
     found = read(folder)
     if found is None:

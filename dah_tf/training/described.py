@@ -1,7 +1,8 @@
-"""Features of a whole data set under a backbone that does not change, computed once and kept.
+"""This module computes and keeps the features of a whole data set under a fixed backbone.
 
-They are kept in the cache folder, by the fingerprints of data and backbone, so that runs of other
-methods and lengths on the same features take only the time of their fit.
+The features are computed only once. They are kept in the cache folder under the fingerprints of
+the data and of the backbone. Runs with other methods and code lengths on the same features then
+need only the time of their fit.
 """
 
 import contextlib
@@ -15,20 +16,21 @@ import numpy as np
 from dah_tf.errors import UserError
 from dah_tf.files import durable
 
-PART = 2048  # images described at a time
-MOST = 4 * 2**30  # bytes that are kept; features that take more are computed where they are needed
+PART = 2048  # the number of images whose features are computed at a time
+# The most bytes that are kept. Larger features are computed where they are needed.
+MOST = 4 * 2**30
 
 
 def features(model, dataset):
-    """The features of every image of a data set.
+    """Returns the features of every image of a data set.
 
     Args:
         model: `HashModel`.
         dataset: `data.Dataset`.
 
     Returns:
-        float32 array of shape `(n, d)`, mapped from a file; None where they would take more than
-        4 GiB.
+        float32 array of shape `(n, d)` that is mapped from a file, or None if the features
+        would take more than 4 GiB.
 
     Raises:
         UserError: the cache cannot be written.
@@ -58,7 +60,10 @@ def _folder():
 
 
 def _name(backbone, dataset):
-    """Names the pixels and the backbone: the same name means the same features."""
+    """Makes a file name from the pixels and the backbone.
+
+    If two names are equal, the features are equal too.
+    """
     digest = hashlib.sha256(json.dumps(backbone.get_config(), sort_keys=True, default=str).encode())
     for value in backbone.get_weights():
         digest.update(np.ascontiguousarray(value))
@@ -67,7 +72,7 @@ def _name(backbone, dataset):
 
 
 def _read(path, shape):
-    # A file of another form is damaged, and is written again.
+    # A file with another shape or type is damaged and will be written again.
     with contextlib.suppress(OSError, ValueError, EOFError):
         found = np.load(path, mmap_mode="r", allow_pickle=False)
         if found.shape == shape and found.dtype == np.float32:

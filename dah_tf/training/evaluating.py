@@ -1,4 +1,7 @@
-"""A run's model under its own protocol, or on other data and another protocol."""
+"""This module evaluates the model of a run.
+
+It uses the protocol and the data of the run, or other data and another protocol.
+"""
 
 import pathlib
 
@@ -17,23 +20,26 @@ def evaluate(
     mirror: bool | None = None,
     encoding_time: bool = False,
 ) -> dict:
-    """Retrieval quality of a run's model. Nothing is written.
+    """Measures the retrieval quality of a run's model, without writing anything.
 
     Args:
-        run: path of the run's folder, "pretrained:NAME", or what `train` returned.
-        data: `data.Dataset`; None loads what the run was trained on, or `dataset`.
-        dataset: text as of `load_data`, in place of the run's.
-        data_dir: the folder of TensorFlow Datasets, in place of the run's.
-        protocol: name of a protocol, in place of the run's.
-        mirror: whether codes come from each image and its mirror image; None: as the run's.
+        run: path of the run's folder, "pretrained:NAME", or the object that `train` returned.
+        data: `data.Dataset`. None loads `dataset`, or if that is None too, the data that the
+            run was trained on.
+        dataset: text as for `load_data`, which replaces the data set of the run.
+        data_dir: the folder of TensorFlow Datasets, which replaces that of the run.
+        protocol: name of a protocol, which replaces that of the run.
+        mirror: whether codes are computed from each image and its mirror image. None uses the
+            setting of the run.
         encoding_time: whether to time the encoding too.
 
     Returns:
-        Dict as `evaluation.json` holds it, see `dah_tf.evaluation.retrieval.evaluate`.
+        Dict with the contents of `evaluation.json`, which
+        `dah_tf.evaluation.retrieval.evaluate` describes.
 
     Raises:
-        UserError: no such run or data, other classes, or queries that the run, or one that it
-            started from, was trained on.
+        UserError: there is no such run or data, the data has other classes, or the run or one
+            that it started from was trained on some of the queries.
 
     Example:
         >>> evaluate("runs/digits-compact-36")["map"]["expected"]
@@ -42,19 +48,20 @@ def evaluate(
 
 
 def write(run, *, output: str | None = None, note: str | None = None, data=None, **about):
-    """Evaluates a run and writes the result, with retrieval examples beside it.
+    """Evaluates a run and writes the result and some retrieval examples.
 
     Args:
-        run, data, **about: as in `evaluate`.
-        output: path of the result; None is `evaluation.json` in the run's folder, which only the
-            run's own figures may replace.
-        note: a text beside the figures; None is the run's.
+        run, data, **about: the same as in `evaluate`.
+        output: path of the result. None stands for `evaluation.json` in the run's folder. Only
+            an evaluation on the run's own data and protocol may replace that file.
+        note: a text that is stored with the figures. None uses the note of the run.
 
     Returns:
         The result, and the `pathlib.Path` of its file.
 
     Raises:
-        UserError: as `evaluate`; the run keeps its own figures; the file cannot be written.
+        UserError: for the same reasons as in `evaluate`, or because other figures would replace
+            those of the run, or because the file cannot be written.
     """
     from dah_tf.evaluation import measure
 
@@ -90,7 +97,7 @@ def write(run, *, output: str | None = None, note: str | None = None, data=None,
 def _measured(
     run, data=None, dataset=None, data_dir=None, protocol=None, mirror=None, encoding_time=False
 ):
-    """The result, retrieval examples, and whether the run's own data has changed since."""
+    """Returns the result, retrieval examples, and whether the run's data has changed since."""
     from dah_tf.evaluation import measure
     from dah_tf.machine import devices
     from dah_tf.training import build, lineage
@@ -122,14 +129,16 @@ def _measured(
     links = lineage.of(name)
     training = lineage.training_parts(links[0], recipe, loaded)
     if training is None:
-        recipe = recipe.replace(validation=0)  # the run's was carved from its own data
+        recipe = recipe.replace(validation=0)  # the run took it from its own data
     chosen = build.make_protocol(recipe, loaded, recipe.protocol)
     if not len(chosen.query):
         raise UserError(f"protocol={chosen.name} has no queries in {loaded.name}")
     others = links[1:] if chosen.name == own.protocol else links
     lineage.check(others, recipe, loaded, chosen, str(name))
-    trained = None  # the classes that the classifier knows: those that the protocol trains
-    if training is None:  # on which images the run was trained is not known here
+    # `trained` lists the classes that the classifier knows. None stands for those that the
+    # protocol trains.
+    trained = None
+    if training is None:  # The images that the run was trained on are not known here.
         trained = [] if own.protocol == "unseen" else range(loaded.num_classes)
     elif chosen.name != own.protocol:
         trained = loaded.labels[training.train]

@@ -1,25 +1,28 @@
-"""The recipe of a method that learns in one fit: what it sees, and what it has no use for."""
+"""This module prepares the recipe of a method that learns in a single fit.
+
+It sets the features that the method sees, and refuses settings that the method does not use.
+"""
 
 from dah_tf import pretrained
 from dah_tf.errors import UserError
 from dah_tf.runs import presets, workspace
 from dah_tf.runs.recipe import Recipe
 
-PHOTO = 224  # pixels; the side at which networks of Keras Applications see photos
+PHOTO = 224  # pixels; the side of photos for networks of Keras Applications
 KINDS = "gist, hog, pixels, run:DIR and application:NAME"
 
 
 def with_features(recipe: Recipe) -> Recipe:
-    """A recipe whose `features` became its backbone, where its method learns in one fit.
+    """Turns the `features` of a recipe into its backbone, if its method learns in a single fit.
 
     Args:
-        recipe: `Recipe`, as it was given.
+        recipe: `Recipe` as the user gave it.
 
     Returns:
-        `Recipe`; it is the given one if its method is trained by steps.
+        `Recipe`. If its method is trained by steps, this is the given recipe.
 
     Raises:
-        UserError: a setting that the method has no use for, or features that do not exist.
+        UserError: the method does not use a setting that is given, or the features do not exist.
     """
     from dah_tf.model import methods
 
@@ -49,7 +52,10 @@ def with_features(recipe: Recipe) -> Recipe:
 
 
 def _check_of_use(recipe, name):
-    """Refuses settings of training by steps. What was decided before stands in a "fitted" one."""
+    """Refuses settings of training by steps.
+
+    A recipe named "fitted" is an exception, because its settings were decided before.
+    """
     if recipe.recipe == "fitted":
         return
     given = [each for each in presets.FITTED if each != "mirror"] + ["minutes"]
@@ -63,7 +69,7 @@ def _check_of_use(recipe, name):
 
 
 def _backbone(recipe):
-    """The settings that `features` stands for, as a dict."""
+    """Returns a dict of the settings that `features` stands for."""
     from dah_tf.model import backbones
 
     kind, _, rest = (recipe.features or "").partition(":")

@@ -1,4 +1,7 @@
-"""Which images a run has seen: in its own training, and in that of the runs it started from."""
+"""This module finds out which images a run was trained on.
+
+The training of the runs that it started from is included.
+"""
 
 import os
 import pathlib
@@ -13,15 +16,15 @@ from dah_tf.training import build
 
 
 def of(run) -> list[dict]:
-    """A run and those that it started from, the nearest first.
+    """Lists a run and the runs that it started from, with the nearest first.
 
     Args:
         run: path of a run's folder, or "pretrained:NAME".
 
     Returns:
-        List of JSON-able dicts with `name`, the data set's `dataset` and `fingerprint`, and what
-        makes the protocol: `protocol`, `validation`, `seed` and `checksum` (None in runs of
-        version 0.2.0).
+        List of dicts that can be written as JSON. Each holds `name`, the data set's `dataset`
+        and `fingerprint`, and what defines the protocol: `protocol`, `validation`, `seed` and
+        `checksum`. The checksum is None in runs of version 0.2.0.
     """
     folder = pretrained.folder(run)
     recipe, facts = workspace.read_recipe(folder), workspace.read_data_facts(folder)
@@ -38,16 +41,16 @@ def of(run) -> list[dict]:
 
 
 def training_parts(link: dict, recipe: Recipe, dataset):
-    """The protocol that a run was trained by, on a data set.
+    """Makes the protocol that a run was trained with, on a data set.
 
     Args:
-        link: dict of `of`.
-        recipe: `Recipe`; its `dataset` names the data set.
+        link: one of the dicts that `of` returns.
+        recipe: `Recipe` that names the data set in `dataset`.
         dataset: `data.Dataset`.
 
     Returns:
-        `data.Protocol`; None where the data is another than the run's, by content and by name: on
-        which of its images the run was trained is not known then.
+        `data.Protocol`, or None if the data differs from the run's data both in its content and
+        in its name. In that case it is unknown which of its images the run was trained on.
     """
     if dataset.fingerprint != link["fingerprint"] and recipe.dataset != link["dataset"]:
         return None
@@ -56,7 +59,7 @@ def training_parts(link: dict, recipe: Recipe, dataset):
 
 
 def trained_on(protocol, training) -> int:
-    """How many of a protocol's queries are among the images that another trains on."""
+    """Counts the queries of a protocol that are among the training images of another one."""
     known = np.concatenate([training.train, training.validation])
     return int(np.isin(protocol.query, known).sum())
 
@@ -65,9 +68,9 @@ def check(links: list[dict], recipe: Recipe, dataset, protocol, what: str):
     """Refuses queries that a run, or one that it started from, was trained on.
 
     Args:
-        links: of `of`.
-        recipe, dataset, protocol: what is to be evaluated.
-        what: str, how the message begins, such as "backbone_weights=runs/first".
+        links: list of dicts that `of` returned.
+        recipe, dataset, protocol: the recipe, the data set and the protocol to evaluate.
+        what: str, the beginning of the message, such as "backbone_weights=runs/first".
 
     Raises:
         UserError: a run was trained on some of the queries.
