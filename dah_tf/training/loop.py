@@ -1,8 +1,8 @@
-"""Training: strategy, the loop, checkpoints, logging.
+"""This module trains a model: it holds the strategy, the loop, checkpoints and logging.
 
-The order of a run: build under the strategy; restore the newest checkpoint; cut the logs back to
-its step; train, logging every step; at a checkpoint first make the logs durable, then write it;
-at the end save the model.
+A run first builds the model under the strategy. It then restores the newest checkpoint and cuts
+the logs back to the step of that checkpoint. It trains and logs every step. At each checkpoint it
+first makes the logs durable and then writes the checkpoint. At the end it saves the model.
 """
 
 import contextlib
@@ -22,22 +22,23 @@ from dah_tf.errors import UserError
 from dah_tf.model.methods import Facts
 from dah_tf.training import checkpoint, watching
 
-ENCODED = 8192  # images read at a time, of those that a method asks for
+ENCODED = 8192  # the number of images read at a time when a method asks for images
 
 
 @dataclasses.dataclass
 class Settings:
-    """How long, how often, and where.
+    """Holds how long a run trains, how often it saves and validates, and where it writes.
 
     Attributes:
         workdir: path of the run's folder.
-        steps: int, optimiser steps of the whole run.
+        steps: int, the number of optimiser steps of the whole run.
         sizes: list of `(image size, first step)`, the progressive image sizes in order.
-        frozen_steps: int, first steps in which the backbone does not learn.
-        checkpoint_steps: int, steps between checkpoints; 0 leaves it to the minutes.
-        checkpoint_minutes: float.
-        validate_steps: int, steps between validations; 0 for none.
-        log_steps: int, steps between writes of the log.
+        frozen_steps: int, the number of first steps in which the backbone does not learn.
+        checkpoint_steps: int, the number of steps between checkpoints. With 0,
+            `checkpoint_minutes` decides.
+        checkpoint_minutes: float, the minutes between checkpoints.
+        validate_steps: int, the number of steps between validations, or 0 for no validation.
+        log_steps: int, the number of steps between writes of the log.
     """
 
     workdir: str
@@ -51,25 +52,25 @@ class Settings:
 
 
 class Diverged(UserError):
-    """A term or a weight is not finite."""
+    """This error says that a term of the loss or a weight is not finite."""
 
 
 class Stopped(Exception):
-    """The run was asked to stop (SIGTERM); a checkpoint holds its state."""
+    """This exception says that SIGTERM asked the run to stop. A checkpoint holds its state."""
 
 
 def strategy(name):
-    """The `tf.distribute` strategy of a name.
+    """Makes the `tf.distribute` strategy with a given name.
 
     Args:
-        name: "one"; "mirrored" (all GPUs, or all logical CPUs where there is no GPU); "auto",
-            which is mirrored with more than one GPU.
+        name: str, "one", "mirrored" or "auto". "mirrored" uses all GPUs, or all logical CPUs if
+            there is no GPU. "auto" is the same as "mirrored" if there is more than one GPU.
 
     Returns:
-        `tf.distribute.Strategy`; None under JAX.
+        `tf.distribute.Strategy`, or None under JAX.
 
     Raises:
-        UserError: another back end, or a strategy that it has not.
+        UserError: Keras runs on another back end, or the back end does not have the strategy.
     """
     if keras.backend.backend() != "tensorflow":
         if keras.backend.backend() != "jax":
@@ -89,29 +90,31 @@ def strategy(name):
 
 
 def facts():
-    """What a checkpoint must agree on beside names and shapes."""
+    """Returns the facts that a checkpoint must agree on, in addition to names and shapes."""
     return {"backend": keras.backend.backend()}
 
 
 class Run:
-    """State of one training run; `fit` does the work.
+    """Holds the state of one training run. The method `fit` does the work.
 
     Args:
-        model: compiled `HashModel`, its optimiser built, made under `strategy`.
+        model: compiled `HashModel` that was made under `strategy` and has a built optimiser.
         plan: `data.GroupPlan`.
-        images: an image source of `data`.
+        images: image source of the package `data`.
         settings: `Settings`.
-        log: `runlog.RunLog` opener, called with the step to resume from.
-        progress: `progress.Progress` opener, called with the step to resume from.
-        validate: what `validator` returns, or None.
+        log: function that takes the step to resume from and returns a `runlog.RunLog`.
+        progress: function that takes the step to resume from and returns a
+            `progress.Progress`.
+        validate: function that `validator` returned, or None.
         strategy: `tf.distribute.Strategy` or None.
         watch: functions of a step and its dict of logged values, or Keras callbacks.
-        stop_on_sigterm: bool; SIGTERM saves the state and raises `Stopped`. Main thread only.
+        stop_on_sigterm: bool, whether SIGTERM saves the state and raises `Stopped`. This works
+            only in the main thread.
 
     Attributes:
-        advice: str that is shown where hours are to go, or None.
-        describe: function that returns the features of all images of the data set, or None; for
-            methods that learn in one fit.
+        advice: str that is shown if the run will still take hours, or None.
+        describe: function that returns the features of all images of the data set, or None. It
+            is used by methods that learn in a single fit.
     """
 
     def __init__(
@@ -152,7 +155,7 @@ class Run:
 
     @property
     def variables(self):
-        """Everything that a resumed run needs, in a fixed order."""
+        """Returns all variables that a resumed run needs, in a fixed order."""
         model = self.model
         return [*model.variables, *model.optimizer.variables, *model.state.values()]
 
@@ -160,8 +163,8 @@ class Run:
         """Trains to the last step.
 
         Raises:
-            Diverged: a term or weight is not finite; the last good checkpoint stands.
-            Stopped: SIGTERM; the state is saved.
+            Diverged: a term or a weight is not finite. The last good checkpoint is kept.
+            Stopped: SIGTERM arrived. The state is saved.
             UserError: an image cannot be read any more, or the disk is full.
         """
         try:
@@ -193,7 +196,7 @@ class Run:
             self.after(step_function(batch))
 
     def _fed(self):
-        """What the method needs of the feed."""
+        """Returns what the method needs from the feed of batches."""
         needs = self.model.method.needs
         return {"rows": needs.rows, "views": needs.views}
 
@@ -201,7 +204,7 @@ class Run:
         return self.model.method.due(self.step, self.model.facts)
 
     def _between(self):
-        """The method's work on the host before a step; what it returns is the new state."""
+        """Lets the method work on the host before a step, and assigns the state it returns."""
         model = self.model
         state = {name: np.array(variable) for name, variable in model.state.items()}
         new = model.method.between(self.step, self._encode, state, model.facts)
@@ -209,7 +212,10 @@ class Run:
             model.state[name].assign(value)
 
     def _encode(self, rows):
-        """The model's outputs for training images by their rows, at the size of these steps."""
+        """Returns the model's outputs for training images that are given by their rows.
+
+        The images have the size that the present steps train on.
+        """
         rows, found = np.asarray(rows), []
         size = self.model.train_size or self.images.size
         for first in range(0, max(len(rows), 1), ENCODED):
@@ -219,7 +225,7 @@ class Run:
         return {name: np.concatenate([each[name] for each in found]) for name in found[0]}
 
     def _readable(self, batches):
-        """Batches; where the next one's images cannot be read, the state is saved first."""
+        """Yields batches. If the images of the next one cannot be read, it saves the state."""
         import tensorflow as tf
 
         try:
@@ -227,7 +233,7 @@ class Run:
         except tf.errors.OpError:
             if self.saved_step != self.step:
                 self.save()
-            self.images.read(self.plan.batch(self.step)["indices"])  # names the file
+            self.images.read(self.plan.batch(self.step)["indices"])  # This raises an error that names the file.
             raise
 
     def _jax_phase(self, first, last):
@@ -235,14 +241,15 @@ class Run:
 
         model, parts, state, names = self.model, self.model.parts, None, []
 
-        # A function of this phase alone: a traced one keeps its image size.
+        # Each phase defines this function anew, because a traced function keeps its image size.
         def step(state, batch):
             terms, state = model.train_step(state, batch)
-            names[:] = terms  # JAX returns a dict sorted
+            names[:] = terms  # JAX sorts a dict that it returns.
             return [*terms.values()], state
 
-        # A step takes the memory of the state before it. Between steps the values are in `state`,
-        # and the variables hold memory that is gone, until `_settle` gives them the new values.
+        # A step reuses the memory of the state before it. Between steps the values are in
+        # `state`, and the variables point to memory that is no longer valid, until `_settle`
+        # gives them the new values.
         step = jax.jit(step, donate_argnums=0)
         for batch in feed.arrays(self.plan, self.images, first, last, **self._fed()):
             if self._between_is_due():
@@ -250,7 +257,8 @@ class Run:
                 self._between()
                 state = None
             if state is None:
-                # Copies: a variable may share its memory with an array of somebody else.
+                # The values are copied, because a variable may share its memory with an array
+                # that other code holds.
                 state = tuple([jax.numpy.array(v.value) for v in part] for part in parts)
             terms, state = step(state, batch)
             self._carried = parts, state
@@ -258,14 +266,14 @@ class Run:
         self._settle()
 
     def _settle(self):
-        """Gives the variables the values that a pure step function carries beside them."""
+        """Gives the variables the values that a pure step function keeps outside of them."""
         (parts, state), self._carried = self._carried, ((), ())
         for part, values in zip(parts, state, strict=True):
             for variable, value in zip(part, values, strict=True):
                 variable.assign(value)
 
     def after(self, terms):
-        """What follows an optimiser step: log, show, validate, save, stop."""
+        """Does what follows an optimiser step: it logs, shows, validates, saves and stops."""
         self.step += 1
         self.pending.append((self.step, time.time(), terms))
         if len(self.pending) >= self.settings.log_steps or self.step == self.settings.steps:
@@ -299,7 +307,7 @@ class Run:
 
     @contextlib.contextmanager
     def _disk(self, what):
-        """Turns a full or broken disk into one line."""
+        """Turns the error of a full or broken disk into a message of one line."""
         try:
             yield
         except OSError as error:
@@ -309,7 +317,7 @@ class Run:
             ) from error
 
     def flush(self):
-        """Logs the steps done since the last call; stops the run at the first NaN."""
+        """Logs the steps done since the last call, and stops the run at the first NaN."""
         with self._disk("the log"):
             self._flush()
 
@@ -386,18 +394,18 @@ class Run:
 
 
 def of(method):
-    """The class that trains a method: `Run`, or the method's own."""
+    """Returns the class that trains a method, which is `Run` or the method's `loop`."""
     own = method.loop
     return pkgutil.resolve_name(own) if isinstance(own, str) else own or Run
 
 
 def method_facts(model, plan, steps):
-    """What a method may know of a run: `methods.Facts`.
+    """Returns the `methods.Facts` that a method may know about a run.
 
     Args:
         model: `HashModel`.
         plan: `data.GroupPlan`.
-        steps: int, of the whole run.
+        steps: int, the number of steps of the whole run.
     """
     return Facts(
         labels=plan.labels,
@@ -413,10 +421,11 @@ def method_facts(model, plan, steps):
 
 
 def phases(settings):
-    """Stretches of steps with one image size and one state of the backbone.
+    """Lists the phases of a run, in which the image size and the frozen state stay the same.
 
     Returns:
-        List of `(first step, end step, image size, frozen)`.
+        List of `(first step, end step, image size, frozen)`. `frozen` tells whether the
+        backbone does not learn.
     """
     cuts = {0, settings.steps, *(first for _, first in settings.sizes)}
     cuts.add(min(settings.frozen_steps, settings.steps))
@@ -429,7 +438,10 @@ def phases(settings):
 
 
 def compiled_step(model, strategy):
-    """`model.train_step` on every replica, compiled; terms are means over the replicas."""
+    """Compiles a function that calls `model.train_step` on every replica.
+
+    The terms that it returns are means over the replicas.
+    """
     import tensorflow as tf
 
     if strategy.num_replicas_in_sync == 1:
@@ -444,26 +456,27 @@ def compiled_step(model, strategy):
 
 
 def validator(images, labels, queries, database, sheet, mirror=False):
-    """A function of the model: MAP of validation images against training images.
+    """Makes a function that measures the MAP of validation images against training images.
 
     Args:
         images: image source.
-        labels: labels of all of its images.
+        labels: labels of all images of the source.
         queries: indices of validation images.
         database: indices of training images.
-        sheet: function of query images, neighbour images, relevance and distances, returns a
-            picture.
-        mirror: bool, of `HashModel.outputs`.
+        sheet: function that takes query images, neighbour images, relevance and distances, and
+            returns a picture.
+        mirror: bool, the argument `mirror` of `HashModel.outputs`.
 
     Returns:
-        Function; it returns a dict of scalars, each bit's mean, and a picture of retrievals.
+        Function of the model that returns a dict of scalars, the mean of each bit, and a
+        picture of retrievals.
     """
     from dah_tf import codes
 
     query_images, database_images = images.read(queries), images.read(database)
 
     def validate(model):
-        # At the size that the network is trained on at this point of the run.
+        # The images have the size that the network is trained on at this point of the run.
         size = model.train_size or images.size
         ours, theirs = (
             model.outputs(image_sources.resize_array(part, size), mirror=mirror)

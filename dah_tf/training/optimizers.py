@@ -1,4 +1,4 @@
-"""Optimisers by name, and the learning rate's course."""
+"""This module makes optimisers by name and the schedule of the learning rate."""
 
 import keras
 import numpy as np
@@ -11,14 +11,17 @@ from dah_tf.layers import PACKAGE
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """From `peak / warmup` linearly to `peak` in `warmup` steps, then by `decay`.
+    """A learning rate that first rises linearly and then follows `decay`.
+
+    It rises from `peak / warmup` to `peak` in `warmup` steps.
 
     Args:
         peak: float, the highest learning rate.
-        total: int, steps of the whole run.
-        warmup: int, steps of the rise.
-        decay: "constant" stays at `peak`; "linear" and "cosine" fall to `peak * floor` at `total`.
-        floor: float, what is left of `peak` at the end.
+        total: int, the number of steps of the whole run.
+        warmup: int, the number of steps in which the rate rises.
+        decay: str. With "constant" the rate stays at `peak`. With "linear" and "cosine" it falls
+            to `peak * floor` at step `total`.
+        floor: float, the final learning rate as a share of `peak`.
     """
 
     def __init__(self, peak, total, warmup=0, decay="constant", floor=0.0):
@@ -52,17 +55,19 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class Muon(keras.optimizers.Muon):
-    """Keras' Muon, also for convolution kernels; every other variable takes AdamW's update.
+    """The Muon optimiser of Keras, applied to convolution kernels too.
 
-    A kernel of shape `(h, w, in, out)` with more than one input and output channel is
-    orthogonalised as the matrix `(h * w * in, out)`. Keras' own leaves 4-D kernels to AdamW.
+    A kernel of shape `(h, w, in, out)` with more than one input channel and more than one output
+    channel is orthogonalised as a matrix of shape `(h * w * in, out)`. Every other variable is
+    updated by AdamW. The class in Keras leaves 4-D kernels to AdamW.
 
     Args:
-        fixed_norm: bool; holds each such kernel at the Frobenius norm `sqrt(out)`, which is about
-            the update's at rate 1: the learning rate is then the relative change of a step, at
-            any time of the run. For networks that normalise every convolution's output, where a
-            kernel's norm has no effect but to shrink the steps as it grows.
-        **kwargs: as `keras.optimizers.Muon`.
+        fixed_norm: bool, whether to hold each such kernel at the Frobenius norm `sqrt(out)`. The
+            update at a learning rate of 1 has about the same norm. The learning rate is then the
+            relative change of a kernel in a step, at any time of the run. This is meant for
+            networks that normalise the output of every convolution. In these networks, the only
+            effect of a kernel's norm is that the relative steps shrink as it grows.
+        **kwargs: the arguments of `keras.optimizers.Muon`.
 
     References:
         Jordan et al., "Muon" (2024); Liu et al., arXiv 2502.16982, for the update's scale where
@@ -103,7 +108,7 @@ def adam(learning_rate, *, weight_decay: float = 0.0):
 
 
 def sgd(learning_rate, *, momentum: float = 0.9, weight_decay: float = 0.0):
-    """Stochastic gradient descent with Nesterov's momentum."""
+    """Makes stochastic gradient descent with Nesterov's momentum."""
     return keras.optimizers.SGD(
         learning_rate,
         momentum=momentum,
@@ -122,17 +127,17 @@ def muon(
     fixed_norm: bool = False,
     ns_steps: int = 5,
 ):
-    """Muon for convolution kernels, AdamW for all else.
+    """Makes Muon for convolution kernels, with AdamW for all other variables.
 
     Args:
         learning_rate: float or schedule.
-        momentum: float.
-        weight_decay: float, decoupled.
-        adam_ratio: float, the rate of what is not a convolution kernel, as a ratio to
-            `learning_rate`.
-        fixed_norm: bool; each kernel keeps its norm. BatchNorm must follow every convolution.
-        ns_steps: int, Newton-Schulz steps of the orthogonalisation. Their products are a fixed
-            cost of each update; 3 to 5 are usual.
+        momentum: float, the momentum of Muon.
+        weight_decay: float, the decoupled weight decay.
+        adam_ratio: float, the learning rate of all other variables divided by `learning_rate`.
+        fixed_norm: bool, whether each kernel keeps its norm. If it is True, batch normalisation
+            must follow every convolution.
+        ns_steps: int, the number of Newton-Schulz steps of the orthogonalisation. Their matrix
+            products are a fixed cost of each update, and 3 to 5 steps are usual.
     """
     if ns_steps < 1:
         raise ValueError(f"ns_steps must be at least 1. Received: ns_steps={ns_steps}")
@@ -153,16 +158,17 @@ OPTIMIZERS = {"adam": adam, "sgd": sgd, "muon": muon}
 
 
 def get(text: str, learning_rate) -> keras.optimizers.Optimizer:
-    """An optimiser by its text, such as "muon:ns_steps=3,fixed_norm".
+    """Makes an optimiser from its text, such as "muon:ns_steps=3,fixed_norm".
 
-    Weight decay is decoupled, and not applied to biases and normalisation's weights.
+    Weight decay is decoupled. It is not applied to biases and to the weights of normalisation
+    layers.
 
     Args:
-        text: str, a name of `OPTIMIZERS` and its options.
+        text: str, a name in `OPTIMIZERS` and its options.
         learning_rate: float or schedule.
 
     Raises:
-        UserError: an unknown name or option, or a value out of its range.
+        UserError: the name or an option is unknown, or a value is out of its range.
     """
     spec = parts.parse(text)
     given = parts.arguments("optimizer", spec, parts.factory("optimizer", spec.name, OPTIMIZERS))

@@ -20,12 +20,12 @@ def compact(
 ) -> keras.Model:
     """Builds a plain network of 3x3 convolutions with a frozen whitening stem and three stages.
 
-    The network is designed for CPUs. The filters of the stem are the whitened principal directions of 2x2 patches, and their
-    negatives. `whiten` computes them from images. A stage begins with a convolution, a 2x2
-    max-pooling, batch normalisation and GELU. The rest of its depth repeats convolution, batch
-    normalisation and GELU. A global max-pooling follows the last stage. Each convolution starts
-    as the identity on as many channels as possible. If the depth is 3 or more, a shortcut leads
-    around all convolutions of a stage except the first.
+    The network is designed for CPUs. The filters of the stem are the whitened principal
+    directions of 2x2 patches, and their negatives. `whiten` computes them from images. A stage
+    begins with a convolution, a 2x2 max-pooling, batch normalisation and GELU. The rest of its
+    depth repeats convolution, batch normalisation and GELU. A global max-pooling follows the
+    last stage. Each convolution starts as the identity on as many channels as possible. If the
+    depth is 3 or more, a shortcut leads around all convolutions of a stage except the first.
 
     Args:
         channels: int, 1 or 3.
