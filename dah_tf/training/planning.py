@@ -1,4 +1,7 @@
-"""What a run will be: its recipe decided, its plan and settings, the model that it begins with."""
+"""This module plans a run.
+
+It decides the recipe and makes the plan, the settings and the model that the run begins with.
+"""
 
 import contextlib
 import random
@@ -8,11 +11,11 @@ import numpy as np
 from dah_tf.errors import UserError
 from dah_tf.runs.recipe import Recipe
 
-VALIDATED = 10_000  # training images that validation searches among
+VALIDATED = 10_000  # the largest number of training images that validation searches
 
 
 def decided(recipe: Recipe, dataset, protocol) -> Recipe:
-    """A recipe with everything decided that it left open, and its parts written out."""
+    """Decides everything that a recipe left open, and writes out the options of its parts."""
     from dah_tf.model import backbones, methods
     from dah_tf.runs import presets
     from dah_tf.training import build
@@ -32,7 +35,7 @@ def decided(recipe: Recipe, dataset, protocol) -> Recipe:
 
 
 def make_plan(recipe, dataset, protocol):
-    """The plan of groups and augmentation of a recipe."""
+    """Makes a recipe's plan of groups and augmentation."""
     from dah_tf import data
 
     size = dataset.images.size
@@ -58,7 +61,10 @@ def make_plan(recipe, dataset, protocol):
 
 
 def settings_of(recipe: Recipe, dataset, plan):
-    """How long a run of a recipe is, and how often it writes and validates: `loop.Settings`."""
+    """Makes the `loop.Settings` of a recipe.
+
+    They say how long its run is, and how often the run writes and validates.
+    """
     from dah_tf.training import loop
 
     steps = max(1, round(recipe.epochs * plan.steps_per_epoch))
@@ -74,10 +80,10 @@ def settings_of(recipe: Recipe, dataset, plan):
 
 
 def sizes_of(text, steps, size):
-    """`train_sizes` as a list of `(image size, first step)`.
+    """Parses `train_sizes` into a list of `(image size, first step)`.
 
     Raises:
-        UserError: not SIZE:SHARE,... with shares that sum to 1.
+        UserError: the text does not have the form SIZE:SHARE,... with shares that sum to 1.
     """
     if not text:
         return [(size, 0)]
@@ -86,7 +92,7 @@ def sizes_of(text, steps, size):
     except ValueError:
         parts = []
     shares = [share for _, share in parts]
-    # Written so that NaN is refused too.
+    # The comparisons are written so that NaN is refused too.
     whole = abs(sum(shares) - 1.0) <= 1e-6 and all(0.0 <= share <= 1.0 for share in shares)
     if not whole or min(parts)[0] < 8:
         raise UserError(
@@ -98,16 +104,16 @@ def sizes_of(text, steps, size):
 
 
 def made(recipe: Recipe, dataset, protocol, plan, facts, strategy, begun):
-    """The compiled model that a run begins with.
+    """Makes the compiled model that a run begins with.
 
     Args:
-        recipe: `Recipe`, everything in it decided.
+        recipe: `Recipe` with everything decided.
         dataset: `data.Dataset`.
         protocol: `data.Protocol`.
         plan: `data.GroupPlan`.
-        facts: dict, `workspace.data_facts`.
+        facts: dict, the result of `workspace.data_facts`.
         strategy: `tf.distribute.Strategy` or None.
-        begun: bool; a checkpoint will replace the weights.
+        begun: bool, whether a checkpoint will replace the weights.
 
     Returns:
         `HashModel`.
@@ -131,22 +137,26 @@ def made(recipe: Recipe, dataset, protocol, plan, facts, strategy, begun):
 
 
 def some_images(dataset, train):
-    """Up to 5,000 training images, evenly spread: uint8 `(n, h, w, channels)`."""
+    """Returns up to 5,000 evenly spread training images.
+
+    They are a uint8 array of shape `(n, h, w, channels)`.
+    """
     rows = np.asarray(train)[np.linspace(0, len(train) - 1, min(len(train), 5000)).astype(int)]
     return dataset.images.read(rows)
 
 
 def scope(strategy):
-    """The strategy's scope; nothing under another back end."""
+    """Returns the scope of the strategy, or an empty context under another back end."""
     return strategy.scope() if strategy else contextlib.nullcontext()
 
 
 @contextlib.contextmanager
 def undisturbed(seed):
-    """Random initial weights by a seed; afterwards random state and precision are as before.
+    """Seeds the random initial weights, and afterwards restores random state and precision.
 
-    Keras draws the seeds of initial weights and of dropout from Python's generator, and from a
-    generator of its own, which it makes when it is first asked for and which has no public name.
+    Keras draws the seeds of initial weights and of dropout from Python's generator and from a
+    generator that belongs to Keras. Keras makes that generator when it is first needed, and the
+    generator has no public name.
     """
     import keras
     from keras.src.backend.common import global_state

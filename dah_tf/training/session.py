@@ -1,4 +1,4 @@
-"""A whole training run: data, model, loop, evaluation, export."""
+"""This module does a whole training run, with data, model, loop, evaluation and export."""
 
 import contextlib
 import dataclasses
@@ -23,13 +23,14 @@ from dah_tf.training import fitted, planning
 
 @dataclasses.dataclass(frozen=True)
 class TrainedRun:
-    """What `train` returns.
+    """Holds what `train` returns.
 
     Attributes:
         folder: `pathlib.Path` of the run's folder.
-        recipe: `Recipe`, with everything decided.
-        model: `HashModel`, in float32; None where the run was stopped before its end.
-        result: dict, as `evaluation.json` holds it; empty where nothing was evaluated.
+        recipe: `Recipe` with everything decided.
+        model: `HashModel` in float32, or None if the run was stopped before its end.
+        result: dict with the contents of `evaluation.json`. It is empty if nothing was
+            evaluated.
     """
 
     folder: pathlib.Path
@@ -39,7 +40,10 @@ class TrainedRun:
 
     @property
     def history(self) -> dict:
-        """Every logged value by its name: float64 arrays, one entry a step, NaN where not known."""
+        """Returns a dict of name to float64 array with every logged value.
+
+        The arrays have one entry for each step, which is NaN if the value is not known.
+        """
         from dah_tf.runs import runlog
 
         return runlog.history(self.folder / "metrics.jsonl")
@@ -53,26 +57,29 @@ def train(
     stop_on_sigterm: bool = False,
     say: Callable[[str], None] = print,
 ) -> TrainedRun:
-    """Trains, evaluates and exports a model; goes on where the run's folder has a checkpoint.
+    """Trains, evaluates and exports a model.
 
-    It works in a script, a notebook and a thread: it sets no signal handler unless asked to, and
+    If the run's folder has a checkpoint, training resumes from it. The function works in a
+    script, in a notebook and in a thread. It sets a signal handler only if it is asked to, and it
     leaves the global precision policy and random state as they were.
 
     Args:
         recipe: `Recipe`.
-        data: `data.Dataset`, such as `load_data` returns, in place of the one that the recipe
-            names.
-        watch: functions of a step's number and its dict of logged values, or Keras callbacks,
-            whose `on_train_begin`, `on_train_batch_end` and `on_train_end` are called.
-        stop_on_sigterm: whether SIGTERM saves the state and ends the run; main thread only.
-        say: function of a line of text, for what is about to happen and what came of it.
+        data: `data.Dataset`, such as `load_data` returns, that is used in place of the one that
+            the recipe names.
+        watch: functions of a step's number and its dict of logged values, or Keras callbacks. Of
+            a callback, `on_train_begin`, `on_train_batch_end` and `on_train_end` are called.
+        stop_on_sigterm: whether SIGTERM saves the state and ends the run. This works only in
+            the main thread.
+        say: function that takes a line of text. The lines tell what is about to happen and what
+            the results are.
 
     Returns:
         `TrainedRun`.
 
     Raises:
-        UserError: settings, data or disk; the run diverged. The message begins with the name of
-            the setting where one is at fault.
+        UserError: the settings, the data or the disk are at fault, or the run diverged. If a
+            setting is at fault, the message begins with its name.
 
     Example:
         >>> run = train(Recipe(dataset="digits", bits=36, backbone="compact"))
@@ -85,7 +92,8 @@ def train(
     backend.check()
     if stop_on_sigterm and threading.current_thread() is not threading.main_thread():
         raise UserError("stop_on_sigterm=True needs the main thread, which alone gets signals")
-    planning.sizes_of(recipe.train_sizes, 1, None)  # refuses a bad text before anything is read
+    # This refuses a bad text before anything is read.
+    planning.sizes_of(recipe.train_sizes, 1, None)
     recipe = fitted.with_features(recipe)
     if data is not None:
         recipe = recipe.replace(dataset=data.name)
@@ -210,7 +218,10 @@ def _train(given, data, held, watch, stop_on_sigterm, say, clock):
 
 
 def surroundings():
-    """What a run is made with: a dict of `hardware`, a line, and `versions` by package."""
+    """Returns a dict that describes the machine and the packages of a run.
+
+    `hardware` is a line of text, and `versions` is a dict of package name to version.
+    """
     import keras
 
     from dah_tf import __version__
@@ -224,7 +235,7 @@ def surroundings():
 
 @contextlib.contextmanager
 def writing(workdir):
-    """Turns a full or broken disk into one line."""
+    """Turns the error of a full or broken disk into a message of one line."""
     try:
         yield
     except OSError as error:
@@ -236,7 +247,7 @@ def writing(workdir):
 
 @contextlib.contextmanager
 def keeping(workdir):
-    """`writing` at the end of a run, all of which is in its checkpoint."""
+    """Does the same as `writing` at the end of a run, when a checkpoint holds all of its work."""
     try:
         yield
     except OSError as error:
@@ -247,7 +258,7 @@ def keeping(workdir):
 
 
 def finish(recipe, model, dataset, protocol, log, facts, say) -> dict:
-    """Evaluates under the protocol, writes the result and the SavedModel, and says so."""
+    """Evaluates under the protocol, writes the result and the SavedModel, and reports both."""
     import keras
 
     from dah_tf.evaluation import measure, retrieval
@@ -285,7 +296,7 @@ def finish(recipe, model, dataset, protocol, log, facts, say) -> dict:
 
 
 def default_workdir(recipe: Recipe) -> str:
-    """`runs/DATASET-BACKBONE-BITS`, with the method's name where it is not dah."""
+    """Returns `runs/DATASET-BACKBONE-BITS`, with the method's name if it is not dah."""
     name = recipe.dataset.replace(":", "-").replace("/", "-").strip("-.")
     method = recipe.part("method").name if recipe.method else "dah"
     words = [name, recipe.part("backbone").name, str(recipe.bits)]
@@ -293,10 +304,13 @@ def default_workdir(recipe: Recipe) -> str:
 
 
 def set_precision(name):
-    """Sets Keras' global policy; "auto" is bfloat16 where the hardware multiplies it, else float32.
+    """Sets the global precision policy of Keras.
+
+    "auto" stands for mixed bfloat16 if the hardware multiplies bfloat16 quickly, and for float32
+    otherwise.
 
     Returns:
-        str, the policy's name.
+        str, the name of the policy.
     """
     import keras
 
@@ -309,7 +323,10 @@ def set_precision(name):
 
 
 def work_of(settings):
-    """The work of the steps up to one, taken as the pixels that they see."""
+    """Makes a function that returns the work of all steps up to a given step.
+
+    The work of a step is proportional to the number of pixels in an image.
+    """
     from dah_tf.training import loop
 
     parts = [(first, last, size**2) for first, last, size, _ in loop.phases(settings)]
@@ -321,7 +338,7 @@ def work_of(settings):
 
 
 def write_skipped(workdir, skipped, say):
-    """Writes the files that could not be read to `skipped.txt`, and says how many there are."""
+    """Lists the files that could not be read in `skipped.txt`, and reports their number."""
     if skipped:
         path = pathlib.Path(workdir) / "skipped.txt"
         lines = [f"{name}\t{reason}\n" for name, reason in skipped]
@@ -332,7 +349,10 @@ def write_skipped(workdir, skipped, say):
 
 
 def make_validator(recipe, dataset, protocol):
-    """MAP of the validation images against up to 10,000 training images; None without any."""
+    """Makes the function that validates a run, or returns None without validation images.
+
+    The function measures the MAP of the validation images against up to 10,000 training images.
+    """
     from dah_tf.gallery import examples
     from dah_tf.training import loop
 
@@ -351,7 +371,7 @@ def make_validator(recipe, dataset, protocol):
 
 
 def announce(recipe, dataset, protocol, model, plan, steps, precision, replicas, say):
-    """Says what is about to happen, what the data holds, and what about it spoils a run."""
+    """Tells what is about to happen, what the data holds, and what in it would spoil a run."""
     import keras
 
     from dah_tf.data import summary
@@ -365,7 +385,7 @@ def announce(recipe, dataset, protocol, model, plan, steps, precision, replicas,
     parts = f"{len(protocol.train):,} training, {len(protocol.validation):,} validation"
     parts += f", {len(protocol.query):,} query, {len(protocol.database):,} database images"
     given = workspace.read_given(recipe.workdir)
-    # A run of version 0.2.0 does not tell what was left open.
+    # A run of version 0.2.0 does not record what the user left open.
     chosen = recipe.recipe if given is None else presets.told(recipe, given)
     shown = f"{steps:,} of {recipe.groups} groups x {plan.group_size} images"
     lines = [
@@ -392,7 +412,7 @@ def announce(recipe, dataset, protocol, model, plan, steps, precision, replicas,
 
 
 def slow_advice(recipe):
-    """What to say where a run turns out to take hours on a CPU, or None."""
+    """Returns advice that is shown if a run turns out to take hours on a CPU, or None."""
     from dah_tf.machine import devices
     from dah_tf.model import backbones
 
@@ -400,13 +420,16 @@ def slow_advice(recipe):
 
 
 def describe(recipe: Recipe, as_json: bool = False) -> str:
-    """The network of a recipe: of a data set's classes, channels and size, without its images.
+    """Describes the network of a recipe.
+
+    It uses the classes, the channels and the image size of the data set, without its images.
 
     Returns:
-        str, the table or JSON.
+        str, a table or JSON.
 
     Raises:
-        UserError: no such data or part, or images that the network would shrink to nothing.
+        UserError: there is no such data or part, or the network would shrink the images to
+            nothing.
     """
     from dah_tf import data
     from dah_tf.model import describe as description

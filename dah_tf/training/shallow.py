@@ -1,4 +1,7 @@
-"""The run of a method that learns in one fit: features of all training images, then constants."""
+"""This module runs a method that learns in a single fit.
+
+The run computes the features of all training images and then the constants of the method.
+"""
 
 import contextlib
 import time
@@ -7,12 +10,12 @@ import numpy as np
 
 from dah_tf.training import loop
 
-RIDGE = 1e-3  # of the probe, as a share of the number of rows
-PART = 8192  # rows whose hash values are held at a time
+RIDGE = 1e-3  # the ridge penalty of the probe as a share of the number of rows
+PART = 8192  # the number of rows for which hash values are held at a time
 
 
 class Fit(loop.Run):
-    """`loop.Run` for a method whose `one_fit` is True: the run is one step, the fit."""
+    """A `loop.Run` for a method with `one_fit=True`. The only step of the run is the fit."""
 
     def fit(self):
         """Fits the method and the probe, unless a checkpoint holds them already.
@@ -58,12 +61,12 @@ def probe(model, features, labels) -> float:
     """Fits the class layer to a model's hash values by ridge regression.
 
     Args:
-        model: `HashModel`, its head fitted.
+        model: `HashModel` with a fitted head.
         features: float array of shape `(n, d)`.
-        labels: int array of shape `(n,)`, or 0/1 array of shape `(n, classes)`.
+        labels: int array of shape `(n,)`, or an array of 0 and 1 of shape `(n, classes)`.
 
     Returns:
-        float, the share of rows whose largest logit belongs to a class of theirs.
+        float, the share of rows in which the largest logit belongs to a class of the row.
     """
     targets = labels if labels.ndim == 2 else np.eye(model.num_classes, dtype=np.uint8)[labels]
     width = model.classifier.kernel.shape[0] + 1
@@ -85,6 +88,6 @@ def probe(model, features, labels) -> float:
 
 
 def _seen(model, features):
-    """What the class layer sees of rows of features, and a column of ones."""
+    """Returns the inputs of the class layer for rows of features, with a column of ones."""
     seen = np.asarray(model.method.seen(*model.hash_head(features)), np.float64)
     return np.concatenate([seen, np.ones((len(seen), 1))], axis=1)

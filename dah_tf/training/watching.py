@@ -1,4 +1,4 @@
-"""What watches a run from outside: functions of a step, and Keras callbacks."""
+"""This module lets functions of a step and Keras callbacks watch a run."""
 
 import keras
 
@@ -7,17 +7,18 @@ class Watchers:
     """Calls functions and Keras callbacks as a run goes on.
 
     Args:
-        watch: functions of a step's number, counted from 1, and its dict of logged values; and
-            `keras.callbacks.Callback`s, of which `on_train_begin`, `on_train_batch_end` with the
-            step counted from 0, and `on_train_end` are called.
+        watch: functions and `keras.callbacks.Callback` objects. A function takes the number of a
+            step, counted from 1, and the dict of its logged values. Of a callback,
+            `on_train_begin`, `on_train_batch_end` and `on_train_end` are called. It gets the
+            number of the step counted from 0.
         model: `HashModel`.
-        steps: int, of the whole run.
+        steps: int, the number of steps of the whole run.
 
     Attributes:
-        stop_asked: bool; a callback has set `model.stop_training`.
+        stop_asked: bool, whether a callback has set `model.stop_training`.
 
     Raises:
-        TypeError: something that is neither.
+        TypeError: an entry of `watch` is neither a function nor a callback.
     """
 
     def __init__(self, watch, model, steps):
@@ -41,7 +42,10 @@ class Watchers:
             callback.on_train_begin()
 
     def step(self, step, values):
-        """Tells of a step that was logged; they come in order, some at a time."""
+        """Tells all watchers about a logged step.
+
+        The steps come in order, and several may come at once.
+        """
         for function in self.functions:
             function(step, dict(values))
         for callback in self.callbacks:
