@@ -205,7 +205,7 @@ def rehearse(recipe, dataset, protocol, plan, make, strategy=None) -> Costs:
 
 
 def _time_steps(model, plan, dataset, folder, size, frozen, window, strategy):
-    most = 1_000_000  # steps; the timer ends the rehearsal long before
+    most = 1_000_000  # steps; the timer ends the rehearsal earlier
     settings = loop.Settings(
         workdir=str(pathlib.Path(folder) / f"{size}-{frozen}"),
         steps=most,

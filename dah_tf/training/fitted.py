@@ -54,7 +54,7 @@ def with_features(recipe: Recipe) -> Recipe:
 def _check_of_use(recipe, name):
     """Refuses settings of training by steps.
 
-    A recipe named "fitted" is an exception, because its settings were decided before.
+    A recipe with the preset "fitted" is accepted, because its settings were decided before.
     """
     if recipe.recipe == "fitted":
         return

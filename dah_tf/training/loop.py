@@ -233,9 +233,8 @@ class Run:
         except tf.errors.OpError:
             if self.saved_step != self.step:
                 self.save()
-            self.images.read(
-                self.plan.batch(self.step)["indices"]
-            )  # This raises an error that names the file.
+            # This raises an error that names the file.
+            self.images.read(self.plan.batch(self.step)["indices"])
             raise
 
     def _jax_phase(self, first, last):

@@ -99,9 +99,13 @@ class Muon(keras.optimizers.Muon):
 
 
 def adam(learning_rate, *, weight_decay: float = 0.0):
-    """Adam with beta 0.9 and 0.999, as in the paper; AdamW where `weight_decay` is not 0."""
+    """Makes Adam with the betas 0.9 and 0.999, as in the paper.
+
+    If `weight_decay` is not 0, it makes AdamW.
+    """
     options = {"weight_decay": weight_decay or None}
-    # Keras numbers names that it gives itself; a checkpoint is found by its variables' names.
+    # The names are given here, because Keras adds numbers to names that it chooses, and a
+    # checkpoint must agree on the names of the variables.
     if weight_decay:
         return keras.optimizers.AdamW(learning_rate, name="adamw", **options)
     return keras.optimizers.Adam(learning_rate, name="adam", **options)
