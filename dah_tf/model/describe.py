@@ -77,7 +77,7 @@ def layers_of(network, shape):
         )
     rows = []
     for layer in network.layers:
-        output = [*outputs.get(layer.name, shape)[1:]]  # an input has `shape`
+        output = [*outputs.get(layer.name, shape)[1:]]  # An input layer gets `shape`.
         own = [layer.name, type(layer).__name__, output, layer.count_params()]
         rows += inner.get(layer.name, [own])
     return rows

@@ -129,7 +129,8 @@ def _measured(
     links = lineage.of(name)
     training = lineage.training_parts(links[0], recipe, loaded)
     if training is None:
-        recipe = recipe.replace(validation=0)  # the run took it from its own data
+        # The validation images of the run were taken from the data of the run.
+        recipe = recipe.replace(validation=0)
     chosen = build.make_protocol(recipe, loaded, recipe.protocol)
     if not len(chosen.query):
         raise UserError(f"protocol={chosen.name} has no queries in {loaded.name}")
