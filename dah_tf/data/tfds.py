@@ -15,7 +15,7 @@ from dah_tf.errors import UserError
 
 
 def load(spec, name, data_dir, *, image_size, channels, cache_gib, max_unreadable):
-    """Loads a data set of TensorFlow Datasets. `dah_tf.data.datasets.load` explains the arguments."""
+    """Loads a TFDS data set. `dah_tf.data.datasets.load` explains the arguments."""
     tf = dataset.tensorflow(spec)
     import tensorflow_datasets as tfds
 
@@ -41,9 +41,7 @@ def load(spec, name, data_dir, *, image_size, channels, cache_gib, max_unreadabl
             items, image_sources.decoder(size, channels), count, shape
         )
         own = tags.reshape(-1, 2)[:, 1].astype(np.int32)
-        if (
-            len(own) and own.min() < 0
-        ):  # TFDS stores -1 where a contest does not publish the labels.
+        if len(own) and own.min() < 0:  # TFDS stores -1 if labels are secret.
             if part == "test" and own.max() < 0:
                 continue
             raise UserError(f"{spec}: {np.sum(own < 0):,} images of its {part} part have no label")
@@ -120,10 +118,7 @@ def find(name, data_dir=None):
             return tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError:
         raise UserError(f"TensorFlow Datasets knows no {name}, and data_dir has none") from None
-    except (
-        AssertionError,
-        ValueError,
-    ) as error:  # The version, the configuration or the form of the name is wrong.
+    except (AssertionError, ValueError) as error:  # A part of the name is wrong.
         raise UserError(f"TensorFlow Datasets has no {name}: {_line(error)}") from error
     except (OSError, ImportError) as error:
         raise UserError(f"TensorFlow Datasets cannot open {name}: {_line(error)}") from error
