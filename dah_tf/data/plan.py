@@ -139,7 +139,7 @@ class GroupPlan:
         return batch
 
     def _take(self, stream, numbers, positions, sizes, window):
-        """Returns the items at `positions` of the streams `numbers`, which permute `sizes` items."""
+        """Returns the items at `positions` of streams `numbers`, which permute `sizes` items."""
         lengths = sizes * np.where(sizes < window, 1, window // np.gcd(sizes, window))
         blocks, places = np.divmod(positions, lengths)
         result = np.empty(len(positions), np.int64)
