@@ -73,7 +73,7 @@ class _Sheet:
         self.image = Image.new("RGB", size, PAPER)
         self.draw = ImageDraw.Draw(self.image)
         self.font = ImageFont.load_default(size=13)
-        # If many codes are equal, the same neighbours occur again and again. This holds up to 12 MB.
+        # If many codes are equal, the same neighbours occur repeatedly. This holds 12 MB at most.
         self.thumbnail = functools.lru_cache(256)(thumbnails.thumbnail)
         self.drawable = functools.cache(self._drawable)
         self.missing = self._glyph("\U0010ffff")
