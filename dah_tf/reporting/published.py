@@ -9,7 +9,7 @@ MAP = {
     "NoneA-DAH": {12: 92.08, 24: 92.06, 36: 92.35, 48: 91.89},
 }
 
-# Each entry has the method, what is known of its backbone and of all code lengths, and the source.
+# Each entry has the method, its backbone if known, its MAP over all code lengths, and the source.
 RIVALS = (
     ("BGAN", None, "89.4 (best)", f"{PAPER}: its best deep rival, length not stated"),
     ("COSDISH", None, "54.93 (best)", f"{PAPER}: its best conventional rival, length not stated"),
