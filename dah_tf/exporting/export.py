@@ -54,7 +54,7 @@ DISK = (
     tf.errors.UnknownError,
 )
 
-DECODERS = 16  # images decoded at a time; AUTOTUNE has no time to find a number in one request
+DECODERS = 16  # images at a time. One request is too short for AUTOTUNE to find a number.
 
 
 def save(

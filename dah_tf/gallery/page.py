@@ -8,8 +8,8 @@ import re
 from dah_tf.errors import shortened
 from dah_tf.gallery import captions, palette, thumbnails
 
-TILE = 128  # This is in units of the page.
-SHARP = 160  # pixels of a reduced picture's longer side, for dense screens
+TILE = 128  # in units of the page
+SHARP = 160  # A reduced picture has this longer side in pixels, for dense screens.
 NAME, LABEL = 40, 60  # characters
 
 

@@ -7,7 +7,7 @@ import warnings
 
 from PIL import Image, ImageOps
 
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")  # what is encoded; others are never parsed
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")  # Other formats are never parsed.
 MAX_PIXELS = 64 * 1024 * 1024  # as the decoder's: what it refuses has no picture here either
 
 # Pillow raises these exceptions on damaged files.

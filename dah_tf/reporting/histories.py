@@ -69,7 +69,7 @@ def read(path, names=None):
 
 
 def terms(history):
-    """Returns the loss terms in a `metrics.jsonl` history: all names not known as other values."""
+    """Returns the loss terms in a `metrics.jsonl` history: all names outside `NOT_TERMS`."""
     return [name for name in history.values if name not in NOT_TERMS]
 
 

@@ -24,7 +24,6 @@ def settings(flags, mirror=None) -> dict:
     Returns:
         Dict such as `{"epochs": 8.0, "method.t": 12.5}`. Settings that only say where a run is
         stored are left out. The dict is empty if `flags` are not the flags of a run.
-        empty where they are not the flags of a run.
     """
     try:
         found = comparable(flags)

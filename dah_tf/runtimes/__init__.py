@@ -14,7 +14,7 @@ from dah_tf import parts
 from dah_tf.errors import UserError
 from dah_tf.machine import cores, quiet
 
-BATCH = 32  # images; activations of larger ones leave the caches (tools/bench_encode.py)
+BATCH = 32  # Activations of larger batches exceed the caches (tools/bench_encode.py).
 SAVEDMODEL = "savedmodel"
 FORMATS = {
     SAVEDMODEL: "saved_model",
