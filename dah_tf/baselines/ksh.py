@@ -25,8 +25,9 @@ class KSH(base.Kernel):
 
     The constants are those of the authors' demonstration, which draws 2,000 rows to learn from. R
     is never formed, because a product with R needs only the sums of each class and the bits so far.
-    The memory holds K, with 4 bytes for each row and anchor, and 8 bytes for each row and bit. We
-    add a small value to the diagonal of `Kᵀ K`, so that step 1 does not fail if anchors are equal.
+    The memory holds K, with 4 bytes for each row and anchor, and another 8 bytes for each row and
+    bit. We add a small value to the diagonal of `Kᵀ K`, so that step 1 does not fail if anchors are
+    equal.
 
     Args:
         n_bits, random_state: the same as for `base.Hasher`.

@@ -16,8 +16,9 @@ class SDH(base.Kernel):
 
         |Y - B W|² + l2_labels |W|² + nu (|B - F P|² + l2_kernel |P|²)
 
-    in rounds. A round first updates B by discrete cyclic coordinate descent. It solves exactly for
-    one column after another, until nothing changes or `sweeps` times. Then it finds W and P by
+    in rounds. A round first updates B by discrete cyclic coordinate descent. It finds the
+    exact optimum for one column after another. It repeats this until nothing changes, but at most
+    `sweeps` times. Then it finds W and P by
     ridge regression. The hash function is F P. The first B is random.
 
     The constants are those of the authors' demonstration, except for s. Their s of 0.4 suits

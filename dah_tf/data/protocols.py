@@ -77,8 +77,9 @@ def make(name, dataset, *, validation=0, seed=0):
             database holds all images except the queries.
             `1k/5k/54k`: the same, but the database does not hold the training images.
             `unseen`: the network trains on the training images of 7 tenths of the classes. All
-            images of the other classes are queries or database. The queries are 100 of each class,
-            or a fifth of the smallest class (after Sablayrolles et al., arXiv 1609.06753).
+            images of the other classes are queries or database. Each of these classes gives 100
+            queries, or a fifth of the smallest class (after Sablayrolles et al., arXiv
+            1609.06753).
             `own`: a tenth of each class are queries. The rest trains and is the database.
             `unlabelled`: all images train and are the database. There are no queries, because
             without labels it is not known which answers are right.

@@ -40,7 +40,6 @@ def read(path, names=None):
     Returns:
         `History`, or None if the file is missing or has no line with a step. Damaged lines, such as
         an incomplete last line, are left out.
-        damaged, such as half a last one, are left out.
     """
     rows, known = [], dict.fromkeys(names or ())
     try:

@@ -147,7 +147,7 @@ def called(recipes: list[dict]) -> list[str]:
     The usual recipe has the most frequent value of every setting. Another recipe is named by all
     settings in which it differs from the usual one. If that name is long, it is named by the
     smallest set of settings found that no other recipe shares, followed by "…". The usual recipe is
-    named "usual" unless one setting distinguishes it.
+    named `USUAL` unless one setting distinguishes it.
 
     Args:
         recipes: list of dicts of settings, no two of them equal.

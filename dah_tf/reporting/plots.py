@@ -17,7 +17,7 @@ def curves(runs, *paths):
     """Returns a curve over several runs: the mean of runs with the same points, at least two.
 
     Args:
-        runs: list of `results.Run`.
+        runs: list of `collection.Run`.
         *paths: for each coordinate, the keys under which it is stored in a result.
 
     Returns:
@@ -63,7 +63,7 @@ def precision_recall(section, styles, source):
     """Plots precision against recall (Figs. 2 and 5).
 
     Args:
-        section: `results.Section`.
+        section: `collection.Section`.
         styles: dict of method to `canvas.Style`.
         source: `rank_curve` for every rank, or `radius_curve` for every Hamming radius.
     """
