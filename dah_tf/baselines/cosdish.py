@@ -1,4 +1,4 @@
-"""COSDISH: column sampling based discrete supervised hashing."""
+"""Implements COSDISH, column sampling based discrete supervised hashing."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""ITQ: a rotation of principal components towards the corners of a cube."""
+"""Implements ITQ, which rotates principal components towards the corners of a cube."""
 
 from typing import ClassVar
 
@@ -69,7 +69,7 @@ def rotate(values, rotation, rounds):
     size = np.square(values).sum() + values.size
     for _ in range(rounds):
         product = values.T @ signs(values @ rotation)  # Vᵀ B
-        # R = U Wᵀ of the singular value decomposition Vᵀ B = U s Wᵀ maximises tr(Rᵀ Vᵀ B).
+        # With the singular value decomposition Vᵀ B = U s Wᵀ, R = U Wᵀ maximises tr(Rᵀ Vᵀ B).
         left, strengths, right = scipy.linalg.svd(product, check_finite=False)
         rotation = left @ right
         objectives.append(size - 2 * strengths.sum())

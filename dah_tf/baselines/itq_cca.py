@@ -1,4 +1,4 @@
-"""ITQ-CCA: iterative quantisation of canonical variates."""
+"""Implements ITQ-CCA, the iterative quantisation of canonical variates."""
 
 from typing import ClassVar
 

@@ -1,4 +1,4 @@
-"""KSH: supervised hashing with kernels."""
+"""Implements KSH, supervised hashing with kernels."""
 
 import numpy as np
 import scipy.linalg
@@ -186,7 +186,7 @@ def gradient(K, f, product):
 def descend(K, residue, a, steps, tolerance):
     """Applies Nesterov's accelerated gradient, starting from a: `(m,)`."""
     now = before = a
-    values = values_before = times(K, a)  # K now, K before: K of their combinations costs nothing
+    values = values_before = times(K, a)  # K is linear, so combinations are cheap.
     cost, steepness, momentum = relaxed(residue, values)[0], 1.0, (0.0, 1.0)
     for _ in range(steps):
         share = (momentum[0] - 1) / momentum[1]

@@ -1,4 +1,4 @@
-"""LSH: random hyperplanes."""
+"""Implements LSH, which hashes by random hyperplanes."""
 
 from dah_tf.baselines import base, linear
 

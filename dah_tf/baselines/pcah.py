@@ -1,4 +1,4 @@
-"""PCAH: the signs of principal components."""
+"""Implements PCAH. Its bits are the signs of principal components."""
 
 from dah_tf.baselines import base, linear
 from dah_tf.errors import UserError

@@ -1,4 +1,4 @@
-"""SDH: supervised discrete hashing."""
+"""Implements SDH, supervised discrete hashing."""
 
 import numpy as np
 import scipy.linalg

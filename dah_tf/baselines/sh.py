@@ -1,4 +1,4 @@
-"""SH: spectral hashing."""
+"""Implements SH, spectral hashing."""
 
 from typing import ClassVar
 

@@ -69,7 +69,7 @@ class Dataset:
 
     @property
     def multi_label(self):
-        """bool, whether an image can carry several labels."""
+        """bool, whether an image can have several labels."""
         return self.labels.ndim == 2
 
     def without_labels(self):

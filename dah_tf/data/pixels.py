@@ -150,7 +150,7 @@ def _decode_other(contents):
         return image(_bmp_size(head), channels=0)[..., :3]
 
     def webp():
-        # TensorFlow 2.21 writes past its buffer where an animation meets expand_animations=False.
+        # With expand_animations=False, TensorFlow 2.21 writes past its buffer for an animation.
         moves = _at(head, 12, b"VP8X") & (_number(head, 20, 1) // 2 % 2 == 1)
         still = tf.debugging.assert_equal(moves, False, "animated WebP is not read")
         with tf.control_dependencies([still]):

@@ -166,7 +166,7 @@ class GroupPlan:
             parts = []
             for cycle in range(window // math.gcd(size, window)):
                 order = rng.permutation(size)
-                filled = cycle * size % window  # places of a window that the one before has filled
+                filled = cycle * size % window  # Earlier cycles filled these places.
                 if filled:
                     taken = np.isin(order, parts[-1][size - filled :])
                     head = window - filled

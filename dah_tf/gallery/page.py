@@ -10,7 +10,7 @@ from dah_tf.gallery import captions, palette, thumbnails
 
 TILE = 128  # in units of the page
 SHARP = 160  # A reduced picture has this longer side in pixels, for dense screens.
-NAME, LABEL = 40, 60  # characters
+NAME, LABEL = 40, 60  # the longest texts, in characters
 
 
 def write(file, answers):

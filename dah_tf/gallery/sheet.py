@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from dah_tf.errors import UserError, shortened
 from dah_tf.gallery import captions, palette, thumbnails
 
-MAX_LINES = 200  # about 40,000 pixels high, a quarter of a gigabyte while it is drawn
+MAX_LINES = 200  # It is then about 40,000 pixels high and takes 0.25 GB.
 PER_LINE = 10
 TILE, GAP, MARGIN, FRAME = 128, 20, 24, 5
 TEXT = 16  # This is the height of a line of a caption.

@@ -8,7 +8,7 @@ import warnings
 from PIL import Image, ImageOps
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")  # Other formats are never parsed.
-MAX_PIXELS = 64 * 1024 * 1024  # as the decoder's: what it refuses has no picture here either
+MAX_PIXELS = 64 * 1024 * 1024  # The decoder has the same limit.
 
 # Pillow raises these exceptions on damaged files.
 FAULTS = (
@@ -88,13 +88,13 @@ def _small(image, enlarged, reduced):
         )
     else:
         size = [max(1, round(side * reduced / longer)) for side in image.size]
-        image.draft(None, [2 * side for side in size])  # a JPEG need not be decoded in full
+        image.draft(None, [2 * side for side in size])  # A JPEG need not be decoded in full.
         image = _plain(image).resize(size, Image.Resampling.LANCZOS, reducing_gap=3)
     image = image.convert("RGB")
     if tagged:
         with contextlib.suppress(*FAULTS):  # Damaged tags may belong to an intact image.
             image = ImageOps.exif_transpose(image)
-    image.info.clear()  # profiles, comments and transparent colours would be saved with it
+    image.info.clear()  # Profiles, comments and transparency would be saved with it.
     return image, crisp
 
 

@@ -70,7 +70,7 @@ def load(folder, threads, file=FILES[0]):
     with opening(folder / file, OSError, ValueError, RuntimeError):
         content = (folder / file).read_bytes()
         interpreter = Interpreter(model_content=content, num_threads=threads)
-        interpreter.allocate_tensors()  # here, since it says so on the screen
+        interpreter.allocate_tensors()  # It prints a message, so it is called here.
         runner = interpreter.get_signature_runner(SIGNATURE)
 
     def run(pixels):

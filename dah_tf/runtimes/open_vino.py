@@ -34,7 +34,7 @@ def load(folder, threads, precision="f32", file=FILES[0]):
         "INFERENCE_NUM_THREADS": threads,
     }
     core = openvino.Core()
-    with opening(folder / file, RuntimeError):  # OpenVINO raises nothing else
+    with opening(folder / file, RuntimeError):  # OpenVINO raises no other error.
         compiled = core.compile_model(folder / file, "CPU", settings)
     request = compiled.create_infer_request()
     names = [output.any_name for output in compiled.outputs]
