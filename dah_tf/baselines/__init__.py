@@ -1,7 +1,7 @@
-"""Shallow hash methods by name, `ksh:anchors=1000`, as scikit-learn estimators.
+"""Shallow hash methods as scikit-learn estimators. A text such as `ksh:anchors=1000` names one.
 
-They learn from rows of features, of which `baselines.features` makes some from images. NumPy,
-SciPy and scikit-learn only. `base` describes what a method is and how to add one.
+They learn from rows of features. `baselines.features` computes some kinds of features from images.
+Only NumPy, SciPy and scikit-learn are needed. `base` describes what a method is and how to add one.
 
 Example:
     >>> method = get("sdh", n_bits=36, random_state=0)
@@ -27,24 +27,24 @@ METHODS = {
 
 
 def get(text: str, n_bits: int = 36, random_state: int | None = 0):
-    """The method that a text names, not fitted yet.
+    """Returns the method that a text names. The method is not fitted yet.
 
     Args:
         text: str, `name` or `name:option=value,...`.
-        n_bits: int, code length.
-        random_state: int, or None for another draw each time.
+        n_bits: int, the code length.
+        random_state: int, the seed, or None to draw a new one each time.
 
     Returns:
         `base.Hasher`.
 
     Raises:
-        UserError: there is no such method or option. What a value may be is checked by `fit`.
+        UserError: there is no such method or option. The values of options are checked by `fit`.
     """
     return parts.build("method", text, METHODS, n_bits, random_state)
 
 
 def load(path):
-    """A fitted method that `base.Hasher.save` wrote.
+    """Loads a fitted method that `base.Hasher.save` wrote.
 
     Args:
         path: path of the file.
@@ -53,7 +53,7 @@ def load(path):
         `base.Hasher` of the class that was saved.
 
     Raises:
-        UserError: there is none, it is damaged, or not a method's.
+        UserError: the file does not exist, is damaged, or does not hold a method.
     """
     from dah_tf.baselines import saving
 

@@ -1,15 +1,16 @@
-"""What a shallow hash method is: `Hasher`, and the three forms of its hash function.
+"""Defines shallow hash methods: `Hasher`, and the three forms of its hash function.
 
-A method is one file with one class, and one line in `baselines.METHODS`. The class takes one of
-the forms below, whose arrays are all that the hash function needs, and brings `_learn`:
+A method is one file with one class, and one line in `baselines.METHODS`. The class inherits from
+one of the forms below and defines `_learn`. The arrays of the form are all that the hash function
+needs:
 
 - `Linear`: `(x - mean_) @ components_`;
 - `Cosine`: `cos((x - mean_) @ components_ - phases_)`;
 - `Kernel`: `exp(-gamma_ * |x - anchors_|²) @ components_ + intercept_`.
 
-So a fitted method is also a few constants of a graph. The constructor only stores; what it takes
-by keyword only are the options of the method's text. `fit` learns from all of X in blocks of
-rows, which it turns into float64; nothing of n x n values is ever held.
+A fitted method can therefore also be written as a few constants of a graph. The constructor only
+stores its arguments. Its keyword-only arguments are the options of the method's text. `fit` learns
+from all of X in blocks of rows, which it converts to float64. It never holds n x n values.
 """
 
 from typing import ClassVar
@@ -30,11 +31,11 @@ LARGE = 1e100
 class Hasher(TransformerMixin, BaseEstimator):
     """A hash function that is learned from rows of features.
 
-    A bit is 1 where its value of `decision_function` is above 0.
+    A bit is 1 if its value of `decision_function` is above 0.
 
     Args:
-        n_bits: int, code length k.
-        random_state: int, the seed of every random choice; None draws another one each time.
+        n_bits: int, the code length k.
+        random_state: int, the seed of every random choice. None draws a new seed each time.
 
     Attributes:
         n_features_in_: int, the number d of features.
@@ -56,16 +57,16 @@ class Hasher(TransformerMixin, BaseEstimator):
         """Learns the hash function.
 
         Args:
-            X: float array of shape `(n, d)`, at least 2 rows.
-            y: where the method is supervised, the n classes of the rows, or a 0/1 array of shape
-                `(n, classes)` where a row can have several labels; else ignored.
+            X: float array of shape `(n, d)` with at least 2 rows.
+            y: for a supervised method, the n classes of the rows, or a 0/1 array of shape
+                `(n, classes)` if a row can have several labels. Other methods ignore it.
 
         Returns:
             self.
 
         Raises:
-            UserError: X or y is of another form, the rows of X do not differ, or a constructor's
-                argument is out of its range.
+            UserError: X or y has another form, all rows of X are equal, or an argument of the
+                constructor is out of its range.
         """
         X = self._checked(X, reset=True)
         low, high = X.min(axis=0).astype(np.float64), X.max(axis=0).astype(np.float64)
@@ -82,7 +83,7 @@ class Hasher(TransformerMixin, BaseEstimator):
         else:
             self._learn(X, None, rng)
         for name in self.STATE:
-            # Contiguous, as a file gives them back: products with a slice would round otherwise.
+            # Loaded arrays are contiguous. Products with a slice would be rounded differently.
             setattr(self, name, np.array(getattr(self, name), order="C"))
         return self
 
@@ -91,7 +92,7 @@ class Hasher(TransformerMixin, BaseEstimator):
         raise NotImplementedError
 
     def decision_function(self, X):
-        """The values whose signs are the bits.
+        """Returns the values whose signs are the bits.
 
         Args:
             X: float array of shape `(n, d)`.
@@ -100,8 +101,8 @@ class Hasher(TransformerMixin, BaseEstimator):
             float64 array of shape `(n, n_bits)`.
 
         Raises:
-            UserError: X is of another form.
-            sklearn.exceptions.NotFittedError: before `fit`.
+            UserError: X has another form.
+            sklearn.exceptions.NotFittedError: `fit` has not been called.
         """
         check_is_fitted(self)
         X = self._checked(X, reset=False)
@@ -111,7 +112,7 @@ class Hasher(TransformerMixin, BaseEstimator):
         return result
 
     def transform(self, X):
-        """Packed codes.
+        """Returns the packed codes of rows.
 
         Args:
             X: float array of shape `(n, d)`.
@@ -120,8 +121,8 @@ class Hasher(TransformerMixin, BaseEstimator):
             uint8 array of shape `(n, ceil(n_bits / 8))`, as `dah_tf.codes.pack` makes them.
 
         Raises:
-            UserError: X is of another form.
-            sklearn.exceptions.NotFittedError: before `fit`.
+            UserError: X has another form.
+            sklearn.exceptions.NotFittedError: `fit` has not been called.
         """
         check_is_fitted(self)
         X = self._checked(X, reset=False)
@@ -131,28 +132,29 @@ class Hasher(TransformerMixin, BaseEstimator):
         return result
 
     def _logits(self, block):
-        """`decision_function` of float64 rows."""
+        """Computes `decision_function` for float64 rows."""
         raise NotImplementedError
 
     def save(self, path):
         """Writes the fitted hash function to one `.npz` file without pickled objects.
 
         Args:
-            path: path of the file; its folder exists. It appears whole or not at all.
+            path: path of the file, in a folder that exists. The file appears completely or not at
+                all.
 
         Raises:
-            UserError: it cannot be written.
-            sklearn.exceptions.NotFittedError: before `fit`.
+            UserError: the file cannot be written.
+            sklearn.exceptions.NotFittedError: `fit` has not been called.
         """
         check_is_fitted(self)
         saving.save(self, path)
 
     @classmethod
     def load(cls, path):
-        """A fitted method of this class that `save` wrote.
+        """Loads a fitted method of this class that `save` wrote.
 
         Raises:
-            UserError: there is none, it is damaged, or another method's.
+            UserError: the file does not exist, is damaged, or holds another method.
         """
         from dah_tf import baselines
 
@@ -162,7 +164,7 @@ class Hasher(TransformerMixin, BaseEstimator):
         return found
 
     def _checked(self, X, reset):
-        """X as float32 or float64 rows; other numbers become float64."""
+        """Returns X as float32 or float64 rows. Other numbers are converted to float64."""
         try:
             return validate_data(
                 self,

@@ -1,4 +1,4 @@
-"""Checks of constructors' arguments."""
+"""Checks the arguments of constructors."""
 
 import numpy as np
 
@@ -6,13 +6,13 @@ from dah_tf.errors import UserError
 
 
 def whole(name, value, least):
-    """Refuses an argument that is not a whole number of at least `least`."""
+    """Raises an error if an argument is not a whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise UserError(f"{name}={value!r} is not a whole number of at least {least}")
 
 
 def number(name, value, *, above=None, least=None):
-    """Refuses an argument that is not a finite number in its range."""
+    """Raises an error if an argument is not a finite number in its range."""
     fits = isinstance(value, int | float | np.number) and np.isfinite(value)
     if not fits or (above is not None and value <= above) or (least is not None and value < least):
         asked = f"above {above}" if above is not None else f"of at least {least}"

@@ -1,4 +1,4 @@
-"""COSDISH: column sampling based discrete supervised hashing."""
+"""Implements COSDISH, column sampling based discrete supervised hashing."""
 
 import numpy as np
 
@@ -12,40 +12,44 @@ UNDECIDED = 1e-5
 class COSDISH(base.Linear):
     """Column sampling based discrete supervised hashing: codes first, then a linear map to them.
 
-    With k bits, signs B and similarities S, it fits `B Bᵀ` to `k S` on sampled columns: `columns`
-    rows of X are drawn as the sample, and with G the other rows it minimises
-    `|k S_G - B_G B_sᵀ|₁ + |k S_s - B_s B_sᵀ|²` in turn over
+    With k bits, signs B and similarities S, it fits `B Bᵀ` to `k S` on sampled columns. `columns`
+    rows of X are drawn as the sample s, and G denotes the other rows. The method minimises
+    `|k S_G - B_G B_sᵀ|₁ + |k S_s - B_s B_sᵀ|²` alternately over
 
-    - B_s, a bit after another: minimise `bᵀ Q b + bᵀ p` over signs b, with
-      `Q = -2 (k S_s - sum of b_m b_mᵀ)`, its diagonal 0, `p = -2 (k S_G - sum of g_m b_mᵀ)ᵀ g_r`,
-      where g are columns of B_G and the sums are over the bits before r;
-    - `B_G = sgn(S_G B_s)`, a bit staying as it was where the product is 0.
+    - B_s, one bit after another: it minimises `bᵀ Q b + bᵀ p` over signs b. Here
+      `Q = -2 (k S_s - sum of b_m b_mᵀ)`, with diagonal 0, and
+      `p = -2 (k S_G - sum of g_m b_mᵀ)ᵀ g_r`. The g are columns of B_G, and the sums are over the
+      bits before r;
+    - `B_G = sgn(S_G B_s)`. A bit stays unchanged if the product is 0.
 
-    Similar entries of S are 1, dissimilar ones -(similar / dissimilar entries of the sample), so
-    that both kinds weigh alike. The hash function is the ridge regression of B on the features,
-    each brought to mean 0 and variance 1; there is no intercept.
+    Entries of S are 1 for similar rows. For dissimilar rows they are -(similar / dissimilar entries
+    of the sample), so that both kinds have the same total weight. The hash function is the ridge
+    regression of B on the features, which are standardised to mean 0 and variance 1. It has no
+    intercept.
 
-    The numbers of samples and alternations are those of a port of the authors' code, which gives
-    dissimilar entries the wrong sign. The authors minimise over signs by a 2-approximation; here
-    it is the best of several descents that flip one sign at a time, one from the present bit and
-    the others from drawn ones, which never ends above its start. A row's similarity follows from
-    its labels. What is held is B and `S_G`, as many values by row as there are bits and columns.
+    The numbers of samples and alternations are those of a port of the authors' code. That port
+    gives dissimilar entries the wrong sign. The authors minimise over signs by a 2-approximation.
+    Here several descents are made that flip one sign at a time, and the best result is taken. One
+    descent starts from the present bit and the others from drawn bits, so the result is never worse
+    than the present bit. The similarities of a row follow from its labels. The memory holds B and
+    `S_G`, whose rows have as many values as there are bits and columns.
 
-    Classes without a row in the last sample get one and the same code. The authors draw as many
-    rows as there are bits, so that codes of 12 bits for ten classes suffer from it; `columns`
-    draws more, which is ours.
+    All classes that have no row in the last sample get the same code. The authors draw as many rows
+    as there are bits, so codes of 12 bits for ten classes suffer from this. The option `columns`
+    can draw more rows. It is our addition.
 
     Args:
-        n_bits, random_state: as of `base.Hasher`.
+        n_bits, random_state: the same as for `base.Hasher`.
         samples: int, how often columns are drawn.
-        columns: int, the size of a sample; None takes `n_bits`.
-        alternations: int, for each sample.
-        starts: int, drawn starts of a minimisation over signs.
-        ridge: float, of the regression; the authors' is 1.
+        columns: int, the size of a sample. None takes `n_bits`.
+        alternations: int, the number of alternations for each sample.
+        starts: int, the number of drawn starts of a minimisation over signs.
+        ridge: float, the weight of the penalty of the regression. The authors use 1.
 
     Attributes:
-        learned_codes_: uint8 array, packed B of the training rows; not saved. Papers often search
-            among these. They know the rows' labels: codes of `transform` do not.
+        learned_codes_: uint8 array, the packed B of the training rows. It is not saved. Papers
+            often search among these codes. They depend on the labels of the rows, while the codes
+            of `transform` do not.
 
     References:
         Kang, Li and Zhou, "Column sampling based discrete supervised hashing", AAAI 2016.
@@ -91,11 +95,11 @@ class COSDISH(base.Linear):
         self.learned_codes_ = codes.pack(B > 0)
 
     def _regress(self, X, B):
-        """Ridge regression of B on standardised features."""
+        """Computes the ridge regression of B on standardised features."""
         self.mean_ = linear.mean(X)
         scatter = linear.covariance(X, self.mean_) * len(X)
         spread = np.sqrt(np.diag(scatter) / len(X))
-        # A feature that does not vary says nothing, whatever its rounding would be scaled to.
+        # A constant feature contains no information, so its rounding errors must not be scaled up.
         varies = X.max(axis=0) > X.min(axis=0)
         scale = np.where(varies, 1 / np.where(varies, spread, 1), 0)
         right = np.zeros((X.shape[1], self.n_bits))
@@ -107,9 +111,9 @@ class COSDISH(base.Linear):
 
 
 def similarities(supervision, drawn):
-    """Sampled columns of S: float32 `(n, len(drawn))`.
+    """Returns sampled columns of S: float32 `(n, len(drawn))`.
 
-    Similar pairs are 1, dissimilar ones -(similar / dissimilar entries).
+    Similar pairs have the value 1, dissimilar ones -(similar / dissimilar entries).
     """
     sets, groups = supervision.sets, supervision.groups
     alike = (sets @ sets[groups[drawn]].T > 0)[groups]
@@ -119,13 +123,13 @@ def similarities(supervision, drawn):
 
 
 def alternate(B, S, drawn, starts, rng):
-    """One alternation: the drawn rows' bits, then all others'; B changes.
+    """Makes one alternation: updates the bits of the drawn rows, then all others. Changes B.
 
     Args:
         B: int8 array of shape `(n, k)`, ±1.
-        S: float array of shape `(n, len(drawn))`.
+        S: float array of shape `(n, len(drawn))`, the sampled similarities.
         drawn: int array, the sampled rows.
-        starts: int, as of `COSDISH`.
+        starts: int, the same as for `COSDISH`.
         rng: `numpy.random.Generator`.
     """
     bits = B.shape[1]
@@ -144,28 +148,28 @@ def alternate(B, S, drawn, starts, rng):
         residue -= np.outer(sampled[:, r], sampled[:, r])
     B[drawn] = sampled
     product = s_rest @ sampled.astype(np.float32)
-    # `rest` is B at the other rows, as it was.
+    # `rest` still holds B at the other rows as it was before.
     B[others] = np.where(np.abs(product) < UNDECIDED, rest, signs(product))
 
 
 def minimise(Q, p, start, starts, rng):
-    """Signs b of a small `bᵀ Q b + bᵀ p`: the best of several descents by single flips.
+    """Minimises `bᵀ Q b + bᵀ p` over signs b: the best of several descents by single flips.
 
     Args:
-        Q: float64 array of shape `(s, s)`, symmetric, its diagonal 0.
+        Q: float64 array of shape `(s, s)`, symmetric with diagonal 0.
         p: float64 array of shape `(s,)`.
-        start: float64 array of shape `(s,)`, ±1, where the first descent begins.
-        starts: int, further descents from drawn signs.
+        start: float64 array of shape `(s,)` with values ±1. The first descent begins there.
+        starts: int, the number of further descents from drawn signs.
         rng: `numpy.random.Generator`.
 
     Returns:
-        float64 array of shape `(s,)`, whose value is never above that of `start`.
+        float64 array of shape `(s,)`. Its objective is never above that of `start`.
     """
     drawn = 2.0 * rng.integers(0, 2, (starts, len(p))) - 1
     b = np.concatenate([start[None], drawn])
     product = b @ Q
     rows = np.arange(len(b))
-    least = -1e-9 * (np.abs(Q).sum() + np.abs(p).sum())  # below rounding nothing is gained
+    least = -1e-9 * (np.abs(Q).sum() + np.abs(p).sum())  # Less is mere rounding.
     while True:
         # Flipping b_i adds -4 b_i (Q b)_i - 2 b_i p_i.
         change = b * (-4 * product - 2 * p)

@@ -1,4 +1,4 @@
-"""ITQ: a rotation of principal components towards the corners of a cube."""
+"""Implements ITQ, which rotates principal components towards the corners of a cube."""
 
 from typing import ClassVar
 
@@ -12,18 +12,19 @@ from dah_tf.baselines.rows import signs
 class ITQ(base.Linear):
     """Iterative quantisation of principal components.
 
-    With V the principal components of X, it minimises `|B - V R|²` over signs B and rotations R:
-    in turn `B = sgn(V R)`, and R the orthogonal Procrustes solution for B, from a random rotation.
-    Then `components_` is the axes times R. Rows are taken as they are: neither scaled nor brought
-    to unit length.
+    V denotes the principal components of X. The method minimises `|B - V R|²` over signs B and
+    rotations R. It begins with a random rotation and alternates two steps: `B = sgn(V R)`, and R
+    as the orthogonal Procrustes solution for B. Then `components_` is the product of the axes and
+    R. The rows are neither scaled nor normalised to unit length.
 
     Args:
-        n_bits, random_state: as of `base.Hasher`.
-        rounds: int, of the two steps, as in the paper.
+        n_bits, random_state: the same as for `base.Hasher`.
+        rounds: int, how often the two steps are repeated, as in the paper.
 
     Attributes:
         rotation_: float64 array of shape `(n_bits, n_bits)`.
-        objectives_: float64 array of shape `(rounds,)`, `|B - V R|²` after each round; not saved.
+        objectives_: float64 array of shape `(rounds,)`, `|B - V R|²` after each round. It is not
+            saved.
 
     References:
         Gong and Lazebnik, "Iterative quantization: a procrustean approach to learning binary
@@ -48,18 +49,18 @@ class ITQ(base.Linear):
 
 
 def random_rotation(size, rng):
-    """A uniformly drawn orthogonal matrix: float64 `(size, size)`."""
+    """Draws an orthogonal matrix uniformly: float64 `(size, size)`."""
     q, r = np.linalg.qr(rng.standard_normal((size, size)))
     return q * np.sign(np.diag(r))
 
 
 def rotate(values, rotation, rounds):
-    """The rotation that brings values near to signs.
+    """Finds the rotation that brings values close to their signs.
 
     Args:
         values: float64 array of shape `(n, k)`, V.
         rotation: float64 array of shape `(k, k)`, the first R.
-        rounds: int.
+        rounds: int, the number of rounds.
 
     Returns:
         R, float64 `(k, k)`, and the objective `|B - V R|²` after each round.
@@ -68,7 +69,7 @@ def rotate(values, rotation, rounds):
     size = np.square(values).sum() + values.size
     for _ in range(rounds):
         product = values.T @ signs(values @ rotation)  # Vᵀ B
-        # R = U Wᵀ of the singular value decomposition Vᵀ B = U s Wᵀ maximises tr(Rᵀ Vᵀ B).
+        # With the singular value decomposition Vᵀ B = U s Wᵀ, R = U Wᵀ maximises tr(Rᵀ Vᵀ B).
         left, strengths, right = scipy.linalg.svd(product, check_finite=False)
         rotation = left @ right
         objectives.append(size - 2 * strengths.sum())

@@ -1,4 +1,4 @@
-"""ITQ-CCA: iterative quantisation of canonical variates."""
+"""Implements ITQ-CCA, the iterative quantisation of canonical variates."""
 
 from typing import ClassVar
 
@@ -14,22 +14,22 @@ class ITQCCA(base.Linear):
     """Iterative quantisation of the canonical variates of features and labels.
 
     Canonical correlation analysis finds the directions w of X that maximise
-    `wᵀ Cxy (Cyy + r I)^-1 Cyx w` under `wᵀ (Cxx + r I) w = 1`, with covariances C of rows and 0/1
-    labels. Each is multiplied by its canonical correlation, and ITQ rotates them. There are fewer
-    of them than classes; where there are fewer than bits, zeros fill up, and the rotation spreads
-    what is there over all bits.
+    `wᵀ Cxy (Cyy + r I)^-1 Cyx w` under the condition `wᵀ (Cxx + r I) w = 1`. C denotes covariances
+    of rows and 0/1 labels. Each direction is multiplied by its canonical correlation, and ITQ
+    rotates the results. There are fewer directions than classes. If there are also fewer than bits,
+    zeros are added, and the rotation spreads the information over all bits.
 
     Args:
-        n_bits, random_state: as of `base.Hasher`.
-        rounds: int, of ITQ, as in the paper.
-        ridge: float, r, added to the covariances' diagonals; the authors' code has 1e-4 for
-            features of unit length (from memory), which here is relative to the largest diagonal
-            entry, so that the features' scale does not matter.
+        n_bits, random_state: the same as for `base.Hasher`.
+        rounds: int, the number of rounds of ITQ, as in the paper.
+        ridge: float, r, which is added to the diagonals of the covariances. The authors' code has
+            1e-4 for features of unit length (cited from memory). Here r is relative to the largest
+            entry of the diagonal, so that the scale of the features does not matter.
 
     Attributes:
-        correlations_: float64 array of shape `(p,)`, canonical correlations, falling.
+        correlations_: float64 array of shape `(p,)`, the canonical correlations in falling order.
         rotation_: float64 array of shape `(n_bits, n_bits)`.
-        objectives_: as of `itq.ITQ`; not saved.
+        objectives_: the same as for `itq.ITQ`. It is not saved.
 
     References:
         Gong, Lazebnik, Gordo and Perronnin, "Iterative quantization: a procrustean approach to
@@ -67,10 +67,10 @@ class ITQCCA(base.Linear):
 
 
 def canonical(X, centre, supervision, ridge, most):
-    """Canonical directions of X and their correlations: `(d, p)` and `(p,)`, p of at most `most`.
+    """Returns canonical directions `(d, p)` and their correlations `(p,)`, with p <= `most`.
 
     Raises:
-        UserError: the variation of X has nothing to do with the labels.
+        UserError: the variation of X is not related to the labels.
     """
     xx = linear.covariance(X, centre)
     xx += ridge * np.diag(xx).max() * np.eye(len(xx))
@@ -84,12 +84,12 @@ def canonical(X, centre, supervision, ridge, most):
     for rows, block in blocks(X):
         np.add.at(sums, supervision.groups[rows], block - centre)
     xy = sums.T @ y / len(X)  # (d, classes)
-    # With xx = L Lᵀ and yy = M Mᵀ: the singular vectors of L^-1 xy M^-T.
+    # With xx = L Lᵀ and yy = M Mᵀ, these are the singular vectors of L^-1 xy M^-T.
     lower_x, lower_y = (scipy.linalg.cholesky(each, lower=True) for each in (xx, yy))
     whitened = scipy.linalg.solve_triangular(lower_x, xy, lower=True)
     whitened = scipy.linalg.solve_triangular(lower_y, whitened.T, lower=True).T
     left, correlations, _ = scipy.linalg.svd(whitened, full_matrices=False)
-    # One-hot labels sum to 1, so that one correlation is always 0.
+    # One-hot labels sum to 1, so one correlation is always 0.
     kept = np.flatnonzero(correlations > 1e-6)[:most]
     if not len(kept):
         raise UserError("the rows of X have nothing to do with y: each class has the same mean")

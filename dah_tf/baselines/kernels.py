@@ -1,4 +1,4 @@
-"""The Gaussian kernel against anchors, by blocks of rows. NumPy only."""
+"""Computes the Gaussian kernel between rows and anchors, by blocks of rows. NumPy only."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from dah_tf.baselines.rows import blocks
 
 
 def squared_distances(block, anchors):
-    """Squared Euclidean distances: float64 `(n, m)` of `(n, d)` rows and `(m, d)` anchors."""
+    """Returns squared Euclidean distances: float64 `(n, m)` for `(n, d)` rows, `(m, d)` anchors."""
     result = block @ anchors.T
     result *= -2
     result += np.square(block).sum(axis=1)[:, None]
@@ -15,20 +15,20 @@ def squared_distances(block, anchors):
 
 
 def rbf(block, anchors, gamma):
-    """`exp(-gamma * |x - z|²)`: float64 `(n, m)`."""
+    """Computes `exp(-gamma * |x - z|²)`: float64 `(n, m)`."""
     result = squared_distances(block, anchors)
     result *= -gamma
     return np.exp(result, out=result)
 
 
 def draw_anchors(X, count, rng):
-    """Rows drawn without replacement: float64 `(min(count, n), d)`."""
+    """Draws rows without replacement: float64 `(min(count, n), d)`."""
     rows = np.sort(rng.permutation(len(X))[:count])
     return X[rows].astype(np.float64)
 
 
 def mean_distances(X, anchors):
-    """The means of the Euclidean distances from rows to anchors, and of their squares."""
+    """Returns the mean Euclidean distance from rows to anchors, and the mean squared distance."""
     total, squares = 0.0, 0.0
     for _, block in blocks(X):
         distances = squared_distances(block, anchors)

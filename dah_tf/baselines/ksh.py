@@ -1,4 +1,4 @@
-"""KSH: supervised hashing with kernels."""
+"""Implements KSH, supervised hashing with kernels."""
 
 import numpy as np
 import scipy.linalg
@@ -10,36 +10,38 @@ DOUBLINGS = 50
 
 
 class KSH(base.Kernel):
-    """Supervised hashing with kernels: codes whose inner products are the similarities.
+    """Supervised hashing with kernels: inner products of codes approximate the similarities.
 
-    With S = 1 for similar and -1 for dissimilar rows, it minimises `|H Hᵀ / k - S|²` over bits
-    `h_r = sgn(K a_r)`, where K is the kernel `exp(-|x - z|² / (2 s))` to the anchors minus its
-    mean, and s the mean squared distance to them. Bits are learned one after another, with the
-    residue R = k S at first and R - h hᵀ after each:
+    S is 1 for similar rows and -1 for dissimilar rows. The method minimises `|H Hᵀ / k - S|²` over
+    bits `h_r = sgn(K a_r)`. K is the kernel `exp(-|x - z|² / (2 s))` to the anchors minus its mean,
+    and s is the mean squared distance to the anchors. The bits are learned one after another. The
+    residue is R = k S at the start, and becomes R - h hᵀ after each bit. Each bit takes three
+    steps:
 
-    1. a is the first generalised eigenvector of `(Kᵀ R K, Kᵀ K)`, scaled to `aᵀ Kᵀ K a = n`;
-    2. Nesterov's accelerated gradient, step sizes by doubling, minimises `-fᵀ R f` for
-       `f = tanh(K a / 2)`, and ends where a step brings less than `tolerance * n`;
-    3. its a is kept if the signs' `hᵀ R h` is larger than the eigenvector's.
+    1. a becomes the first generalised eigenvector of `(Kᵀ R K, Kᵀ K)`, scaled to `aᵀ Kᵀ K a = n`.
+    2. Nesterov's accelerated gradient minimises `-fᵀ R f` for `f = tanh(K a / 2)`. It finds its
+       step sizes by doubling, and ends when a step gains less than `tolerance * n`.
+    3. The a of step 2 is kept if `hᵀ R h` of its signs is larger than that of the eigenvector.
 
-    The constants are those of the authors' demonstration, which draws 2,000 rows to learn from.
-    R is never formed: a product with it takes the sums of each class and the bits so far. What is
-    held is K, 4 bytes by row and anchor, and 8 bytes by row and bit. A little on the diagonal of
-    `Kᵀ K` keeps equal anchors from breaking step 1, which is ours.
+    The constants are those of the authors' demonstration, which draws 2,000 rows to learn from. R
+    is never formed, because a product with R needs only the sums of each class and the bits so far.
+    The memory holds K, with 4 bytes for each row and anchor, and another 8 bytes for each row and
+    bit. We add a small value to the diagonal of `Kᵀ K`, so that step 1 does not fail if anchors are
+    equal.
 
     Args:
-        n_bits, random_state: as of `base.Hasher`.
-        anchors: int, rows drawn for the kernel; all rows where there are fewer.
-        samples: int, rows drawn to learn from; None takes all.
-        steps: int, the most steps of the gradient method for a bit.
-        tolerance: float, as above.
+        n_bits, random_state: the same as for `base.Hasher`.
+        anchors: int, the number of rows drawn for the kernel. All rows are used if there are fewer.
+        samples: int, the number of rows drawn to learn from. None takes all rows.
+        steps: int, the largest number of steps of the gradient method for a bit.
+        tolerance: float, the limit in step 2 above.
 
     Attributes:
-        gains_: float64 array of shape `(n_bits,)`, each bit's `hᵀ R h` over `n²`; not saved.
+        gains_: float64 array of shape `(n_bits,)`, `hᵀ R h / n²` of each bit. It is not saved.
 
     References:
-        Liu, Wang, Ji, Jiang and Chang, "Supervised hashing with kernels", CVPR 2012; constants
-        from `ColumbiaDVMM/Supervised-Hashing-with-Kernels`.
+        Liu, Wang, Ji, Jiang and Chang, "Supervised hashing with kernels", CVPR 2012. The constants
+        are from `ColumbiaDVMM/Supervised-Hashing-with-Kernels`.
     """
 
     TITLE = "KSH (2012)"
@@ -91,11 +93,11 @@ class KSH(base.Kernel):
 
 
 class Residue:
-    """R, which is k S minus the products of the bits so far; S is ±1.
+    """The residue R, which is k S minus the products of the bits so far. S is ±1.
 
     Args:
         supervision: `labels.Supervision` of n rows.
-        bits: int, k.
+        bits: int, the number k of bits.
     """
 
     def __init__(self, supervision, bits):
@@ -106,38 +108,38 @@ class Residue:
         self._learned = 0
 
     def sums(self, values):
-        """Sums of `(n, m)` values over each set of labels: `(D, m)`."""
+        """Sums `(n, m)` values over each set of labels: `(D, m)`."""
         columns = [np.bincount(self._groups, each, len(self._sets)) for each in values.T]
         return np.stack(columns, axis=1)
 
     def times(self, vector):
-        """R times a vector: `(n,)`."""
+        """Multiplies R by a vector: `(n,)`."""
         sums = np.bincount(self._groups, vector, len(self._sets))
         bits = self._bits[: self._learned]
         return (self._sets @ sums)[self._groups] - (bits @ vector) @ bits
 
     def between(self, K):
-        """`Kᵀ R K` before the first bit: `(m, m)`."""
+        """Computes `Kᵀ R K` before the first bit: `(m, m)`."""
         sums = self.sums(K)
         return sums.T @ self._sets @ sums
 
     def take_out(self, bit):
-        """R becomes `R - bit bitᵀ`."""
+        """Replaces R by `R - bit bitᵀ`."""
         self._bits[self._learned] = bit
         self._learned += 1
 
 
 def learn_bits(K, gram, residue, steps, tolerance):
-    """The columns a of all bits, and what each brings.
+    """Learns the columns a of all bits, and the gain of each bit.
 
     Args:
         K: float array of shape `(n, m)`.
         gram: float64 array of shape `(m, m)`, `Kᵀ K`.
-        residue: `Residue`; the bits are taken out of it.
-        steps, tolerance: as of `KSH`.
+        residue: `Residue`. The bits are subtracted from it.
+        steps, tolerance: the same as for `KSH`.
 
     Returns:
-        float64 arrays of shapes `(m, k)` and `(k,)`.
+        float64 arrays of shapes `(m, k)` and `(k,)`: the columns and the gains.
     """
     n, m = K.shape
     least = max(1e-10 * np.trace(gram) / m, np.finfo(np.float64).tiny)
@@ -165,26 +167,26 @@ def learn_bits(K, gram, residue, steps, tolerance):
 
 
 def times(K, vector):
-    """A product in K's precision: float64 `(n,)`."""
+    """Computes a product in the precision of K: float64 `(n,)`."""
     return (K @ vector.astype(K.dtype)).astype(np.float64)
 
 
 def relaxed(residue, values):
-    """`-fᵀ R f` for `f = tanh(values / 2)`, values being `K a`; and f, R f."""
+    """Returns `-fᵀ R f` for `f = tanh(values / 2)`, f, and R f. The values are `K a`."""
     f = np.tanh(values / 2)
     product = residue.times(f)
     return -f @ product, f, product
 
 
 def gradient(K, f, product):
-    """The gradient in a of `relaxed` at `K a`: `(m,)`."""
+    """Computes the gradient of `relaxed` at `K a` with respect to a: `(m,)`."""
     return -times(K.T, product * (1 - f * f))
 
 
 def descend(K, residue, a, steps, tolerance):
-    """Nesterov's accelerated gradient from a: `(m,)`."""
+    """Applies Nesterov's accelerated gradient, starting from a: `(m,)`."""
     now = before = a
-    values = values_before = times(K, a)  # K now, K before: K of their combinations costs nothing
+    values = values_before = times(K, a)  # The products are linear, so those of `at` follow.
     cost, steepness, momentum = relaxed(residue, values)[0], 1.0, (0.0, 1.0)
     for _ in range(steps):
         share = (momentum[0] - 1) / momentum[1]

@@ -1,4 +1,4 @@
-"""Labels of supervised methods: one class a row or several, and which rows are similar. NumPy."""
+"""Reads the labels of supervised methods and finds which rows are similar. NumPy only."""
 
 import numpy as np
 
@@ -9,15 +9,16 @@ MOST_SETS = 8192
 
 
 class Supervision:
-    """What the labels of n rows say.
+    """The information in the labels of n rows.
 
-    Two rows are similar that have a class in common, so that similarity depends on a row's set of
-    labels alone. With D distinct sets, a product with the n x n matrix of similarities is a sum
-    over each set's rows and a product with a D x D one.
+    Two rows are similar if they have a class in common, so similarity depends only on the rows'
+    sets of labels. Let D be the number of distinct sets. A product with the n x n matrix of
+    similarities is then computed as a sum over the rows of each set, followed by a product with a
+    D x D matrix.
 
     Args:
-        y: n whole numbers, truth values or texts, one class a row; or a 0/1 array of shape
-            `(n, classes)`. A row without any label is similar to none.
+        y: n whole numbers, truth values or texts, one class for each row, or a 0/1 array of shape
+            `(n, classes)`. A row without labels is not similar to any row.
         n: int, the number of rows.
         name: str, the method's name in messages.
 
@@ -27,7 +28,7 @@ class Supervision:
         sets: float64 array of shape `(D, classes)`, 0/1, the distinct sets.
 
     Raises:
-        UserError: y is of another form, or all rows are of one class.
+        UserError: y has another form, or all rows belong to one class.
     """
 
     def __init__(self, y, n, name):
@@ -57,7 +58,7 @@ class Supervision:
         return self.sets[self.groups]
 
     def similar(self):
-        """Which sets of labels have one in common: float64 `(D, D)`, 0/1.
+        """Returns which sets have a label in common: float64 `(D, D)`, 0/1.
 
         Raises:
             UserError: there are too many distinct sets.
@@ -70,20 +71,20 @@ class Supervision:
         return (self.sets @ self.sets.T > 0).astype(np.float64)
 
     def sums(self, values):
-        """Sums of the rows of `(n, ...)` values over each set of labels: `(D, ...)`."""
+        """Sums the rows of `(n, ...)` values over each set of labels: `(D, ...)`."""
         order = np.argsort(self.groups, kind="stable")
         starts = np.searchsorted(self.groups[order], np.arange(len(self.sets)))
         return np.add.reduceat(values[order], starts, axis=0)
 
     def subset(self, rows):
-        """The supervision of some rows, all sets of labels keeping their numbers."""
+        """Returns the supervision of some rows. All sets of labels keep their numbers."""
         result = object.__new__(Supervision)
         result.sets, result.groups = self.sets, self.groups[rows]
         return result
 
 
 def _classes(y):
-    """One-hot sets and their numbers from one class a row."""
+    """Returns one-hot sets and their numbers, for labels with one class for each row."""
     if y.dtype.kind == "f":
         if (y != np.round(y)).any():
             raise UserError("y holds fractions, but classes are whole numbers or names")

@@ -1,4 +1,4 @@
-"""Means, covariances and ridge regression over blocks of rows. NumPy and SciPy."""
+"""Computes means, covariances and ridge regressions over blocks of rows. NumPy and SciPy."""
 
 import numpy as np
 import scipy.linalg
@@ -7,12 +7,12 @@ from dah_tf.baselines.rows import blocks
 
 
 def mean(X):
-    """The mean row: float64 `(d,)`."""
+    """Returns the mean row: float64 `(d,)`."""
     return sum(block.sum(axis=0) for _, block in blocks(X)) / len(X)
 
 
 def covariance(X, centre):
-    """`(X - centre)ᵀ (X - centre) / n`: float64 `(d, d)`."""
+    """Computes `(X - centre)ᵀ (X - centre) / n`: float64 `(d, d)`."""
     result = np.zeros((X.shape[1], X.shape[1]))
     for _, block in blocks(X):
         block = block - centre
@@ -21,21 +21,22 @@ def covariance(X, centre):
 
 
 def principal(X, most):
-    """Principal axes of the directions in which X varies.
+    """Computes the principal axes of the directions in which X varies.
 
     Args:
         X: float array of shape `(n, d)`.
         most: int, the largest number of axes.
 
     Returns:
-        float64 arrays: the mean `(d,)`, axes `(d, p)` of falling variance with p of at most
-        `most`, each one's largest entry by size positive, and the variances `(p,)`.
+        Three float64 arrays: the mean `(d,)`; the axes `(d, p)`, with p of at most `most`; and the
+        variances `(p,)`. The axes are sorted by falling variance. In each axis, the entry with the
+        largest absolute value is positive.
     """
     centre, d = mean(X), X.shape[1]
     first = max(d - most, 0)
     values, axes = scipy.linalg.eigh(covariance(X, centre), subset_by_index=(first, d - 1))
     values, axes = values[::-1], axes[:, ::-1]
-    # Below this a variance is the rounding of X's numbers.
+    # Smaller variances come only from the rounding of X's numbers.
     kept = values > np.finfo(X.dtype).eps * values[0]
     values, axes = values[kept], axes[:, kept]
     largest = np.abs(axes).argmax(axis=0)
@@ -43,7 +44,7 @@ def principal(X, most):
 
 
 def projected(X, centre, axes):
-    """`(X - centre) @ axes`: float64 `(n, p)`."""
+    """Computes `(X - centre) @ axes`: float64 `(n, p)`."""
     result = np.empty((len(X), axes.shape[1]))
     for rows, block in blocks(X):
         result[rows] = (block - centre) @ axes
@@ -51,5 +52,5 @@ def projected(X, centre, axes):
 
 
 def solve(matrix, right):
-    """The solution of a symmetric positive definite system."""
+    """Solves a symmetric positive definite system."""
     return scipy.linalg.solve(matrix, right, assume_a="pos", check_finite=False)

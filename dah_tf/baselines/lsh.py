@@ -1,16 +1,17 @@
-"""LSH: random hyperplanes."""
+"""Implements LSH, which hashes by random hyperplanes."""
 
 from dah_tf.baselines import base, linear
 
 
 class LSH(base.Linear):
-    """Locality-sensitive hashing for angles: the signs of random projections.
+    """Locality-sensitive hashing for angles. The bits are the signs of random projections.
 
-    There is no objective. The columns of `components_` are drawn from the normal distribution, so
-    that the chance that a bit differs between two rows is their angle over pi, seen from the mean.
+    The method does not optimise anything. The columns of `components_` are drawn from the normal
+    distribution. Two rows then differ in a bit with a probability of their angle divided by pi,
+    where the angle is measured at the mean row.
 
-    The mean row is taken out first, which is our reading: features such as GIST are positive
-    throughout, and bits of their angles at the origin are nearly constant.
+    Subtracting the mean row is our interpretation of the method. Features such as GIST are always
+    positive, and without the subtraction their bits would be nearly constant.
 
     References:
         Charikar, "Similarity estimation techniques from rounding algorithms", STOC 2002.

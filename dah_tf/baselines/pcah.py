@@ -1,4 +1,4 @@
-"""PCAH: the signs of principal components."""
+"""Implements PCAH. Its bits are the signs of principal components."""
 
 from dah_tf.baselines import base, linear
 from dah_tf.errors import UserError
@@ -7,8 +7,8 @@ from dah_tf.errors import UserError
 class PCAH(base.Linear):
     """PCA hashing: bit i is the sign of the i-th principal component.
 
-    The columns of `components_` maximise the variance under orthonormality. There are no
-    constants. The mean is the training rows' own, never the queries'.
+    The columns of `components_` maximise the variance and are orthonormal. The method has no
+    constants. The mean is that of the training rows, never that of the queries.
 
     References:
         A baseline of Wang, Kumar and Chang, "Semi-supervised hashing for scalable image
@@ -23,10 +23,10 @@ class PCAH(base.Linear):
 
 
 def directions(X, bits):
-    """`linear.principal` with as many axes as bits.
+    """Returns as many principal axes as there are bits. `linear.principal` computes them.
 
     Raises:
-        UserError: X varies in fewer directions.
+        UserError: X varies in fewer directions than there are bits.
     """
     centre, axes, variances = linear.principal(X, bits)
     if len(variances) < bits:

@@ -1,4 +1,4 @@
-"""Rows by blocks, and signs. NumPy only."""
+"""Yields rows in blocks and computes signs. NumPy only."""
 
 import numpy as np
 
@@ -14,5 +14,5 @@ def blocks(X, size=BLOCK):
 
 
 def signs(values):
-    """float64 1 where a value is above 0, else -1."""
+    """Returns float64 1 where a value is above 0, and -1 elsewhere."""
     return np.where(values > 0, 1.0, -1.0)

@@ -1,4 +1,4 @@
-"""Fitted methods as `.npz` files without pickled objects. NumPy only."""
+"""Saves fitted methods as `.npz` files without pickled objects. NumPy only."""
 
 import json
 import pathlib
@@ -17,7 +17,7 @@ AGAIN = "fit it again and save it"
 
 
 def save(method, path):
-    """Writes a fitted method; `base.Hasher.save`."""
+    """Writes a fitted method. `base.Hasher.save` describes it."""
     path = pathlib.Path(path)
     arrays = {name: np.asarray(getattr(method, name)) for name in method.STATE}
     about = {
@@ -35,11 +35,11 @@ def save(method, path):
 
 
 def load(path, methods):
-    """The fitted method of a file; `baselines.load`.
+    """Returns the fitted method of a file. `baselines.load` describes it.
 
     Args:
         path: path of the file.
-        methods: the table of methods, in which the file's class must be.
+        methods: the table of methods, which must contain the class that the file names.
     """
     path = pathlib.Path(path)
     try:
@@ -77,7 +77,7 @@ def load(path, methods):
 
 
 def _fits(method, arrays):
-    """Whether arrays are a method's state: their names, shapes and values."""
+    """Returns whether the names, shapes and values of arrays form the state of a method."""
     if set(arrays) != set(method.STATE):
         return False
     sizes = {"d": method.n_features_in_, "k": method.n_bits}
@@ -93,5 +93,5 @@ def _fits(method, arrays):
 
 
 def _plain(value):
-    """A constructor's argument as JSON has it."""
+    """Converts a constructor argument to a value that JSON can store."""
     return value.item() if isinstance(value, np.generic) else value

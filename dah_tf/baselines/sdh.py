@@ -1,4 +1,4 @@
-"""SDH: supervised discrete hashing."""
+"""Implements SDH, supervised discrete hashing."""
 
 import numpy as np
 import scipy.linalg
@@ -9,38 +9,43 @@ from dah_tf.baselines.rows import blocks, signs
 
 
 class SDH(base.Kernel):
-    """Supervised discrete hashing: codes from which a linear classifier reads the classes.
+    """Supervised discrete hashing: a linear classifier can read the classes from the codes.
 
-    With labels Y of 0 and 1, signs B and F the kernel `exp(-|x - z|² / (2 s²))` to the anchors
-    with a column of ones, it minimises
+    The labels Y are 0 and 1, and the codes B are signs. F is the kernel `exp(-|x - z|² / (2 s²))`
+    to the anchors with an additional column of ones. The method minimises
 
         |Y - B W|² + l2_labels |W|² + nu (|B - F P|² + l2_kernel |P|²)
 
-    in rounds: B by discrete cyclic coordinate descent, a column after another exactly, until
-    nothing changes or `sweeps` times; then W and P by ridge regression. The hash function is F P.
-    The first B is random. The constants are those of the authors' demonstration, whose s of 0.4
-    fits features of unit length such as its own; here s is the mean distance to the anchors
-    unless it is given. With so small a nu, B is a code for each class, and F P learns these codes.
+    in rounds. A round first updates B by discrete cyclic coordinate descent. It finds the
+    exact optimum for one column after another. It repeats this until nothing changes, but at most
+    `sweeps` times. Then it finds W and P by
+    ridge regression. The hash function is F P. The first B is random.
 
-    F is computed anew in each round by blocks of rows. What is held is B, a byte by row and bit,
-    and `Fᵀ F`.
+    The constants are those of the authors' demonstration, except for s. Their s of 0.4 suits
+    features of unit length, which the demonstration uses. Here s is the mean distance to the
+    anchors unless it is given. Because nu is so small, B becomes one code for each class, and F P
+    learns these codes.
+
+    F is computed again in each round, by blocks of rows. The memory holds B, with a byte for each
+    row and bit, and `Fᵀ F`.
 
     Args:
-        n_bits, random_state: as of `base.Hasher`.
-        anchors: int, rows drawn for the kernel; all rows where there are fewer.
-        sigma: float, s; None takes the mean distance.
-        rounds: int.
-        sweeps: int, most sweeps over the bits in a round.
-        nu, l2_labels, l2_kernel: float, as above.
+        n_bits, random_state: the same as for `base.Hasher`.
+        anchors: int, the number of rows drawn for the kernel. All rows are used if there are fewer.
+        sigma: float, s. None takes the mean distance.
+        rounds: int, the number of rounds.
+        sweeps: int, the largest number of sweeps over the bits in a round.
+        nu, l2_labels, l2_kernel: float, the weights in the objective above.
 
     Attributes:
-        objectives_: float64 array of shape `(rounds + 1,)`, at first and after each round; not
-            saved.
-        learned_codes_: uint8 array, packed B of the training rows; not saved. Papers often search
-            among these. They know the rows' labels: codes of `transform` do not.
+        objectives_: float64 array of shape `(rounds + 1,)`, the objective at the start and after
+            each round. It is not saved.
+        learned_codes_: uint8 array, the packed B of the training rows. It is not saved. Papers
+            often search among these codes. They depend on the labels of the rows, while the codes
+            of `transform` do not.
 
     References:
-        Shen, Shen, Liu and Shen, "Supervised discrete hashing", CVPR 2015; constants from
+        Shen, Shen, Liu and Shen, "Supervised discrete hashing", CVPR 2015. The constants are from
         `bd622/DiscretHashing`.
     """
 
@@ -95,7 +100,7 @@ class SDH(base.Kernel):
         objectives.append(self._objective(sums, gram, W, P, supervision))
         for _ in range(self.rounds):
             sums = Sums(size, self.n_bits, len(sets))
-            # With W and P fixed, a row's bits depend on that row alone.
+            # With W and P fixed, the bits of a row depend only on that row.
             for rows, F in self._kernel(X):
                 wanted = (sets @ W.T)[supervision.groups[rows]] + self.nu * (F @ P)
                 part = descend(B[rows].astype(np.float64), wanted, W, self.sweeps)
@@ -115,15 +120,15 @@ class SDH(base.Kernel):
             yield rows, F
 
     def _regress(self, sums, factor, sets):
-        """W and P, the best for a B."""
+        """Computes the W and P that are best for a given B."""
         bits = len(sums.between)
         W = linear.solve(sums.between + self.l2_labels * np.eye(bits), sums.by_set.T @ sets)
         return W, scipy.linalg.cho_solve(factor, sums.kernel)
 
     def _objective(self, sums, gram, W, P, supervision):
-        """The objective, from the sums over the rows."""
+        """Computes the objective from the sums over the rows."""
         counts = np.bincount(supervision.groups, minlength=len(supervision.sets))
-        labels = (counts @ supervision.sets).sum()  # |Y|², as Y is 0 and 1
+        labels = (counts @ supervision.sets).sum()  # This is |Y|², because Y is 0 and 1.
         labels -= 2 * np.sum(W * (sums.by_set.T @ supervision.sets))
         labels += np.sum(W * (sums.between @ W)) + self.l2_labels * np.square(W).sum()
         kernel = len(supervision.groups) * self.n_bits - 2 * np.sum(P * sums.kernel)
@@ -132,7 +137,7 @@ class SDH(base.Kernel):
 
 
 class Sums:
-    """`Bᵀ B`, `Fᵀ B`, and the sums of B over each set of labels."""
+    """Holds `Bᵀ B`, `Fᵀ B`, and the sums of B over each set of labels."""
 
     def __init__(self, size, bits, sets):
         self.between = np.zeros((bits, bits))
@@ -146,16 +151,16 @@ class Sums:
 
 
 def descend(B, wanted, W, sweeps):
-    """Discrete cyclic coordinate descent: the best column of B for the others, in turn.
+    """Discrete cyclic coordinate descent: finds the best column of B given the others, in turn.
 
     Args:
-        B: float64 array of shape `(n, k)`, ±1; changed.
+        B: float64 array of shape `(n, k)` with values ±1. It is changed.
         wanted: float64 array of shape `(n, k)`, `Y Wᵀ + nu F P`.
         W: float64 array of shape `(k, classes)`.
-        sweeps: int.
+        sweeps: int, the largest number of sweeps.
 
     Returns:
-        B. `|B W|² - 2 tr(Bᵀ wanted)` never rises.
+        B. The value `|B W|² - 2 tr(Bᵀ wanted)` never increases.
     """
     inner = W @ W.T
     np.fill_diagonal(inner, 0)

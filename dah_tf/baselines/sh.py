@@ -1,4 +1,4 @@
-"""SH: spectral hashing."""
+"""Implements SH, spectral hashing."""
 
 from typing import ClassVar
 
@@ -11,17 +11,18 @@ from dah_tf.baselines.rows import blocks
 class SH(base.Cosine):
     """Spectral hashing: the smoothest eigenfunctions along the principal axes.
 
-    With X uniform in a box along its principal axes, and a_i and b_i the ends of axis i, the
-    eigenfunctions of the graph Laplacian are `sin(pi / 2 + w (v_i - a_i))` with
-    `w = j pi / (b_i - a_i)`, j = 1, 2, ... The n_bits ones of smallest w are the bits, several on
-    a long axis. As `sin(pi / 2 + t) = cos t`, the columns of `components_` are the axes times w.
+    It assumes that X is uniform in a box along its principal axes, where a_i and b_i are the ends
+    of axis i. The eigenfunctions of the graph Laplacian are then `sin(pi / 2 + w (v_i - a_i))` with
+    `w = j pi / (b_i - a_i)`, j = 1, 2, ... The n_bits eigenfunctions with the smallest w become the
+    bits, so a long axis gives several bits. Because `sin(pi / 2 + t) = cos t`, the columns of
+    `components_` are the axes times w.
 
-    The ends are the smallest and the largest value in training, as the authors' code has them.
-    New rows may lie beyond.
+    The ends are the smallest and the largest value in the training data, as in the authors' code.
+    New rows may lie outside of them.
 
     Attributes:
-        axes_: int array of shape `(n_bits,)`, the principal axis of each bit, 0 the first.
-        frequencies_: float64 array of shape `(n_bits,)`, w, not falling.
+        axes_: int array of shape `(n_bits,)`, the principal axis of each bit, counted from 0.
+        frequencies_: float64 array of shape `(n_bits,)`, w in ascending order.
 
     References:
         Weiss, Torralba and Fergus, "Spectral hashing", NIPS 2008.
@@ -45,17 +46,17 @@ class SH(base.Cosine):
 
 
 def modes(ranges, count):
-    """The `count` smallest frequencies `j pi / range`, j from 1 on.
+    """Returns the `count` smallest frequencies `j pi / range`, where j starts at 1.
 
     Args:
         ranges: float array of shape `(p,)`, the length of each axis, above 0.
-        count: int.
+        count: int, the number of frequencies.
 
     Returns:
-        Arrays of shape `(count,)`: the axis of each mode, and its frequency, which do not fall.
-        Among equal frequencies the earlier axis comes first.
+        Two arrays of shape `(count,)`: the axis of each mode, and its frequency. The frequencies
+        are in ascending order. If they are equal, the earlier axis comes first.
     """
-    # The longest axis alone has `count` modes, so that j of another need not go beyond its share.
+    # The longest axis alone has `count` modes, so j of another axis need not exceed its share.
     most = np.ceil(count * ranges / ranges.max()).astype(int)
     axes = np.repeat(np.arange(len(ranges)), most)
     j = np.concatenate([np.arange(1, each + 1) for each in most])

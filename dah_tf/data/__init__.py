@@ -1,4 +1,4 @@
-"""Data sets, protocols, and the plan of class-balanced groups."""
+"""Data sets, evaluation protocols, and the plan that forms class-balanced groups."""
 
 from dah_tf.data.dataset import Dataset, Unreadable
 from dah_tf.data.datasets import load

@@ -1,4 +1,4 @@
-"""Data sets of arrays: given as arguments, in an .npz file, or scikit-learn's digits."""
+"""Makes data sets of arrays: from arguments, from an .npz file, or scikit-learn's digits."""
 
 import os
 import zipfile
@@ -10,7 +10,7 @@ from dah_tf.data import dataset, files
 from dah_tf.data.folders import Found
 from dah_tf.errors import UserError
 
-# What the arrays of an .npz file are called where they are arguments.
+# This maps the names of the arrays in an .npz file to the names of the matching arguments.
 ARGUMENTS = {
     "x_train": "images",
     "y_train": "labels",
@@ -21,10 +21,11 @@ ARGUMENTS = {
 
 
 def given(images, labels, test_images, test_labels, class_names, **options):
-    """A data set of images and labels, as `dah_tf.data.load` takes them.
+    """Makes a data set of images and labels, in the form that `dah_tf.data.load` accepts.
 
     Args:
-        **options: `image_size` and `channels`; and of paths `cache_gib` and `max_unreadable`.
+        **options: `image_size` and `channels`. If the images are paths, also `cache_gib` and
+            `max_unreadable`.
     """
     found = {"x_train": images, "y_train": labels, "x_test": test_images, "y_test": test_labels}
     found = {name: each for name, each in found.items() if each is not None}
@@ -65,12 +66,12 @@ def _are_paths(images):
 def _array(name, values):
     try:
         return np.asarray(values)
-    except ValueError:  # of lists of several lengths
+    except ValueError:  # The lists have different lengths.
         raise UserError(f"{_called(name)} must be an array; its rows have several shapes") from None
 
 
 def _numbered(found, names):
-    """Labels that are names as numbers; and the names, None where the labels were numbers."""
+    """Turns label names into numbers. Also returns the names, or None for numeric labels."""
     texts = {}
     for name in ("y_train", "y_test"):
         if name in found and found[name].dtype.kind in "UO":
@@ -89,29 +90,29 @@ def _numbered(found, names):
 
 
 def npz(spec, path, image_size, channels):
-    """A data set of an .npz file. Arguments: `dah_tf.data.load`."""
+    """Loads a data set from an .npz file. `dah_tf.data.load` explains the arguments."""
     return _of_parts(spec, _named(_read_npz(path), path), path, image_size, channels)
 
 
 def npz_outline(path):
-    """What an .npz file holds, without its pixels, which are not read.
+    """Returns what an .npz file holds. The pixels are not read.
 
     Args:
         path: path of the file.
 
     Returns:
-        The shape of an image, `(height, width, channels)`; the labels, as `Dataset` has them; and
-        the names of the classes.
+        A tuple of three: the shape of an image, `(height, width, channels)`; the labels, in the
+        form of `Dataset.labels`; and the names of the classes.
 
     Raises:
-        UserError: as `npz`.
+        UserError: in the same cases as `npz`.
     """
     pixels, labels, names, _ = _parts(_named(_read_npz(path, pixels=False), path), path)
     return pixels[0].shape[1:], labels, names
 
 
 def _named(arrays, path):
-    """The arrays of an .npz file, if those are there that it must have."""
+    """Returns the arrays of an .npz file after checking that the required ones are present."""
     parts = [part for part in ("train", "test") if f"x_{part}" in arrays]
     if "train" not in parts or any(f"y_{part}" not in arrays for part in parts):
         raise UserError(
@@ -122,7 +123,7 @@ def _named(arrays, path):
 
 
 def _of_parts(spec, arrays, path, image_size, channels):
-    """A data set of arrays by part; `path` is of the file that they come from, or None."""
+    """Makes a data set of arrays in parts. `path` is the file that holds them, or None."""
     pixels, labels, names, counts = _parts(arrays, path)
     x = np.concatenate(pixels)
     train, test = np.arange(counts[0]), np.arange(counts[0], len(x))
@@ -130,7 +131,7 @@ def _of_parts(spec, arrays, path, image_size, channels):
 
 
 def _parts(arrays, path):
-    """Images of each part, and what `_labels` returns; all of it checked."""
+    """Checks all arrays. Returns the images of each part and the result of `_labels`."""
     pixels = [
         _pixels(arrays[f"x_{part}"], _called(f"x_{part}", path))
         for part in ("train", "test")
@@ -145,7 +146,7 @@ def _parts(arrays, path):
 
 
 def _pixels(x, called):
-    """Images of a part, of shape `(n, h, w, channels)`."""
+    """Returns the images of a part, with the shape `(n, h, w, channels)`."""
     x = x[..., None] if x.ndim == 3 else x
     if x.ndim != 4 or x.dtype != np.uint8 or x.shape[3] not in (1, 3) or not x.size:
         raise UserError(
@@ -155,7 +156,7 @@ def _pixels(x, called):
 
 
 def _labels(arrays, path):
-    """Labels of all parts as `Dataset` has them, names of the classes, and images of each part."""
+    """Returns the labels of all parts, the class names, and the number of images of each part."""
     parts = [part for part in ("train", "test") if f"x_{part}" in arrays]
     counts = [len(arrays[f"x_{part}"]) for part in parts]
     checked = [
@@ -183,7 +184,7 @@ def _labels(arrays, path):
 
 
 def _part_labels(y, count, called):
-    """Labels of a part, of shape `(n,)` or `(n, classes)`."""
+    """Returns the labels of a part, with the shape `(n,)` or `(n, classes)`."""
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
     if y.dtype.kind not in "iub" or y.ndim not in (1, 2) or len(y) != count or not y.size:
         raise UserError(
@@ -199,16 +200,16 @@ def _part_labels(y, count, called):
 
 
 def _called(name, path=None):
-    """How a message names an array: in its file, or as the argument."""
+    """Returns how a message names an array, either in its file or as an argument."""
     return ARGUMENTS[name] if path is None else f"{path}: {name}"
 
 
 def _read_npz(path, pixels=True):
-    """The arrays of a file; without pixels those of images are zeros that take no memory."""
+    """Returns the arrays of a file. Without `pixels`, images are zeros that take no memory."""
     if not os.path.isfile(path):
         raise UserError(f"{path} is not there; npz:FILE takes a .npz file")
     try:
-        # By `zipfile`, so that a single array (.npy) is refused too.
+        # The file is opened by `zipfile`, so that a single array (.npy) is refused too.
         with zipfile.ZipFile(path) as archive, np.load(path, allow_pickle=False) as content:
             return {
                 name: content[name]
@@ -222,7 +223,7 @@ def _read_npz(path, pixels=True):
 
 
 def _zeros(archive, name):
-    """Zeros of the shape and type of an array in a file, whose header alone is read."""
+    """Returns zeros with the shape and type of an array in a file. Only its header is read."""
     with archive.open(f"{name}.npy") as file:
         first = np.lib.format.read_magic(file) == (1, 0)
         read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
@@ -231,7 +232,7 @@ def _zeros(archive, name):
 
 
 def digits(spec, image_size, channels):
-    """scikit-learn's digits; a fixed fifth of each class is for testing."""
+    """Loads scikit-learn's digits. A fixed fifth of each class is for testing."""
     from sklearn.datasets import load_digits
 
     data = load_digits()

@@ -1,4 +1,4 @@
-"""What a data set is, and how one is made of pixels in memory."""
+"""Defines what a data set is, and makes one from pixels in memory."""
 
 import dataclasses
 import hashlib
@@ -15,26 +15,29 @@ UNLABELLED = "image"
 
 @dataclasses.dataclass
 class Dataset:
-    """Images, labels and the parts that the data came in.
+    """A data set: its images, their labels, and its training and test parts.
 
     Attributes:
-        name: str, what `load` was asked for.
+        name: str, the specification that was passed to `load`.
         images: `ArrayImages` or `FileImages`.
-        labels: int32 array `(n,)`; or, multi-label, uint8 array `(n, classes)`.
+        labels: int32 array `(n,)`. For multi-label data it is a uint8 array `(n, classes)`.
         class_names: list of str.
-        train: int64 array, rows of the training part; all where the data has no parts.
-        test: int64 array, rows of the test part; may be empty.
+        train: int64 array, the rows of the training part. It holds all rows if the data has no
+            parts.
+        test: int64 array, the rows of the test part. It may be empty.
         ids: list of str, or None.
         skipped: list of `(file, reason)`, the images that cannot be read.
-        ignored: dict of kind to number, the files that are no images.
-        warnings: list of str, what the loader noticed, a sentence each.
-        sizes: int array `(k, 2)`, heights and widths of the originals, or of a sample of them;
-            empty where not known.
-        hashes: int64 array `(n,)`, of the contents of image files; None hashes the pixels when
-            `row_hashes` is asked for.
-        fingerprint: 12 hex digits over pixels, or contents of image files, and labels.
-        mirrored: bool; an image's mirror image shows the same thing, which it does not of digits.
-        labelled: bool; where it is False, all images are of one class, `UNLABELLED`.
+        ignored: dict from a kind of file to a number. It counts the files that are not images.
+        warnings: list of str, what the loader noticed. Each entry is a sentence.
+        sizes: int array `(k, 2)`, the heights and widths of the original images or of a sample of
+            them. It is empty if the sizes are not known.
+        hashes: int64 array `(n,)`, the hashes of the contents of the image files. If it is None,
+            the pixels are hashed when `row_hashes` is called.
+        fingerprint: str, 12 hex digits. They depend on the labels and on the pixels or the
+            contents of the image files.
+        mirrored: bool, whether the mirror image of an image shows the same thing. This is False
+            for digits, for example.
+        labelled: bool. If it is False, all images belong to one class, `UNLABELLED`.
     """
 
     name: str
@@ -61,16 +64,16 @@ class Dataset:
 
     @property
     def num_classes(self):
-        """int, number of classes."""
+        """int, the number of classes."""
         return len(self.class_names)
 
     @property
     def multi_label(self):
-        """bool, whether an image can carry several labels."""
+        """bool, whether an image can have several labels."""
         return self.labels.ndim == 2
 
     def without_labels(self):
-        """The same images, all of them in the training part and of one class: `Dataset`."""
+        """Returns a `Dataset` of the same images, all in the training part and in one class."""
         labels, every = np.zeros(len(self.labels), np.int32), np.arange(len(self.labels))
         return dataclasses.replace(
             self,
@@ -83,7 +86,7 @@ class Dataset:
         )
 
     def row_hashes(self):
-        """int64 array `(n,)`, equal where the same image is there again, by its content."""
+        """Returns an int64 array `(n,)`. Two values are equal if the images' contents are equal."""
         if self.hashes is None:
             rows = np.ascontiguousarray(self.images.array).reshape(len(self.images), -1)
             digests = [hashlib.blake2b(row, digest_size=8).digest() for row in rows]
@@ -92,7 +95,7 @@ class Dataset:
 
 
 def fingerprint_of(labels, contents, train):
-    """12 hex digits over three arrays: labels; pixels, or hashes of files; training rows."""
+    """Returns 12 hex digits computed from the labels, the pixels or file hashes, and `train`."""
     digest = hashlib.sha256(np.ascontiguousarray(labels).tobytes())
     digest.update(np.ascontiguousarray(contents))
     digest.update(np.asarray(train, "<i8").tobytes())
@@ -100,14 +103,15 @@ def fingerprint_of(labels, contents, train):
 
 
 def of_arrays(spec, x, y, class_names, train, test, image_size, channels, **more):
-    """A data set of pixels in memory, brought to the size and channels asked for.
+    """Makes a data set from pixels in memory, and converts them to the given size and channels.
 
     Args:
-        spec: str, its name.
+        spec: str, the name of the data set.
         x: uint8 array of shape `(n, h, w, 1 or 3)`.
-        y, class_names, train, test: as `Dataset` has them.
-        image_size, channels: int, or None for the data's own.
-        **more: of `Dataset`.
+        y, class_names, train, test: the attributes `labels`, `class_names`, `train` and `test` of
+            `Dataset`.
+        image_size, channels: int, or None to keep those of the data.
+        **more: further attributes of `Dataset`.
     """
     more.setdefault("sizes", np.array([x.shape[1:3]]))
     if channels not in (None, x.shape[3]):
@@ -121,11 +125,11 @@ def of_arrays(spec, x, y, class_names, train, test, image_size, channels, **more
 
 
 def tensorflow(spec):
-    """TensorFlow, for data that needs it. Raises `UserError` where it is not installed."""
+    """Returns the module TensorFlow. Raises `UserError` if it is not installed."""
     try:
         import tensorflow as tf
     except ModuleNotFoundError as error:
-        if error.name != "tensorflow":  # a broken installation
+        if error.name != "tensorflow":  # The installation is broken.
             raise
         raise UserError(
             f"dataset={spec} needs TensorFlow, which is not installed; arrays, npz: and digits do not"
@@ -134,7 +138,7 @@ def tensorflow(spec):
 
 
 class Unreadable(UserError):
-    """Images cannot be read, too many of them or all of a class.
+    """Raised if too many images, or all images of a class, cannot be read.
 
     Attributes:
         skipped: list of `(file, reason)`.
@@ -146,17 +150,17 @@ class Unreadable(UserError):
 
 
 def check_skipped(where, skipped, count, most):
-    """Refuses data of which too many images cannot be read.
+    """Raises an error if too many images of the data cannot be read.
 
     Args:
-        where: str, names the data.
+        where: str, the name of the data in the message.
         skipped: list of `(file, reason)`.
-        count: int, images with the unreadable ones.
-        most: float, the share that may be unreadable. Above 0 it lets one image pass however few
-            there are; 0 lets none.
+        count: int, the number of images including the unreadable ones.
+        most: float, the share of the images that may be unreadable. If it is above 0, one
+            unreadable image is always allowed, even in a small data set. If it is 0, none is.
 
     Raises:
-        Unreadable: more than that.
+        Unreadable: more images than that are unreadable.
     """
     if len(skipped) > max(most * count, 1 if most else 0):
         names = ", ".join(f"{name} ({reason})" for name, reason in skipped[:3])

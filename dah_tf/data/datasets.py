@@ -1,4 +1,4 @@
-"""Labelled images by a short name, `load("folder:photos")`, or from arrays."""
+"""Loads labelled images by a short name, such as `load("folder:photos")`, or from arrays."""
 
 import os
 from collections.abc import Sequence
@@ -33,33 +33,41 @@ def load(
     """Loads labelled images, by a short name or from arrays.
 
     Args:
-        spec: `cifar10`; `tfds:NAME`; `folder:PATH`, a folder a class, in optional `train` and
-            `test`; `csv:FILE`, rows `path,label[;label...][,train|test]`; `npz:FILE` with
-            `x_train`, `y_train` and optional `x_test`, `y_test`, `names`; `digits`, scikit-learn's
-            1,797 images of 8x8 pixels, a fixed fifth of each class for testing. None where
-            `images` are given.
-        images: uint8 array of shape `(n, h, w)` or `(n, h, w, 1 or 3)`; or the paths of n files.
-        labels: their classes: n whole numbers from 0, n names, or a 0/1 array of shape
-            `(n, classes)` where an image can have several labels.
-        test_images, test_labels: likewise, of a test part.
-        class_names: names of the classes; None are the names in `labels`, or the numbers.
-        image_size: int, side the images are resized to (`pixels.resize`); None keeps the data's
-            own (16 for digits, 32 for folders and lists of files).
-        channels: 1, 3 or None for the data's own (3 for files).
-        data_dir: where TensorFlow Datasets keeps its data.
-        cache_gib: float; decoded files are kept in memory up to this many GiB, beyond it they are
-            decoded each time (TFDS data is refused).
-        max_unreadable: float, the share of image files that may be unreadable. One may be, however
-            few there are; 0 lets none pass.
-        unlabelled: bool, whether labels and parts are passed over. A folder may then be any tree
-            of images, and `labels` may be None.
+        spec: str, the name of the data. It is None if `images` are given. These are allowed:
+            `cifar10`: the data set CIFAR-10.
+            `tfds:NAME`: a data set of TensorFlow Datasets.
+            `folder:PATH`: a folder with one folder for each class. The class folders may be inside
+            folders named `train` and `test`.
+            `csv:FILE`: a table with rows of the form `path,label[;label...][,train|test]`.
+            `npz:FILE`: arrays `x_train` and `y_train`, and optionally `x_test`, `y_test` and
+            `names`.
+            `digits`: scikit-learn's 1,797 images of 8x8 pixels. A fixed fifth of each class is for
+            testing.
+        images: uint8 array of shape `(n, h, w)` or `(n, h, w, 1 or 3)`, or the paths of n files.
+        labels: the classes of the images. They are n whole numbers from 0, or n names, or a 0/1
+            array of shape `(n, classes)` if an image can have several labels.
+        test_images, test_labels: the images and labels of a test part, in the same form.
+        class_names: the names of the classes. If it is None, the names are taken from `labels`, or
+            the numbers serve as names.
+        image_size: int, the side in pixels to which the images are resized (`pixels.resize`). If
+            it is None, the size of the data is kept, which is 16 for digits and 32 for folders and
+            lists of files.
+        channels: 1, 3, or None to keep the channels of the data. Files have 3 by default.
+        data_dir: path of the folder in which TensorFlow Datasets keeps its data.
+        cache_gib: float. Decoded files are kept in memory up to this size in GiB. Larger data is
+            decoded each time it is read, and larger data of TFDS is refused.
+        max_unreadable: float, the share of image files that may be unreadable. If it is above 0,
+            one unreadable file is always allowed. If it is 0, none is allowed.
+        unlabelled: bool, whether labels and parts are ignored. If so, a folder may be any tree of
+            images, and `labels` may be None.
 
     Returns:
         `Dataset`.
 
     Raises:
-        Unreadable: more images cannot be read; its `skipped` lists them.
-        UserError: nothing there, not readable, or not of the kind's form.
+        Unreadable: too many images cannot be read. The attribute `skipped` lists them.
+        UserError: the data does not exist, cannot be read, or does not have the form that its
+            kind requires.
 
     Example:
         >>> import numpy as np
@@ -75,7 +83,9 @@ def load(
         if spec is not None:
             raise UserError("name a data set or give images, not both")
         if unlabelled and labels is None:
-            labels = np.arange(len(images)) % 2  # stand in for labels until these are taken off
+            labels = (
+                np.arange(len(images)) % 2
+            )  # These stand in for the labels until they are removed below.
         found = arrays.given(images, labels, test_images, test_labels, class_names, **of_files)
         return found.without_labels() if unlabelled else found
     if spec is None:
@@ -102,5 +112,5 @@ def _labelled(spec, kind, value, data_dir, options, of_files):
 
 
 def unknown(spec: str) -> UserError:
-    """The error of a text that names no data set."""
+    """Returns the error for a text that does not name a data set."""
     return UserError(f"unknown dataset={spec}; known: {KINDS}")

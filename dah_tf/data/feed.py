@@ -1,23 +1,24 @@
-"""Batches of a plan, as `tf.data` and as NumPy arrays."""
+"""Provides the batches of a plan as `tf.data` and as NumPy arrays."""
 
 import collections
 import concurrent.futures
 
 
 def dataset(plan, images, first, last, rows=False, views=1):
-    """The steps `[first, last)` of a plan as a `tf.data.Dataset`.
+    """Returns the steps `[first, last)` of a plan as a `tf.data.Dataset`.
 
     Args:
         plan: `GroupPlan`.
         images: image source of `image_sources`.
         first, last: ints, steps of the run.
-        rows: bool; adds the images' places in the plan.
+        rows: bool, whether to add the images' positions in the plan.
         views: 1, or 2 to add a second augmentation of the same images.
 
     Returns:
-        `tf.data.Dataset` of pairs: a dict of `images`, uint8 `(G, m, size, size, channels)`, and
-        `augment`, int32 `(G, m, 5)`, with `rows`, int32 `(G, m)`, and `second`, the like of
-        `augment`, where they are asked for; and the labels. Order and contents are the plan's.
+        `tf.data.Dataset` of pairs: a dict and the labels. The dict has `images`, uint8
+        `(G, m, size, size, channels)`, and `augment`, int32 `(G, m, 5)`. If they are requested, it
+        also has `rows`, int32 `(G, m)`, and `second`, which has the form of `augment`. The order
+        and the contents are those of the plan.
     """
     import tensorflow as tf
 
@@ -40,19 +41,19 @@ def dataset(plan, images, first, last, rows=False, views=1):
     batches = batches.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     batches = batches.prefetch(4)
     options = tf.data.Options()
-    # Each replica takes its share of the groups of a batch, see `training`.
+    # Each replica takes its share of the groups of a batch (see `training`).
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return batches.with_options(options)
 
 
 def arrays(plan, images, first, last, rows=False, views=1, ahead=2):
-    """The steps `[first, last)` of a plan as NumPy arrays. Arguments: `dataset`.
+    """Yields the steps `[first, last)` of a plan as NumPy arrays. `dataset` explains the arguments.
 
     Args:
-        ahead: int, batches read by a thread while one is in use.
+        ahead: int, the number of batches that a thread reads while one is in use.
 
     Yields:
-        Pairs as of `dataset`.
+        Pairs in the form of `dataset`.
     """
 
     def load(step):
@@ -69,6 +70,6 @@ def arrays(plan, images, first, last, rows=False, views=1, ahead=2):
 
 
 def _beside(batch, rows):
-    """What a step of the plan gives the network beside the images: a dict of arrays."""
+    """Returns a dict of the arrays that the network gets in a step in addition to the images."""
     names = ["augment", "second", *(["rows"] if rows else [])]
     return {name: batch[name] for name in names if name in batch}

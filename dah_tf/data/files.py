@@ -1,4 +1,4 @@
-"""Data sets of image files, decoded into memory or each time they are asked for."""
+"""Makes data sets of image files, which are decoded into memory or each time they are read."""
 
 import os
 
@@ -26,21 +26,21 @@ def load(
     names=None,
     labelled=True,
 ):
-    """A data set of image files.
+    """Makes a data set of image files.
 
     Args:
-        spec: str, its name.
-        found: `folders.Found`, its rows in the data set's order.
-        where: str, what a message calls it.
-        image_size, channels, cache_gib, max_unreadable: as of `dah_tf.data.load`.
-        names: list of str, the classes; None are those of the rows, sorted.
-        labelled: bool, of `Dataset`.
+        spec: str, the name of the data set.
+        found: `folders.Found`. Its rows have the order of the data set.
+        where: str, the name of the data in messages.
+        image_size, channels, cache_gib, max_unreadable: the same as for `dah_tf.data.load`.
+        names: list of str, the classes. If it is None, the classes of the rows are used, sorted.
+        labelled: bool, the attribute of `Dataset`.
 
     Returns:
         `Dataset`.
 
     Raises:
-        Unreadable: too many images cannot be read, or all of a class.
+        Unreadable: too many images, or all images of a class, cannot be read.
     """
     tf = dataset.tensorflow(spec)
     rows = found.rows
@@ -94,21 +94,21 @@ def load(
         warnings=list(found.warnings),
         sizes=_sizes(paths),
         hashes=hashes,
-        # The same whether pixels are kept in memory or not.
+        # The result is the same whether the pixels are kept in memory or not.
         fingerprint=dataset.fingerprint_of(labels, hashes, train),
         labelled=labelled,
     )
 
 
 def _sizes(paths):
-    """Heights and widths of some of the files, spread evenly, by their headers: `(k, 2)`."""
+    """Reads the heights and widths in the headers of some evenly spread files: `(k, 2)`."""
     chosen = np.unique(np.linspace(0, len(paths) - 1, SAMPLE).astype(int)) if paths else []
     sizes = [size for size in (images.size_of(paths[row]) for row in chosen) if size]
     return np.array(sizes, int).reshape(-1, 2)
 
 
 def _encode_labels(labels, names):
-    """int32 `(n,)`, or where an image has several labels uint8 `(n, classes)`."""
+    """Returns int32 `(n,)`, or uint8 `(n, classes)` if an image has several labels."""
     number = {name: i for i, name in enumerate(names)}
     if all(len(each) == 1 for each in labels):
         return np.array([number[each[0]] for each in labels], np.int32)

@@ -1,4 +1,4 @@
-"""Lists of labelled image files: a folder a class, or a table."""
+"""Lists labelled image files, from folders that stand for classes or from a table."""
 
 import collections
 import csv
@@ -17,9 +17,10 @@ class Found(typing.NamedTuple):
     """Labelled image files.
 
     Attributes:
-        rows: list of `(path, labels, part)`: str, list of str, "train" or "test".
-        ignored: `collections.Counter` of the files that are no images, by `images.name_kind`.
-        warnings: list of str, sentences.
+        rows: list of `(path, labels, part)`, which are a str, a list of str, and "train" or
+            "test".
+        ignored: `collections.Counter` of the files that are not images, by `images.name_kind`.
+        warnings: list of str, which are sentences.
     """
 
     rows: list
@@ -28,20 +29,20 @@ class Found(typing.NamedTuple):
 
 
 def from_folder(root):
-    """The images of `root/CLASS/...`, or of `root/train/CLASS/...` and `root/test/CLASS/...`.
+    """Finds the images of `root/CLASS/...`, or of `root/train/CLASS/...` and `root/test/CLASS/...`.
 
-    Every image of a class' folder and of the folders in it counts (`images_below`). `train` and
-    `test` are classes themselves where neither holds a folder. A folder without an image makes no
+    Every image in a class folder and in its subfolders counts (`images_below`). If neither `train`
+    nor `test` contains a folder, they are classes themselves. A folder without images is not a
     class.
 
     Args:
-        root: path.
+        root: path of the folder.
 
     Returns:
         `Found`, sorted by path.
 
     Raises:
-        UserError: no such folder, one that cannot be read, or no class in it.
+        UserError: the folder does not exist, cannot be read, or does not contain a class.
     """
     root = pathlib.Path(root)
     if not root.is_dir():
@@ -49,7 +50,7 @@ def from_folder(root):
     bases = {part: root / part for part in PARTS if (root / part).is_dir()}
     found = Found([], collections.Counter(), [])
     try:
-        # Folders of these names that hold images themselves are classes.
+        # Folders with these names are classes if they hold images themselves.
         if not any(path.is_dir() for base in bases.values() for path in _visible(base)):
             bases = {"train": root}
         for part, base in bases.items():
@@ -67,16 +68,16 @@ def from_folder(root):
 
 
 def without_classes(root):
-    """Every image of a folder and of the folders in it, whatever their names.
+    """Finds every image of a folder and of its subfolders, whatever their names.
 
     Args:
-        root: path.
+        root: path of the folder.
 
     Returns:
-        `Found`, sorted by path; the images are of one class and in the training part.
+        `Found`, sorted by path. All images belong to one class and to the training part.
 
     Raises:
-        UserError: no such folder, one that cannot be read, or no image in it.
+        UserError: the folder does not exist, cannot be read, or does not contain an image.
     """
     root = pathlib.Path(root)
     if not root.is_dir():
@@ -98,14 +99,14 @@ def _visible(folder):
 
 
 def images_below(folder, ignored):
-    """The images among `files_below` of a folder, readable or not (`images.is_image`).
+    """Yields the images among `files_below` of a folder, readable or not (`images.is_image`).
 
     Args:
-        folder: path.
-        ignored: `collections.Counter`, to which each other file is added by its kind.
+        folder: path of the folder.
+        ignored: `collections.Counter`. Every other file is added to it, by its kind.
 
     Yields:
-        str, the path of each.
+        str, the path of each image.
 
     Raises:
         OSError: the folder itself cannot be read.
@@ -118,23 +119,24 @@ def images_below(folder, ignored):
 
 
 def files_below(folder):
-    """The files of a folder and of the folders in it, sorted folder by folder.
+    """Yields the files of a folder and of its subfolders, sorted folder by folder.
 
-    What begins with a dot is left out, and pipes and devices are. Links are followed, but not to
-    a folder that the link is in; a link to nothing and a folder that cannot be read count as
-    files, so that whoever reads them tells of them.
+    Names that begin with a dot are left out, and so are pipes and devices. Links are followed,
+    except links to a folder that contains the link. A link to nothing and a folder that cannot be
+    read are treated as files, so that the code that reads them reports them.
 
     Args:
-        folder: path.
+        folder: path of the folder.
 
     Yields:
-        str, the path of each, beginning with `folder`.
+        str, the path of each file. It begins with `folder`.
 
     Raises:
         OSError: the folder itself cannot be read.
     """
     folder = os.fspath(folder)
-    # Of each open folder its entries not yet looked at, and the real paths of it and those above.
+    # For each open folder this holds the entries that are left, and the real paths of the folder
+    # and of its parents.
     stack = [(iter(_entries(folder)), [os.path.realpath(folder)])]
     while stack:
         entries, above = stack[-1]
@@ -162,7 +164,7 @@ def _entries(folder):
 
 
 def _is(question):
-    """What `DirEntry` answers; no where it cannot, as of a link to itself."""
+    """Returns the answer of a `DirEntry`, or False if it fails, as for a link to itself."""
     try:
         return question()
     except OSError:
@@ -170,18 +172,20 @@ def _is(question):
 
 
 def from_csv(path):
-    """The files that a table names: rows `path,label[;label...][,train|test]`.
+    """Lists the files of a table that has rows `path,label[;label...][,train|test]`.
 
-    Relative paths start at the table's folder. A first row that begins with `path` is a heading.
+    Relative paths start at the folder of the table. If the first row begins with `path`, it is a
+    heading.
 
     Args:
-        path: path of the table, UTF-8.
+        path: path of the table, which is encoded in UTF-8.
 
     Returns:
-        `Found`: training rows first, each part sorted by path. All files count as images.
+        `Found`, with the training rows first and each part sorted by path. All files count as
+        images.
 
     Raises:
-        UserError: no such table, a bad row, or a file named twice.
+        UserError: the table does not exist, a row is wrong, or a file is named twice.
     """
     path, rows, lines = pathlib.Path(path), [], {}
     try:
@@ -204,7 +208,7 @@ def from_csv(path):
 
 
 def _row(where, folder, cells, lines):
-    """Checks one row; `lines` holds where each file was named."""
+    """Checks one row. `lines` stores the line in which each file was named."""
     labels = sorted({label.strip() for label in "".join(cells[1:2]).split(";")} - {""})
     part = "".join(cells[2:3]) or "train"
     if not labels:

@@ -1,4 +1,4 @@
-"""Where pixels come from: an array in memory, or files."""
+"""Provides pixels from an array in memory or from files."""
 
 import functools
 import os
@@ -24,11 +24,11 @@ class ArrayImages:
         return len(self.array)
 
     def read(self, indices):
-        """Pixels of rows: ints of any shape to uint8 `(*shape, size, size, channels)`."""
+        """Reads rows: ints of any shape give uint8 `(*shape, size, size, channels)`."""
         return self.array[np.asarray(indices)]
 
     def tensors(self, indices):
-        """`read` inside a TensorFlow graph."""
+        """Does the same as `read` inside a TensorFlow graph."""
         import tensorflow as tf
 
         def gather(rows):
@@ -39,11 +39,11 @@ class ArrayImages:
 
 
 class FileImages:
-    """Image files, decoded each time they are asked for.
+    """Image files that are decoded each time they are requested.
 
     Args:
         paths: list of str.
-        size: int, side the images are resized to.
+        size: int, the side in pixels to which the images are resized.
         channels: int, 1 or 3.
     """
 
@@ -56,10 +56,10 @@ class FileImages:
         return len(self.paths)
 
     def read(self, indices):
-        """Pixels of rows: ints of any shape to uint8 `(*shape, size, size, channels)`.
+        """Reads rows: ints of any shape give uint8 `(*shape, size, size, channels)`.
 
         Raises:
-            UserError: a file is gone or damaged by now.
+            UserError: a file has been deleted or damaged in the meantime.
         """
         import tensorflow as tf
 
@@ -74,7 +74,7 @@ class FileImages:
             raise
 
     def _name_lost(self, rows):
-        """Raises `UserError` with the first file that cannot be read."""
+        """Raises a `UserError` that names the first file that cannot be read."""
         import tensorflow as tf
 
         for row in rows:
@@ -89,9 +89,9 @@ class FileImages:
                 ) from error
 
     def tensors(self, indices):
-        """`read` inside a TensorFlow graph, on several threads; takes at least one row.
+        """Does the same as `read` inside a TensorFlow graph. It uses several threads.
 
-        Raises `tf.errors.OpError` in place of `UserError`.
+        It takes at least one row, and raises `tf.errors.OpError` instead of `UserError`.
         """
         import tensorflow as tf
 
@@ -120,25 +120,25 @@ class FileImages:
 
 
 def decoder(size, channels):
-    """TensorFlow function from an image file's bytes to uint8 of shape `(size, size, channels)`."""
+    """Returns a function from a file's bytes to uint8 `(size, size, channels)` in TensorFlow."""
     from dah_tf.data import pixels
 
     return lambda contents: pixels.resize(pixels.decode_file(contents, channels), size)
 
 
 def decode_all(items, load, count, shape):
-    """Runs a decoder over many images, leaving out those that fail.
+    """Runs a decoder over many images and leaves out those that fail.
 
     Args:
-        items: `tf.data.Dataset` of pairs: a tag, an int64 tensor of any shape; and what `load`
-            takes.
-        load: TensorFlow function, to a uint8 tensor of shape `shape`.
-        count: int, length of `items`.
+        items: `tf.data.Dataset` of pairs. The first entry is a tag, an int64 tensor of any shape.
+            The second is the argument of `load`.
+        load: TensorFlow function that returns a uint8 tensor of shape `shape`.
+        count: int, the length of `items`.
         shape: tuple of ints.
 
     Returns:
-        uint8 array of shape `(k, *shape)` with the `k` images that could be read, in order, and
-        the int64 array of their tags.
+        Two arrays. The first is uint8 of shape `(k, *shape)` and holds in order the `k` images
+        that could be read. The second is int64 and holds their tags.
     """
     import tensorflow as tf
 
@@ -147,7 +147,7 @@ def decode_all(items, load, count, shape):
 
     decoded = items.map(one, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     decoded = decoded.ignore_errors().batch(256).prefetch(2)
-    # Memory that is never written to is never taken.
+    # The system does not allocate memory that is never written to.
     pixels, tags, done = np.empty((count, *shape), np.uint8), [], 0
     for tag, block in decoded.as_numpy_iterator():
         pixels[done : done + len(block)] = block
@@ -157,13 +157,14 @@ def decode_all(items, load, count, shape):
 
 
 def resize_array(array, size):
-    """Images in memory brought to another size by the rule of `pixels.resize`.
+    """Resizes images in memory by the rule of `pixels.resize`.
 
-    Without TensorFlow Keras' back end resamples; that may differ by one grey level.
+    If TensorFlow is not installed, the back end of Keras resamples the images. The result may then
+    differ by one grey level.
 
     Args:
         array: uint8 array of shape `(n, h, w, channels)`.
-        size: int.
+        size: int, the new side in pixels.
 
     Returns:
         uint8 array of shape `(n, size, size, channels)`.

@@ -1,23 +1,24 @@
-"""What a network must know of a data set, without decoding its images."""
+"""Finds what a network must know about a data set, without decoding its images."""
 
 import dataclasses
 
 from dah_tf.data import arrays, datasets, files, folders, tfds
 from dah_tf.errors import UserError
 
-# Classes, the images' side and channels of data that every installation has or can download.
+# These are the classes, the image size and the channels of the data sets that every installation
+# has or can download.
 KNOWN = {"cifar10": (10, 32, 3), "digits": (10, 16, 1)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Outline:
-    """A data set's outline.
+    """The facts about a data set that a network needs.
 
     Attributes:
-        num_classes: int.
-        image_size: int, side of the images that the network gets, in pixels.
+        num_classes: int, the number of classes.
+        image_size: int, the side in pixels of the images that the network gets.
         channels: int, 1 or 3.
-        multi_label: bool; an image can have several labels.
+        multi_label: bool, whether an image can have several labels.
     """
 
     num_classes: int
@@ -33,19 +34,19 @@ def outline(
     channels: int | None = None,
     data_dir: str | None = None,
 ) -> Outline:
-    """What `dah_tf.data.load` would find, from names, headers and labels alone.
+    """Returns what `dah_tf.data.load` would find, from names, headers and labels alone.
 
-    Images are not decoded, so that an image or a class that cannot be read is not noticed; data of
+    The images are not decoded, so images or classes that cannot be read are not noticed. Data of
     TensorFlow Datasets is not downloaded.
 
     Args:
-        spec, image_size, channels, data_dir: as of `dah_tf.data.load`.
+        spec, image_size, channels, data_dir: the same as for `dah_tf.data.load`.
 
     Returns:
         `Outline`.
 
     Raises:
-        UserError: nothing there, or not of the kind's form.
+        UserError: the data does not exist, or does not have the form that its kind requires.
 
     Example:
         >>> outline("digits", channels=3)

@@ -1,6 +1,7 @@
-"""The one rule from image bytes to pixels: training, encoding and the exported model share it.
+"""Turns image bytes into pixels. Training, encoding and the exported model share this code.
 
-TensorFlow operations that work eagerly, in `tf.data` and, but for `decode_file`, in a SavedModel.
+The TensorFlow operations work eagerly and in `tf.data`. They also work in a SavedModel, except for
+`decode_file`.
 """
 
 import numpy as np
@@ -9,27 +10,28 @@ import tensorflow as tf
 from dah_tf import images
 from dah_tf.images.decoding import LUMA, MAX_PIXELS
 
-PNG = b"\x89PNG\r\n\x1a\n"  # how a file of it begins
+PNG = b"\x89PNG\r\n\x1a\n"  # A PNG file begins with these bytes.
 
 TAGGED = r"(\C{6}|\C{24})Exif\C*"
 """How a JPEG with EXIF tags begins: they come first, or after the 18 bytes of JFIF's own."""
 
-ORIENTATION = 0x0112  # the tag's number
-TAGS = 255  # that are looked at
+ORIENTATION = 0x0112  # This is the number of the tag.
+TAGS = 255  # At most this many tags are examined.
 
-HEAD = 64  # bytes; every header but JPEG's tells the image's size in them
+HEAD = 64  # Bytes. Every header except JPEG's gives the image's size within them.
 
 
 def decode(contents, channels=3):
-    """Decodes a JPEG, PNG, GIF, BMP or WebP image, told apart by their content.
+    """Decodes a JPEG, PNG, GIF, BMP or WebP image. The content tells which format it is.
 
-    JPEG is decoded by the accurate integer transform, as libjpeg's default. 16-bit samples keep
-    their high byte; grey, palettes and CMYK become RGB; alpha is dropped, the colours under it
-    stay; of an animation the first frame is taken, black where a GIF's is transparent. A JPEG is
-    turned upright by the orientation in its EXIF tags, where these come first, as cameras write
-    them; other formats' are not followed. With one channel a colour image becomes its luma, `LUMA`
-    rounded to the nearest. Not read: animated WebP; BMP of less than 8 bits a pixel, or compressed;
-    and every other format: `decode_file` and the client have Pillow for these.
+    JPEG is decoded by the accurate integer transform, which is libjpeg's default. Samples of 16
+    bits keep their high byte. Grey, palette and CMYK images become RGB. Alpha is dropped, and the
+    colours under it stay. The first frame of an animation is taken, and the transparent pixels of
+    a GIF become black. A JPEG is turned upright by the orientation in its EXIF tags if these tags
+    come first, as cameras write them. The orientation in other formats is ignored. With one
+    channel, a colour image becomes its luma, which is computed with `LUMA` and rounded to the
+    nearest integer. Animated WebP, compressed BMP, and BMP with less than 8 bits per pixel are not
+    read, and neither are other formats. `decode_file` and the client use Pillow for these.
 
     Args:
         contents: scalar string tensor.
@@ -39,17 +41,17 @@ def decode(contents, channels=3):
         uint8 tensor of shape `(h, w, channels)`.
 
     Raises:
-        tf.errors.InvalidArgumentError: no image, a damaged one, or a header that tells of more
-            than `MAX_PIXELS` (at run time).
+        tf.errors.InvalidArgumentError: at run time, if the contents are not an image, if the image
+            is damaged, or if its header gives more than `MAX_PIXELS` pixels.
     """
     return _decode(contents, channels, _decode_other)
 
 
 def decode_file(contents, channels=3):
-    """`decode` for a process that has Python: Pillow decodes what an exported model does not read.
+    """Decodes like `decode`, and uses Pillow for the formats that an exported model cannot read.
 
-    Those are the kinds of `images.by_pillow`, by the rules of `images.decode`; all others go the
-    same way as through `decode`.
+    It needs Python in the process. Pillow decodes the kinds of `images.by_pillow`, by the rules of
+    `images.decode`. All other images are decoded in the same way as by `decode`.
     """
     return _decode(contents, channels, _decode_rest)
 
@@ -65,8 +67,8 @@ def _decode(contents, channels, other):
         return tf.cond(tagged, lambda: _upright(image, contents), lambda: image)
 
     def png():
-        # Width and height follow the signature and the head of the first chunk; of a file cut
-        # short they are 0.
+        # The width and height follow the signature and the head of the first chunk. They are 0 if
+        # the file is cut short.
         head = tf.strings.substr(contents, 0, 24) + b"\0" * 24
         shape = tf.io.decode_raw(tf.strings.substr(head, 16, 8), tf.int32, little_endian=False)
         shape = tf.cast(tf.ensure_shape(shape, [2]), tf.int64)
@@ -76,7 +78,7 @@ def _decode(contents, channels, other):
     def begins(magic):
         return tf.reshape(tf.strings.substr(contents, 0, len(magic)) == magic, ())
 
-    # The two commonest kinds have short ways of their own.
+    # The two most common formats are handled first, by shorter code.
     image = tf.cond(
         begins(b"\xff\xd8\xff"),
         jpeg,
@@ -87,24 +89,25 @@ def _decode(contents, channels, other):
 
 
 def luma(image):
-    """RGB to one channel in exact integer arithmetic: uint8 `(..., 3)` to `(..., 1)`."""
+    """Converts RGB to one channel in exact integers: uint8 `(..., 3)` to `(..., 1)`."""
     total = tf.reduce_sum(tf.cast(image, tf.int32) * tf.constant(LUMA), axis=-1, keepdims=True)
     return tf.cast(tf.bitwise.right_shift(total + 32768, 16), tf.uint8)
 
 
 def resize(pixels, size):
-    """The central square of an image, resampled to `size` by an antialiased triangle filter.
+    """Resamples the central square of an image to `size` by an antialiased triangle filter.
 
-    The square's side is the image's shorter one; of an odd remainder the larger half is cut at the
-    bottom or right. Values are rounded to the nearest, halves up.
+    The side of the square is the shorter side of the image. If an odd number of pixels is cut off,
+    the larger half is cut at the bottom or at the right. Values are rounded to the nearest
+    integer, and halves are rounded up.
 
     Args:
         pixels: uint8 tensor of shape `(h, w, channels)` or `(n, h, w, channels)`.
-        size: int.
+        size: int, the side of the result in pixels.
 
     Returns:
-        uint8 tensor of shape `(size, size, channels)` or `(n, size, size, channels)`; an image of
-        that size comes back as it is.
+        uint8 tensor of shape `(size, size, channels)` or `(n, size, size, channels)`. An image
+        that has this size already is returned unchanged.
     """
 
     def resampled():
@@ -113,7 +116,7 @@ def resize(pixels, size):
         side = tf.minimum(height, width)
         top, left = (height - side) // 2, (width - side) // 2
         square = pixels[..., top : top + side, left : left + side, :]
-        # Exact where the square has that size already: every weight is 0 or 1.
+        # This is exact if the square has that size already, because every weight is then 0 or 1.
         floats = tf.image.resize(square, (size, size), method="bilinear", antialias=True)
         return tf.cast(tf.clip_by_value(tf.floor(floats + 0.5), 0.0, 255.0), tf.uint8)
 
@@ -126,11 +129,11 @@ def resize(pixels, size):
 @tf.function(
     input_signature=[tf.TensorSpec([], tf.string)],
     autograph=False,
-    # Kept apart from the caller's graph, where each of its operations would cost every JPEG time.
+    # This is kept out of the caller's graph, where its operations would cost time for every JPEG.
     experimental_attributes={"_noinline": True},
 )
 def _decode_other(contents):
-    """`decode` for what is neither JPEG nor PNG."""
+    """Decodes, for `decode`, images that are neither JPEG nor PNG."""
     head = tf.strings.substr(contents, 0, HEAD) + b"\0" * HEAD
     head = tf.cast(tf.io.decode_raw(tf.strings.substr(head, 0, HEAD), tf.uint8), tf.int64)
 
@@ -138,27 +141,27 @@ def _decode_other(contents):
         with tf.control_dependencies([_check(size)]):
             return tf.io.decode_image(contents, channels, expand_animations=False)
 
-    def palette_bmp():  # the decoder takes the indices for grey levels
+    def palette_bmp():  # The decoder would take the palette's indices for grey levels.
         table = tf.strings.substr(contents, 14 + _number(head, 14, 4), 4 * 256)
         table = tf.reshape(tf.io.decode_raw(table, tf.uint8), (-1, 4))[:, 2::-1]
         return tf.gather(table, tf.cast(image(_bmp_size(head), channels=0)[..., 0], tf.int32))
 
-    def bmp():  # of 24 bits, or of 32 with alpha
+    def bmp():  # The image has 24 bits per pixel, or 32 with alpha.
         return image(_bmp_size(head), channels=0)[..., :3]
 
     def webp():
-        # TensorFlow 2.21 writes past its buffer where an animation meets expand_animations=False.
+        # With expand_animations=False, TensorFlow 2.21 writes past its buffer for an animation.
         moves = _at(head, 12, b"VP8X") & (_number(head, 20, 1) // 2 % 2 == 1)
         still = tf.debugging.assert_equal(moves, False, "animated WebP is not read")
         with tf.control_dependencies([still]):
             return image(_webp_size(head), channels=0)[..., :3]
 
-    def gif():  # cut short, since the decoder unpacks every frame whatever its size
+    def gif():  # It is cut short, because the decoder unpacks all frames.
         frame, size = _first_frame(contents)
         with tf.control_dependencies([_check(size)]):
             return tf.io.decode_image(frame, 3, expand_animations=False)
 
-    def unknown():  # for the decoder's own message
+    def unknown():  # The decoder gives its error message.
         return image((tf.constant(0, tf.int64), tf.constant(0, tf.int64)))
 
     branches = [
@@ -179,7 +182,7 @@ def _decode_other(contents):
     experimental_attributes={"_noinline": True},
 )
 def _decode_rest(contents):
-    """`decode_file` for what is neither JPEG nor PNG."""
+    """Decodes, for `decode_file`, images that are neither JPEG nor PNG."""
     head = tf.strings.substr(contents, 0, images.HEAD)
     mine = tf.numpy_function(images.by_pillow, [head], tf.bool, stateful=False)
 
@@ -193,7 +196,7 @@ def _decode_rest(contents):
 
 
 def _pillow(contents):
-    """Pixels of an image file; none where it cannot be read, for an error would fill the log."""
+    """Returns an image file's pixels, or none if it is unreadable: an error would fill the log."""
     try:
         return images.decode(contents)
     except images.ImageError:
@@ -206,7 +209,7 @@ def _pillow(contents):
     experimental_attributes={"_noinline": True},
 )
 def _upright(image, contents):
-    """An image as its EXIF orientation says: mirrored for 2, 4, 5 and 7, turned for all but 2."""
+    """Turns an image upright. EXIF values 2, 4, 5 and 7 mirror it, and all but 2 turn it."""
     orientation = _orientation(contents)
 
     def among(*values):
@@ -218,8 +221,8 @@ def _upright(image, contents):
 
 
 def _orientation(contents):
-    """The orientation in EXIF tags that begin at byte 6 or 24, int64: 1 where there is none."""
-    # Tags are at most 64 KiB; zeros stand for what is beyond the end.
+    """Returns the orientation in EXIF tags that begin at byte 6 or 24, as int64, or 1 without."""
+    # Tags take at most 64 KiB. Zeros stand for the bytes beyond the end.
     data = tf.io.decode_raw(tf.strings.substr(contents, 0, 2**16 + 24), tf.uint8)
     room = 2 + 12 * TAGS
     end = tf.size(data, tf.int64)
@@ -232,7 +235,7 @@ def _orientation(contents):
     start = tf.where(first, tf.constant(12, tf.int64), 30)
     little = tf.equal(data[start], ord("I"))
 
-    def number(parts):  # of the last axis
+    def number(parts):  # The numbers are read along the last axis.
         low = tf.constant([256**place for place in range(parts.shape[-1])], tf.int64)
         return tf.reduce_sum(parts * tf.where(little, low, low[::-1]), axis=-1)
 
@@ -246,7 +249,7 @@ def _orientation(contents):
 
 
 def _check(size):
-    """Asserts that an image of `(height, width)` is not too large."""
+    """Asserts that an image of size `(height, width)` is not too large."""
     return tf.debugging.assert_less_equal(
         size[0] * size[1],
         tf.constant(MAX_PIXELS, tf.int64),
@@ -259,27 +262,27 @@ def _at(head, start, magic):
 
 
 def _number(head, start, length):
-    """An unsigned number in a header, the lowest byte first, as int64."""
+    """Reads an unsigned little-endian number in a header, as int64."""
     weights = tf.constant([256**place for place in range(length)], tf.int64)
     return tf.reduce_sum(head[start : start + length] * weights)
 
 
 def _bmp_size(head):
-    height = _number(head, 22, 4)  # negative in files that run from the top
+    height = _number(head, 22, 4)  # It is negative if the rows run from the top.
     return tf.minimum(height, 2**32 - height), _number(head, 18, 4)
 
 
 def _first_frame(contents):
-    """A GIF without what follows its first frame, and this frame's height and width."""
+    """Returns a GIF cut off after its first frame, and the height and width of that frame."""
     data = tf.io.decode_raw(contents, tf.uint8)
 
-    def byte(place):  # beyond the end of a file cut short an error
+    def byte(place):  # This fails beyond the end of a file that is cut short.
         return tf.cast(data[place], tf.int32)
 
-    def table(flags):  # length of a colour table
+    def table(flags):  # This is the length of a colour table.
         return tf.where(flags >= 128, 3 * tf.bitwise.left_shift(2, flags % 8), 0)
 
-    def skip_blocks(place):  # each begins with its length; one of length 0 ends them
+    def skip_blocks(place):  # Each begins with its length, and length 0 ends them.
         return skip(lambda p: byte(p) > 0, lambda p: p + byte(p) + 1, place) + 1
 
     def skip(condition, step, place):

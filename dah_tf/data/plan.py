@@ -1,7 +1,7 @@
-"""The plan of a run: which images, in which groups, with which augmentation. NumPy only.
+"""Plans a run: which images it shows, in which groups, with which augmentation. NumPy only.
 
-Everything is a pure function of (seed, step), so a run resumes at any step, needs no shuffle
-buffer, and every back end and number of devices sees the same batches.
+Everything is a pure function of (seed, step). A run can therefore resume at any step and needs no
+shuffle buffer. Every back end and every number of devices sees the same batches.
 """
 
 import functools
@@ -9,40 +9,44 @@ import math
 
 import numpy as np
 
-# Names of the independent random streams of one seed.
+# These are the names of the independent random streams that one seed provides.
 CLASSES, IMAGES, MIRROR, AUGMENT, SECOND = range(5)
 
 
 class GroupPlan:
-    """Class-balanced groups for every step of a run.
+    """Class-balanced groups of images for every step of a run.
 
-    The rule. Classes come from an endless stream of permutations of the n classes: group g takes
-    positions `[g P, (g + 1) P)`. Each class has an endless stream of permutations of its own
-    images: in its u-th turn it gives positions `[u K, (u + 1) K)`. Where a group straddles two
-    permutations, the second one's head is rearranged so that no class comes twice, and no image of
-    a class that has at least K. Nothing is dropped: with equal classes each image is shown once an
-    epoch, a smaller class starts over sooner, and what does not fill an epoch's last step opens
-    the next epoch. Every step has the same shape.
+    The classes come from an endless stream of permutations of the n classes. Group g takes the
+    positions `[g P, (g + 1) P)` of this stream. Each class also has an endless stream of
+    permutations of its images. When a class is used for the u-th time, it gives the positions
+    `[u K, (u + 1) K)` of its stream.
 
-    An epoch is as many whole steps as fit into showing the largest class once, at least one.
-    Multi-label images are in the stream of each class that they carry, and count once in each.
+    If a group extends over two permutations, the beginning of the second one is rearranged. This
+    ensures that no class occurs twice in a group, and that no image does if its class has at least
+    K images. No image is dropped. If all classes are equally large, each image is shown once per
+    epoch, and a smaller class starts over sooner. Images that do not fill the last step of an
+    epoch begin the next epoch. Every step has the same shape.
+
+    An epoch shows the largest class once, rounded down to whole steps, and has at least one step.
+    A multi-label image is in the stream of each of its classes, and counts once in each.
 
     Args:
         labels: int array of shape `(n,)`, or 0/1 of shape `(n, classes)`, of the training images.
-        indices: int array of shape `(n,)`, the images' rows in their data set; 0..n-1 where None.
-        seed: int.
-        groups: int G, groups a step.
-        classes_per_group: int P; None takes every class.
-        images_per_class: int K.
-        flip: "none", "random", or "alternate" (an image is mirrored every second time).
-        shift: int, largest shift in pixels.
-        cutout: int, side of the cutout box in pixels.
-        cutout_epochs: float, how many epochs, from the first, cut it out, None for all; in later
-            ones it lies outside of the image.
-        image_size: int, pixels.
+        indices: int array of shape `(n,)`, the images' rows in their data set. If it is None, the
+            rows are 0 to n-1.
+        seed: int, the seed of all random choices.
+        groups: int, the number G of groups per step.
+        classes_per_group: int, the number P of classes in a group. None takes every class.
+        images_per_class: int, the number K of images of each class in a group.
+        flip: "none", "random", or "alternate", which mirrors an image every second time.
+        shift: int, the largest shift in pixels.
+        cutout: int, the side of the cutout box in pixels.
+        cutout_epochs: float, the number of epochs, from the first, in which the box is cut out.
+            None means all epochs. In later epochs the box lies outside the image.
+        image_size: int, the side of the images in pixels.
 
     Raises:
-        ValueError: no images, or a value out of range.
+        ValueError: there are no images, or a value is out of range.
     """
 
     def __init__(
@@ -86,28 +90,31 @@ class GroupPlan:
 
     @property
     def group_size(self):
-        """Images in a group."""
+        """int, the number of images in a group."""
         return self.classes_per_group * self.images_per_class
 
     @property
     def steps_per_epoch(self):
-        """Steps in which the largest class is shown once, whole steps only, at least one."""
+        """int, the whole steps in which the largest class is shown once, at least one."""
         showings = int(self.sizes.max()) * len(self.sizes)
         return max(1, showings // (self.groups * self.group_size))
 
     def batch(self, step, views=1):
-        """The plan of one step.
+        """Returns the plan of one step.
 
         Args:
             step: int, counted from 0 over the whole run.
-            views: 1, or 2 for a second augmentation of the same images.
+            views: 1, or 2 to add a second augmentation of the same images.
 
         Returns:
-            Dict of `indices`, int64 `(G, m)`, rows of the data set; `rows`, int32 `(G, m)`,
-            places in `labels` as the plan was given them; `labels`, int32 `(G, m)` or uint8
-            `(G, m, classes)`; `augment`, int32 `(G, m, 5)`: flip, dy, dx, top and left of the
-            cutout box; and with two views `second`, the like, of random numbers of its own; where
-            the flip is to alternate, the second view has the other one.
+            Dict of arrays:
+            `indices`: int64 `(G, m)`, rows of the data set.
+            `rows`: int32 `(G, m)`, positions in the `labels` that were given to the plan.
+            `labels`: int32 `(G, m)` or uint8 `(G, m, classes)`.
+            `augment`: int32 `(G, m, 5)`, which holds flip, dy, dx, and the top and left of the
+            cutout box.
+            `second`: only with two views, in the same form as `augment`. It uses separate random
+            numbers. If the flip is "alternate", the second view has the opposite flip.
         """
         n, k = len(self.members), self.images_per_class
         count = self.groups * self.classes_per_group
@@ -132,11 +139,11 @@ class GroupPlan:
         return batch
 
     def _take(self, stream, numbers, positions, sizes, window):
-        """What stands at `positions` of the streams `numbers`, permutations of `sizes` items."""
+        """Returns the items at `positions` of streams `numbers`, which permute `sizes` items."""
         lengths = sizes * np.where(sizes < window, 1, window // np.gcd(sizes, window))
         blocks, places = np.divmod(positions, lengths)
         result = np.empty(len(positions), np.int64)
-        # Each (stream, block) that occurs is looked up once.
+        # Each (stream, block) that occurs is computed only once.
         span = int(blocks.max()) + 1
         keys, inverse = np.unique(numbers * span + blocks, return_inverse=True)
         order = np.argsort(inverse, kind="stable")
@@ -147,9 +154,10 @@ class GroupPlan:
         return result
 
     def _make_block(self, stream, number, block, size, window):
-        """Part `block` of a stream: permutations up to where one ends together with a window.
+        """Makes part `block` of a stream. It ends where a permutation and a window end together.
 
-        What straddles two of them within the block holds no item twice, if `size >= window`.
+        A window that extends over two permutations of the block holds no item twice, provided that
+        `size >= window`.
         """
         rng = np.random.default_rng([self.seed, stream, number, block])
         if size < window:
@@ -158,7 +166,7 @@ class GroupPlan:
             parts = []
             for cycle in range(window // math.gcd(size, window)):
                 order = rng.permutation(size)
-                filled = cycle * size % window  # places of a window that the one before has filled
+                filled = cycle * size % window  # Earlier cycles filled these places.
                 if filled:
                     taken = np.isin(order, parts[-1][size - filled :])
                     head = window - filled

@@ -1,4 +1,4 @@
-"""Evaluation protocols: which images train, which are queries, which are searched."""
+"""Defines evaluation protocols: which images train, which are queries, and which are searched."""
 
 import dataclasses
 import hashlib
@@ -13,15 +13,16 @@ OWN_SHARE = 0.1
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """Index arrays into a data set; `train`, `validation` and `query` are disjoint.
+    """Index arrays into a data set. `train`, `validation` and `query` do not overlap.
 
     Attributes:
         name: str.
-        train: int64 array, what the network learns from.
-        validation: int64 array, carved from training for model selection.
-        query: int64 array, never part of training, validation or model selection.
-        database: int64 array, what is searched; keeps the validation images.
-        seed: int, of every random choice.
+        train: int64 array, the images that the network learns from.
+        validation: int64 array, images taken out of the training images for model selection.
+        query: int64 array, the queries. They are never used in training, validation or model
+            selection.
+        database: int64 array, the images that are searched. It includes the validation images.
+        seed: int, the seed of every random choice.
         description: str, the rule in words.
     """
 
@@ -35,7 +36,7 @@ class Protocol:
 
     @property
     def checksum(self):
-        """12 hex digits over the query and database indices and all training ones."""
+        """Returns 12 hex digits over the indices of queries, database and all training images."""
         digest = hashlib.sha256()
         learned = np.sort(np.concatenate([self.train, self.validation]))
         for part in (self.query, self.database, learned):
@@ -43,7 +44,7 @@ class Protocol:
         return digest.hexdigest()[:12]
 
     def summary(self):
-        """What a report says of the protocol: a JSON-able dict."""
+        """Returns what a report says about the protocol, as a dict that JSON can store."""
         parts = ("train", "validation", "query", "database")
         return {
             "name": self.name,
@@ -55,10 +56,10 @@ class Protocol:
 
 
 def choose(dataset) -> str:
-    """The protocol of data of one's own.
+    """Returns the name of the default protocol for a user's data set.
 
     Returns:
-        "unlabelled" where there are no labels, "full" where there are test images, else "own".
+        "unlabelled" if there are no labels, "full" if there are test images, otherwise "own".
     """
     if not dataset.labelled:
         return "unlabelled"
@@ -66,32 +67,35 @@ def choose(dataset) -> str:
 
 
 def make(name, dataset, *, validation=0, seed=0):
-    """Builds a protocol on a data set.
+    """Builds a protocol for a data set.
 
     Args:
         name: one of `NAMES`.
-            `full`: the data's training images are training set and database, its test images
-            are queries (DAH, section IV.A).
-            `1k/5k/59k`: of all images, 100 a class are queries and 500 a class train; the
-            database is everything but the queries. `1k/5k/54k`: without the training images.
-            `unseen`: the network trains on 7 tenths of the classes, training images only;
-            queries (100 a class, or a fifth of the smallest class) and database are all images
-            of the other classes (after Sablayrolles et al., arXiv 1609.06753).
-            `own`: a tenth of each class are queries, the rest trains and is the database.
+            `full`: the data's training images are both the training set and the database, and its
+            test images are the queries (DAH, section IV.A).
+            `1k/5k/59k`: 100 images of each class are queries and 500 of each class train. The
+            database holds all images except the queries.
+            `1k/5k/54k`: the same, but the database does not hold the training images.
+            `unseen`: the network trains on the training images of 7 tenths of the classes. All
+            images of the other classes are queries or database. Each of these classes gives 100
+            queries, or a fifth of the smallest class (after Sablayrolles et al., arXiv
+            1609.06753).
+            `own`: a tenth of each class are queries. The rest trains and is the database.
             `unlabelled`: all images train and are the database. There are no queries, because
-            without labels nobody knows which answers are right.
+            without labels it is not known which answers are right.
         dataset: `Dataset`.
-        validation: int, images taken out of training, from each class by its share. They stay in
-            the database. None takes 1,000, or a tenth of the training images where that is fewer.
-        seed: int, of every choice made here.
+        validation: int, the number of images that are taken out of training, from each class in
+            proportion to its size. They stay in the database. If it is None, 1,000 images are
+            taken, or a tenth of the training images if that is fewer.
+        seed: int, the seed of every random choice made here.
 
-    An image with several labels counts as its first class' where classes are drawn from.
+    When images are drawn by class, an image with several labels counts only for its first class.
 
     Returns:
         `Protocol`.
 
     Raises:
-        UserError: the data does not allow it.
+        UserError: the data does not allow this protocol.
     """
     if name not in NAMES:
         raise UserError(f"unknown protocol={name}; known: {', '.join(NAMES)}")
@@ -174,22 +178,22 @@ def make(name, dataset, *, validation=0, seed=0):
 
 
 def _first_class(labels):
-    """The class an image is counted under when a split is made: the first of several."""
+    """Returns the class under which each image is counted in a split: its first class."""
     return labels if labels.ndim == 1 else labels.argmax(axis=1)
 
 
 def _classes(dataset, indices):
-    """The set of classes that occur among some images."""
+    """Returns the set of classes that occur among the given images."""
     labels = dataset.labels[indices]
     found = np.unique(labels) if labels.ndim == 1 else np.flatnonzero(labels.any(axis=0))
     return set(found.tolist())
 
 
 def _take(dataset, indices, per_class, rng, name):
-    """`per_class` images of each class of `indices`, at random.
+    """Chooses `per_class` images of each class among `indices` at random.
 
     Raises:
-        UserError: a class has too few.
+        UserError: a class has too few images.
     """
     labels, parts = _first_class(dataset.labels)[indices], []
     for label in np.unique(labels):
@@ -205,7 +209,7 @@ def _take(dataset, indices, per_class, rng, name):
 
 
 def _share(dataset, indices, share, rng):
-    """A share of each class, at least one image where it has two or more."""
+    """Chooses a share of each class, and at least one image if the class has two or more."""
     labels, parts = _first_class(dataset.labels)[indices], [np.zeros(0, np.int64)]
     for label in np.unique(labels):
         members = indices[labels == label]
@@ -224,7 +228,8 @@ def _validation(dataset, train, count, rng):
         )
     labels, parts = _first_class(dataset.labels)[train], []
     classes, sizes = np.unique(labels, return_counts=True)
-    # Shares by class size; what rounding leaves goes to the largest remainders.
+    # Shares are proportional to class size. The images that rounding leaves over go to the classes
+    # with the largest remainders.
     exact = count * sizes / sizes.sum()
     shares = np.floor(exact).astype(int)
     shares[np.argsort(shares - exact, kind="stable")[: count - shares.sum()]] += 1

@@ -1,4 +1,4 @@
-"""What a data set holds, in sentences, and what about it will spoil a run."""
+"""Describes in sentences what a data set holds, and what in it will spoil a run."""
 
 import numpy as np
 
@@ -11,18 +11,19 @@ RATIO = 20
 SHRINKING = 4
 """Ratio of the originals' median side to the side they are resized to, likewise."""
 
-NAMED = 3  # classes or files that a sentence names
+NAMED = 3  # This many classes or files are named in a sentence.
 
 
 def describe(dataset, protocol=None) -> tuple[list[str], list[str]]:
-    """Says what was found.
+    """Describes a data set.
 
     Args:
         dataset: `Dataset`.
-        protocol: `Protocol`, tells training images from queries; None takes the data's own parts.
+        protocol: `Protocol`, which says which images train and which are queries. If it is None,
+            the data's training and test parts are used.
 
     Returns:
-        The facts and the warnings, a sentence each.
+        Two lists of sentences: the facts and the warnings.
 
     Example:
         >>> from dah_tf import data
@@ -90,7 +91,7 @@ def _warnings(dataset, protocol, counts, sides):
 
 
 def _same(dataset, protocol):
-    """Warnings of images that are there more than once."""
+    """Returns the warnings about images that occur more than once."""
     hashes = dataset.row_hashes()
     if len(np.unique(hashes)) == len(hashes):
         return
@@ -124,7 +125,7 @@ def _same(dataset, protocol):
 
 
 def _counts(dataset):
-    """Images of each class: int array; one of several labels counts for each."""
+    """Counts the images of each class, as an int array. An image counts for each of its labels."""
     if dataset.multi_label:
         return dataset.labels.sum(axis=0, dtype=np.int64)
     return np.bincount(dataset.labels, minlength=dataset.num_classes)

@@ -1,4 +1,4 @@
-"""Data sets of TensorFlow Datasets."""
+"""Loads data sets of TensorFlow Datasets (TFDS)."""
 
 import contextlib
 import io
@@ -15,7 +15,7 @@ from dah_tf.errors import UserError
 
 
 def load(spec, name, data_dir, *, image_size, channels, cache_gib, max_unreadable):
-    """A data set of TensorFlow Datasets. Arguments: `dah_tf.data.datasets.load`."""
+    """Loads a TFDS data set. `dah_tf.data.datasets.load` explains the arguments."""
     tf = dataset.tensorflow(spec)
     import tensorflow_datasets as tfds
 
@@ -41,7 +41,7 @@ def load(spec, name, data_dir, *, image_size, channels, cache_gib, max_unreadabl
             items, image_sources.decoder(size, channels), count, shape
         )
         own = tags.reshape(-1, 2)[:, 1].astype(np.int32)
-        if len(own) and own.min() < 0:  # TFDS' -1, where a contest keeps the labels to itself
+        if len(own) and own.min() < 0:  # TFDS stores -1 if labels are secret.
             if part == "test" and own.max() < 0:
                 continue
             raise UserError(f"{spec}: {np.sum(own < 0):,} images of its {part} part have no label")
@@ -59,7 +59,7 @@ def load(spec, name, data_dir, *, image_size, channels, cache_gib, max_unreadabl
 
 
 def outline(spec, name, data_dir, *, image_size, channels):
-    """The names of the classes, the images' size and their channels; nothing is downloaded."""
+    """Returns the outline: class names, image size and channels. Nothing is downloaded."""
     return _about(spec, find(name, data_dir).info.features, image_size, channels)
 
 
@@ -74,14 +74,15 @@ def _about(spec, features, image_size, channels):
 
 
 def builder_of(name, data_dir=None):
-    """The prepared builder of a TFDS name; downloads where it must and can.
+    """Returns the prepared builder of a TFDS name, and downloads the data if it is missing.
 
     Args:
         name: str, such as `cifar10`.
-        data_dir: path where TensorFlow Datasets keeps its data; None is its own default.
+        data_dir: path of the folder in which TensorFlow Datasets keeps its data. If it is None,
+            TensorFlow Datasets uses its default folder.
 
     Raises:
-        UserError: there is no such data set, or it cannot be had.
+        UserError: there is no such data set, or it cannot be downloaded or prepared.
     """
     builder = find(name, data_dir)
     if builder.data_path.exists():
@@ -100,13 +101,13 @@ def builder_of(name, data_dir=None):
 
 
 def find(name, data_dir=None):
-    """The builder of a TFDS name, prepared or not: its `info` tells of classes and images.
+    """Returns the builder of a TFDS name. It may be unprepared: its `info` describes the data.
 
     Args:
-        name, data_dir: as of `builder_of`.
+        name, data_dir: the same as for `builder_of`.
 
     Raises:
-        UserError: there is no such data set, or none of its versions or configurations.
+        UserError: the data set, or the requested version or configuration, does not exist.
     """
     import tensorflow_datasets as tfds
 
@@ -117,22 +118,22 @@ def find(name, data_dir=None):
             return tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError:
         raise UserError(f"TensorFlow Datasets knows no {name}, and data_dir has none") from None
-    except (AssertionError, ValueError) as error:  # of a version; of a configuration or the form
+    except (AssertionError, ValueError) as error:  # A part of the name is wrong.
         raise UserError(f"TensorFlow Datasets has no {name}: {_line(error)}") from error
     except (OSError, ImportError) as error:
         raise UserError(f"TensorFlow Datasets cannot open {name}: {_line(error)}") from error
 
 
 def _faults():
-    """What TFDS raises where a data set cannot be had: a tuple of exceptions."""
+    """Returns a tuple of the exceptions that TFDS raises when a data set cannot be had."""
     import tensorflow as tf
     from tensorflow_datasets.core.download import download_manager, extractor, util
 
     return (
         OSError,
         tf.errors.OpError,
-        ImportError,  # a package that only this data set needs
-        AssertionError,  # files that one has to download by hand
+        ImportError,  # A package is missing that only this data set needs.
+        AssertionError,  # Some files have to be downloaded by hand.
         util.DownloadError,
         extractor.ExtractError,
         download_manager.NonMatchingChecksumError,
@@ -140,13 +141,13 @@ def _faults():
 
 
 def _line(error):
-    """The first line of what an error says, of a length that fits the screen."""
+    """Returns the first line of an error's message, shortened so that it fits the screen."""
     line = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-    return line.rpartition('}": ')[2][:120]  # TFDS begins with the arguments that it was given
+    return line.rpartition('}": ')[2][:120]  # TFDS starts with the arguments.
 
 
 def _check_network(urls):
-    """Fails at once where no download can succeed; TFDS would retry for minutes.
+    """Fails at once if no download can succeed, because TFDS would retry for minutes.
 
     Raises:
         OSError: a host does not answer.

@@ -1,1 +1,1 @@
-"""A trained model as files that other programs run: SavedModel, ONNX, OpenVINO, LiteRT."""
+"""Exports a trained model to files for other programs: SavedModel, ONNX, OpenVINO and LiteRT."""

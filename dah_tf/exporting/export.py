@@ -1,19 +1,24 @@
-"""`HashModel` to a SavedModel that turns image bytes into packed codes, with `dah.json` beside it.
+"""Exports a `HashModel` to a SavedModel that turns image bytes into packed codes.
 
-Two signatures, each for n >= 0 images:
+The file `dah.json` is written beside it. The SavedModel has two signatures, each for n >= 0 images:
 
-- `serving_default` takes `image_bytes`, string `(n,)`, encoded images of any mix of formats and
-  sizes, and returns `codes`, `probabilities` and `valid`;
-- `pixels` takes `pixels`, uint8 `(n, h, w, channels)`, 0..255 and of any one size, and returns
-  `codes`, `probabilities` and `hash`.
+- `serving_default` takes `image_bytes`, string `(n,)`. These are encoded images, and their formats
+  and sizes may be mixed. It returns `codes`, `probabilities` and `valid`.
+- `pixels` takes `pixels`, uint8 `(n, h, w, channels)`, with values 0..255. All images have the same
+  size, which may be any size. It returns `codes`, `probabilities` and `hash`.
 
-`codes` is uint8 `(n, ceil(bits / 8))` in the bit order of `dah_tf.codes`; `probabilities` float32
-`(n, classes)`, softmax, or sigmoid for multi-label models; `hash` float32 `(n, bits)`, the hash
-layer's values, between the two numbers that `dah.json` has as `span`; `valid` bool `(n,)`. An image that cannot be decoded spoils only
-itself: its `valid` is false, its codes and probabilities are 0.
+These are the outputs:
 
-Beside them, `assets.extra/tf_serving_warmup_requests` holds requests that TensorFlow Serving runs
-before it answers the first (`dah_tf.serving.warmup`).
+- `codes` is uint8 `(n, ceil(bits / 8))` in the bit order of `dah_tf.codes`.
+- `probabilities` is float32 `(n, classes)`, from a softmax, or from a sigmoid for multi-label
+  models.
+- `hash` is float32 `(n, bits)`. It holds the values of the hash layer, which lie between the two
+  numbers that `dah.json` stores as `span`.
+- `valid` is bool `(n,)`. An image that cannot be decoded does not affect the others. Its `valid` is
+  false, and its codes and probabilities are 0.
+
+The file `assets.extra/tf_serving_warmup_requests` holds requests that TensorFlow Serving runs
+before it answers the first request (`dah_tf.serving.warmup`).
 """
 
 import hashlib
@@ -39,17 +44,17 @@ BIT_ORDER = (
     "bit i is in byte i // 8, most significant bit first; unused low bits of the last byte are 0"
 )
 
-# What TensorFlow raises where a disk is full, broken or not to be written to.
+# TensorFlow raises these errors if a disk is full or broken, or if it cannot be written to.
 DISK = (
     tf.errors.DataLossError,
     tf.errors.NotFoundError,
-    tf.errors.OutOfRangeError,  # a file beyond the size that is allowed
+    tf.errors.OutOfRangeError,  # The file exceeds the allowed size.
     tf.errors.PermissionDeniedError,
     tf.errors.ResourceExhaustedError,
     tf.errors.UnknownError,
 )
 
-DECODERS = 16  # images decoded at a time; AUTOTUNE has no time to find a number in one request
+DECODERS = 16  # images at a time. One request is too short for AUTOTUNE to find a number.
 
 
 def save(
@@ -64,34 +69,36 @@ def save(
     formats=(runtimes.SAVEDMODEL,),
     samples=None,
 ):
-    """Writes a model's files, `dah.json` and warm-up requests: the whole folder, or nothing.
+    """Writes a model's files, `dah.json` and warm-up requests. Writes the whole folder or nothing.
 
-    TensorFlow Serving wants the folder's name to be a version number, as in `MODELS/dah/1`, and
-    ignores the hidden sibling that the files are written to first.
+    The files are first written to a hidden folder beside `output`. TensorFlow Serving ignores that
+    folder, and requires that the name of `output` is a version number, as in `MODELS/dah/1`.
 
     Args:
         model: `HashModel`.
-        output: path of the folder to make.
-        class_names: list of str, one a class, or None for the numbers from 0.
-        mirror: bool; averages the logits of each image and of its left-right mirror image.
+        output: path of the folder to create.
+        class_names: list of str, one name for each class. If it is None, the numbers from 0 are
+            the names.
+        mirror: bool, whether the logits of each image and of its left-right mirror image are
+            averaged.
         flags: dict, the settings of the run that trained the model.
-        metrics: dict, what the model reached.
+        metrics: dict, the measured quality of the model.
         extra: dict of further entries for `dah.json`.
         formats: names of `runtimes.FORMATS`.
-        samples: `parity.Samples`; needed by every format but the SavedModel.
+        samples: `parity.Samples`. Every format except the SavedModel needs them.
 
     Returns:
         Dict, the contents of `dah.json`: `bits`, `bytes_per_code`, `bit_order`, `classes`,
-        `class_names`, `multi_label`, `image_size`, `channels`, `mirror`, `span` (the
-        lowest and the highest hash value), `fingerprint` (of what makes the codes: the weights,
-        and `mirror`), `flags`, `metrics`, `versions`, `formats` (see
-        `parity.Reference`) and what `extra` adds.
+        `class_names`, `multi_label`, `image_size`, `channels`, `mirror`, `span` (the lowest and the
+        highest hash value), `fingerprint` (computed from the weights and `mirror`, which determine
+        the codes), `flags`, `metrics`, `versions`, `formats` (see `parity.Reference`), and the
+        entries of `extra`.
 
     Raises:
-        UserError: the folder exists or cannot be written; Keras runs on another back end; a
-            format's packages are missing, or its codes are not the model's.
-        ValueError: wrong number of class names; an entry of `extra` hides one of the above; no
-            `samples` where a format needs them.
+        UserError: the folder exists or cannot be written, Keras runs on another back end, a
+            format's packages are missing, or a format's codes differ from those of the model.
+        ValueError: the number of class names is wrong, an entry of `extra` has the name of one of
+            the entries above, or `samples` are missing although a format needs them.
     """
     output = Path(output)
     if samples is None and set(formats) - {runtimes.SAVEDMODEL}:
@@ -106,7 +113,7 @@ def save(
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as hidden:
-            # A folder inside: a temporary folder itself can be read by its owner only.
+            # The files go into an inner folder, because only the owner can read a temporary folder.
             staging = Path(hidden, output.name)
             staging.mkdir()
             others = [name for name in formats if name != runtimes.SAVEDMODEL]
@@ -128,7 +135,7 @@ def save(
 
 
 def _saved_model(model, mirror, folder):
-    """Writes the SavedModel and its warm-up requests; returns what `dah.json` says of it."""
+    """Writes the SavedModel and its warm-up requests. Returns its entries for `dah.json`."""
     archive = _archive(model, mirror)
     try:
         archive.write_out(folder, verbose=False)
@@ -140,7 +147,7 @@ def _saved_model(model, mirror, folder):
 
 
 def _other_formats(names, model, mirror, folder, samples):
-    """Writes other formats; returns what `dah.json` says of each."""
+    """Writes the other formats. Returns the entries of each for `dah.json`."""
     shape = [None, model.image_size, model.image_size, model.channels]
     exact = model.in_float32()
 
@@ -158,7 +165,7 @@ def _other_formats(names, model, mirror, folder, samples):
 
 
 def check(output, formats):
-    """Refuses what `save` could not make.
+    """Raises an error if `save` could not write the formats to the folder.
 
     Raises:
         UserError: the folder exists, or a format's packages are missing.
@@ -172,7 +179,7 @@ def check(output, formats):
 
 
 def _fingerprint(model, mirror):
-    """The weights' own, or with mirror images, of which codes differ, one made of it."""
+    """Returns the fingerprint of the weights. With `mirror` it differs, as the codes do."""
     weights = model.fingerprint()
     return hashlib.sha256(f"{weights} mirror".encode()).hexdigest() if mirror else weights
 
@@ -213,10 +220,10 @@ def _describe(model, class_names, mirror, flags, metrics, extra):
 
 
 def _archive(model, mirror):
-    """`keras.export.ExportArchive` with both signatures.
+    """Returns a `keras.export.ExportArchive` with both signatures.
 
-    `tf.saved_model.save` on a `tf.Module` that holds the model would load in Python, but not in
-    the C++ loader that TensorFlow Serving uses: it misses the variables.
+    `tf.saved_model.save` on a `tf.Module` that holds the model is not suitable. The result would
+    load in Python, but the C++ loader of TensorFlow Serving would not find the variables.
     """
     size, channels = model.image_size, model.channels
 
@@ -241,18 +248,20 @@ def _archive(model, mirror):
 
 
 def _decoded(image_bytes, size, channels):
-    """Images of the model's size, and which of them could be decoded.
+    """Decodes images to the model's size, and says which of them could be decoded.
 
-    A data set is the one way to go on after an error inside a graph. It drops the broken images,
-    so each carries its row; a blank image in a last row keeps the data set from being empty.
+    A `tf.data.Dataset` is used because nothing else can continue after an error inside a graph. It
+    drops the broken images, so each image carries its row number. A blank image in an additional
+    last row ensures that the data set is never empty.
 
     Args:
         image_bytes: string tensor of shape `(n,)`.
-        size: int, side of the images.
+        size: int, the side of the images in pixels.
         channels: int, 1 or 3.
 
     Returns:
-        Pair of uint8 `(max(n, 1), size, size, channels)`, 0 where broken, and bool `(n,)`.
+        Pair of arrays: uint8 `(max(n, 1), size, size, channels)`, which is 0 for broken images, and
+        bool `(n,)`, which is True for the images that were decoded.
     """
     shape = [size, size, channels]
     n = tf.size(image_bytes, out_type=tf.int64)
@@ -271,18 +280,18 @@ def _decoded(image_bytes, size, channels):
 
 
 def _never_empty(images):
-    """The images; one blank image where there is none.
+    """Returns the images, or one blank image if there are none.
 
-    Resizing fails on an empty batch, and so do the C++ runtime's fused convolutions.
+    Resizing fails on an empty batch, and so do the fused convolutions of the C++ runtime.
     """
     blank = tf.cast(tf.shape(images)[0] == 0, tf.int32)
     return tf.pad(images, [[0, blank], [0, blank], [0, blank], [0, 0]])
 
 
 def _outputs(model, images, mirror, valid):
-    """What the signatures return for uint8 images of the model's size.
+    """Computes what the signatures return for uint8 images of the model's size.
 
-    Rows that are not valid are 0, images beyond the length of `valid` are left out.
+    Rows that are not valid are set to 0. Images beyond the length of `valid` are left out.
     """
     images = tf.ensure_shape(images, [None, model.image_size, model.image_size, model.channels])
     outputs = mirrored(model, images) if mirror else model(images, training=False)
@@ -298,9 +307,9 @@ def _outputs(model, images, mirror, valid):
 
 
 def _pack(ones, bits):
-    """bool `(n, bits)` to uint8 `(n, ceil(bits / 8))`, as `codes.pack` does."""
+    """Packs bool `(n, bits)` into uint8 `(n, ceil(bits / 8))`, as `codes.pack` does."""
     size = math.ceil(bits / 8)
-    # In integers: quantising would round the products of floats.
+    # Integers are used because quantisation would round the products of floats.
     padded = tf.pad(tf.cast(ones, tf.int32), [[0, 0], [0, 8 * size - bits]])
     octets = tf.reshape(padded, tf.stack([tf.shape(ones)[0], size, 8]))
     return tf.cast(tf.reduce_sum(octets * [128, 64, 32, 16, 8, 4, 2, 1], axis=-1), tf.uint8)

@@ -1,4 +1,4 @@
-"""Whether a format's codes are the model's."""
+"""Checks whether the codes of an export format equal those of the model."""
 
 import functools
 from typing import NamedTuple
@@ -10,16 +10,16 @@ from dah_tf.errors import UserError
 
 CALIBRATION, QUERIES, DATABASE = 256, 1000, 4000
 BATCH = 100
-LIMIT = 1e-3  # share of bits that rounding may change
+LIMIT = 1e-3  # This share of the bits may change by rounding.
 
 
 class Samples(NamedTuple):
-    """Images to hold a format against the model.
+    """Images with which a format is compared with the model.
 
     Attributes:
-        calibration: uint8 array of shape `(n, size, size, channels)`, of the training set.
-        queries, database: likewise, of those parts of the protocol.
-        query_labels, database_labels: their labels.
+        calibration: uint8 array of shape `(n, size, size, channels)`, from the training set.
+        queries, database: arrays of the same form, from these parts of the protocol.
+        query_labels, database_labels: the labels of these images.
     """
 
     calibration: np.ndarray
@@ -30,7 +30,7 @@ class Samples(NamedTuple):
 
 
 def choose(dataset, protocol):
-    """Samples spread evenly over a protocol's parts.
+    """Chooses samples that are spread evenly over the parts of a protocol.
 
     Args:
         dataset: `data.Dataset`.
@@ -56,12 +56,12 @@ def choose(dataset, protocol):
 
 
 class Reference:
-    """A model's own codes of samples, each made once, to hold formats against.
+    """A model's codes of the samples, with which formats are compared. Each is computed once.
 
     Args:
-        model: `HashModel`, as it was trained.
-        exact: `HashModel`, the same in float32.
-        mirror: bool, of `HashModel.encode`.
+        model: `HashModel` with the precision in which it was trained.
+        exact: `HashModel`, the same model in float32.
+        mirror: bool, the argument of `HashModel.encode`.
         samples: `Samples`.
     """
 
@@ -83,21 +83,21 @@ class Reference:
         return self.model.encode(self.samples.database, BATCH, self.mirror)
 
     def compare(self, name, run):
-        """Holds a format's codes against the model's.
+        """Compares a format's codes with those of the model.
 
         Args:
-            name: str, the format.
-            run: function of uint8 pixels, to a dict that holds `codes`.
+            name: str, the name of the format.
+            run: function from uint8 pixels to a dict that contains `codes`.
 
         Returns:
-            Dict that JSON can hold: `images`, and on the queries `bits_differing` from the
-            model's, a share; of a format that is not exact also `map`: a dict of tie-aware MAP by
-            the `model` and by the `format`, with the numbers of `queries` and of items in the
-            `database`.
+            Dict that JSON can store. `images` is the number of images, and `bits_differing` is the
+            share of the queries' bits that differ from those of the model. If the format is not
+            exact, there is also `map`. It is a dict with the tie-aware MAP of the `model` and of
+            the `format`, the number of `queries`, and the number of items in the `database`.
 
         Raises:
-            UserError: of a format that should give the codes of float32, more than `LIMIT` of
-                the bits differ from them.
+            UserError: the format should give the codes of float32, but more than `LIMIT` of the
+                bits differ from them.
         """
         theirs, bits = _encode(run, self.samples.queries), self.model.bits
         found = {
@@ -128,7 +128,7 @@ class Reference:
 
 
 def _differing(ours, theirs, bits):
-    """Share of bits that differ between two arrays of packed codes."""
+    """Returns the share of bits that differ between two arrays of packed codes."""
     return int(np.unpackbits(ours ^ theirs).sum()) / max(len(ours) * bits, 1)
 
 

@@ -1,4 +1,4 @@
-"""Queries and their neighbours as pictures, on one page (`.html`) or in one picture (`.png`)."""
+"""Shows queries and their neighbours as pictures, on a page (`.html`) or in a picture (`.png`)."""
 
 import importlib
 import os
@@ -10,7 +10,7 @@ WRITERS = {".html": "page", ".png": "sheet"}
 
 
 def check(path):
-    """Raises UserError where `write` could not put a file: to be asked before any long work."""
+    """Raises UserError if `write` could not write the file. Call it before any long work."""
     folder = os.path.dirname(path) or "."
     if _ending(path) not in WRITERS:
         raise UserError(f"a gallery's name ends in .html or .png. Received: {path}")
@@ -21,20 +21,23 @@ def check(path):
 
 
 def write(path, answers):
-    """Writes a gallery, whole or not at all.
+    """Writes a gallery, either completely or not at all.
 
-    A neighbour is wrong where its label and the query's are known and differ; of labels joined by
-    ";" where they share none. A picture that cannot be read becomes a tile that says so.
+    A neighbour is wrong if its label and the query's label are known and differ. If labels are
+    joined by ";", it is wrong if the two have no label in common. If a picture cannot be read, its
+    tile says so.
 
     Args:
-        path: str, ends in .html or .png.
-        answers: list of dicts, one a query: "query", str, its name; "path", str of its image file
-            or None; "label", str, "" where unknown; "neighbours", a list, nearest first, of dicts
-            of ints "rank", "distance" and "id", str "key" and "label", and "path" as the query's.
+        path: str, which ends in .html or .png.
+        answers: list of dicts, one for each query. Its entries are "query", str, the query's name;
+            "path", str, the path of its image file, or None; "label", str, which is "" if it is
+            unknown; and "neighbours", a list of dicts, nearest first. A neighbour's entries are the
+            ints "rank", "distance" and "id", the strs "key" and "label", and "path", which has the
+            same form as for the query.
 
     Raises:
-        UserError: another ending, more than a `.png` holds, or the file cannot be written; a file
-            that was there stays as it was.
+        UserError: the path has another ending, a `.png` cannot hold so much, or the file cannot be
+            written. A file that existed before is then left unchanged.
     """
     check(path)
     writer = importlib.import_module(f"dah_tf.gallery.{WRITERS[_ending(path)]}")

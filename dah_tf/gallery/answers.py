@@ -1,4 +1,4 @@
-"""What a search found, as rows to print, as JSON, and as what a gallery shows."""
+"""Presents the results of a search as rows to print, as JSON, or as input for a gallery."""
 
 import json
 import os
@@ -10,21 +10,21 @@ from dah_tf.gallery.captions import shown
 
 
 def describe(index, queries, answers, totals=None):
-    """Answers with keys and labels.
+    """Combines answers with the keys and labels of the items.
 
     Args:
         index: `Index`.
-        queries: list of dicts, one a query: what is known of it.
-        answers: list of tuples of arrays of equal length, nearest first: distances, ids, and
-            optionally scores; ids of -1 are none.
-        totals: sequence of int, one a query: how many items of the index stand at the last
-            distance of its answer; None where that is not known.
+        queries: list of dicts, one for each query, with what is known about it.
+        answers: list of tuples of arrays of equal length, nearest first. The arrays are distances,
+            ids, and optionally scores. An id of -1 stands for no item.
+        totals: sequence of int, one for each query. It says how many items of the index have the
+            last distance of the answer. It is None if this is not known.
 
     Returns:
-        List of dicts, one a query: its own entries, and `neighbours`, a list of dicts with
-        `rank`, `distance`, `id`, `key`, `label`, and `score` where there are scores; with
-        `totals` also `at_last_distance`, the query's own, and `shown`, how many of these items
-        are among the neighbours.
+        List of dicts, one for each query. A dict holds the query's entries and `neighbours`, a list
+        of dicts with `rank`, `distance`, `id`, `key`, `label`, and `score` if there are scores.
+        With `totals` it also holds `at_last_distance`, the query's entry of `totals`, and `shown`,
+        the number of these items among the neighbours.
     """
     found = [[each[answer[1] >= 0] for each in answer] for answer in answers]
     every = np.unique(np.concatenate([np.zeros(0, np.int64), *(each[1] for each in found)]))
@@ -48,25 +48,25 @@ def describe(index, queries, answers, totals=None):
         described.append({**query, "neighbours": neighbours})
         if total is not None:
             last = int((distances == distances.max(initial=-1)).sum())
-            # Another process may have removed some since they were found.
+            # Another process may have removed some items since they were found.
             described[-1] |= {"at_last_distance": max(last, int(total)), "shown": last}
     return described
 
 
 def last_distances(answers):
-    """The largest distance of each answer that `describe` takes: int64 array; -1 for none."""
+    """Returns the largest distance of each answer of `describe`: int64 array, -1 if it is empty."""
     return np.array([distances.max(initial=-1) for distances, *_ in answers], np.int64)
 
 
 def to_json(answers):
-    """One line of JSON."""
+    """Returns the answers as one line of JSON."""
     return json.dumps(answers)
 
 
 def to_table(answers):
-    """Yields the lines of a table: a row for each neighbour.
+    """Yields the lines of a table, with a row for each neighbour.
 
-    Where further items stand at the last distance, a row below says how many.
+    If there are further items at the last distance, a row at the end says how many.
     """
     every = [each for answer in answers for each in answer["neighbours"]]
     names = ["rank", "distance", *(["score"] if any("score" in each for each in every) else [])]
@@ -92,21 +92,21 @@ def to_table(answers):
 
 
 def cell(text):
-    """A key, label or number on one line of bounded length."""
+    """Returns a key, label or number as one line of bounded length."""
     return shortened(shown(text))
 
 
 def every_number(answers):
-    """Whether the queries have numbers for names."""
+    """Returns whether the names of all queries are numbers."""
     return all(isinstance(answer["query"], int) for answer in answers)
 
 
 def with_paths(answers, root):
-    """Answers as a gallery takes them: the paths of the images beside their keys.
+    """Returns the answers in the form that a gallery needs, with the paths of the images.
 
     Args:
-        answers: list of dicts of `describe`; a query's `image` is its path.
-        root: str, the folder that relative keys begin at.
+        answers: list of dicts of `describe`. The entry `image` of a query is its path.
+        root: str, the folder to which relative keys refer.
     """
     return [
         {

@@ -1,21 +1,21 @@
-"""What stands beside a picture, and which neighbours are wrong. Plain text, of no format."""
+"""Makes the captions of pictures, and finds out which neighbours are wrong. Plain text only."""
 
 
 def shown(text):
-    """One line that hides nothing: control characters, marks of direction and halves of
+    """Returns one line that hides nothing. Control characters, direction marks and halves of
     characters appear as escapes, such as `\\n` and `\\u202e`."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
 def name(neighbour):
-    """A neighbour's key, or its id where it has none; "" where it has neither."""
+    """Returns a neighbour's key, or its id if it has no key, or "" if it has neither."""
     if neighbour["key"]:
         return shown(neighbour["key"])
     return "" if neighbour["id"] is None else f"id {neighbour['id']}"
 
 
 def is_wrong(answer, neighbour):
-    """What is known to be wrong, else whether both labels are known and share no class."""
+    """Returns the known judgement, or else whether both labels are known and share no class."""
     if "wrong" in neighbour:
         return neighbour["wrong"]
     wanted, found = _classes(answer["label"]), _classes(neighbour["label"])
@@ -23,15 +23,15 @@ def is_wrong(answer, neighbour):
 
 
 def judged(answer):
-    """Whether the query and any of its neighbours have known labels."""
+    """Returns whether the labels of the query and of at least one neighbour are known."""
     return bool(_classes(answer["label"])) and any(
         _classes(each["label"]) for each in answer["neighbours"]
     )
 
 
 def precision(answer):
-    """How many neighbours are right: `(right, n)`; None where there are none, or a label is
-    unknown."""
+    """Returns `(right, n)`, the number of right neighbours and of all neighbours. Returns None if
+    there are no neighbours or if a label is unknown."""
     neighbours = answer["neighbours"]
     told = [each for each in neighbours if "wrong" in each]
     known = [_classes(each["label"]) for each in [answer, *neighbours]]

@@ -1,4 +1,4 @@
-"""Example retrievals that a run keeps as arrays, drawn as a gallery is."""
+"""Draws the example retrievals that a run stores as arrays, in the form of a gallery."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from dah_tf.gallery import sheet
 def picture(
     query_images, neighbour_images, relevant, distances, query_labels=None, neighbour_labels=None
 ):
-    """A sheet of queries and their nearest neighbours, as `dah_tf.gallery.write` draws one.
+    """Returns a sheet of queries and their nearest neighbours, drawn as in a gallery.
 
     Args:
         query_images: uint8 `(queries, height, width, 1 or 3)`.
@@ -21,7 +21,7 @@ def picture(
         Pillow image, RGB.
 
     Raises:
-        UserError: more queries than a sheet holds.
+        UserError: there are more queries than a sheet can hold.
     """
     if query_labels is None:
         query_labels = np.full(len(query_images), "")

@@ -1,4 +1,4 @@
-"""The gallery as one HTML page: pictures inside, no script, nothing fetched. Needs Pillow."""
+"""Writes the gallery as one HTML page with embedded pictures and no scripts. Needs Pillow."""
 
 import base64
 import html
@@ -8,17 +8,17 @@ import re
 from dah_tf.errors import shortened
 from dah_tf.gallery import captions, palette, thumbnails
 
-TILE = 128  # of the page's units
-SHARP = 160  # pixels of a reduced picture's longer side, for dense screens
-NAME, LABEL = 40, 60  # characters
+TILE = 128  # in units of the page
+SHARP = 160  # A reduced picture has this longer side in pixels, for dense screens.
+NAME, LABEL = 40, 60  # the longest texts, in characters
 
 
 def write(file, answers):
     """Writes the page to a binary file, one picture after another.
 
     Args:
-        file: writable binary file.
-        answers: as `dah_tf.gallery.write` takes them.
+        file: binary file that is open for writing.
+        answers: the same as for `dah_tf.gallery.write`.
     """
     page = _Page()
     file.write(_head(answers).encode())
@@ -50,13 +50,13 @@ def _head(answers):
 
 
 class _Page:
-    """Writes the queries' sections; every picture is embedded where it first appears."""
+    """Writes the sections of the queries. Every picture is embedded where it first appears."""
 
     def __init__(self):
-        self.numbers = {}  # of the pictures on the page, by path
+        self.numbers = {}  # This maps each path to the number of its picture.
 
     def section(self, number, answer):
-        """Yields the parts of a query's section, since a radius can find thousands."""
+        """Yields the parts of a query's section, because a radius search can find thousands."""
         name = captions.shown(answer["query"])
         label = captions.shown(answer["label"])
         alt = f"query {name}" + (f", {label}" if label else "")
@@ -85,7 +85,7 @@ class _Page:
         yield "</section>\n"
 
     def item(self, answer, neighbour):
-        """A neighbour's picture and caption."""
+        """Returns a neighbour's picture and caption."""
         wrong = captions.is_wrong(answer, neighbour)
         name, label = captions.name(neighbour), captions.shown(neighbour["label"])
         place = f"{neighbour['rank']} · distance {neighbour['distance']}"
@@ -100,7 +100,7 @@ class _Page:
         return f"<li>{tile}{''.join(lines)}</li>\n"
 
     def tile(self, path, name, alt, kind):
-        """A square with a picture, or with the reason why there is none."""
+        """Returns a square with a picture, or with the reason why there is none."""
         try:
             inner, more = self.picture(path), ""
         except thumbnails.Unreadable as error:
@@ -116,7 +116,7 @@ class _Page:
         return f'<div class="tile {kind}{more}">{inner}{CROSS if kind == "wrong" else ""}</div>'
 
     def picture(self, path):
-        """SVG of a file's picture: itself, or a reference to where it stands already."""
+        """Returns SVG of a file's picture, or a reference to its earlier copy on the page."""
         if path in self.numbers:
             return f'<use href="#p{self.numbers[path]}"/>'
         image, crisp = thumbnails.thumbnail(path, TILE, SHARP)
@@ -131,7 +131,7 @@ class _Page:
 
 
 def _data(image, crisp):
-    """A data: URI, JPEG for photographs and PNG for sharp pixels or where it is smaller."""
+    """Returns a data: URI: PNG for sharp pixels or if it is smaller, otherwise JPEG."""
     forms = []
     for kind, how in (("png", {}), ("jpeg", {"quality": 80})):
         if kind == "png" or not crisp:
@@ -143,8 +143,8 @@ def _data(image, crisp):
 
 
 def _short(text, limit):
-    """Shown text, isolated from the direction of what stands around it, in full in its title."""
-    # Escapes such as &amp; end in ";": cut into words first.
+    """Shortens a text. It isolates the text's direction, and its title holds the full text."""
+    # The text is cut before it is escaped, so that escapes such as &amp; stay whole.
     words = re.findall(r"[^/;]*[/;]|[^/;]+", shortened(text, limit))
     short = "<wbr>".join(map(html.escape, words))
     return f'<bdi title="{html.escape(text)}">{short}</bdi>'
@@ -154,7 +154,7 @@ def _count(n, one, many):
     return f"{n:,} {one if n == 1 else many}"
 
 
-# A crossed corner: seen without colour, and the picture stays visible.
+# A crossed corner can be seen without colour, and the picture stays visible.
 CROSS = (
     '<svg class="cross" viewBox="0 0 26 26" aria-hidden="true"><path d="M0 0H26V26H0Z" '
     f'fill="{palette.WHITE}"/><path d="M7 7L19 19M19 7L7 19" stroke="{palette.BLACK}" '

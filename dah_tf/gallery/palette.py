@@ -1,7 +1,7 @@
-"""The one table of colours: of pictures, of plots and of pages. Standard library only."""
+"""Holds all colours of pictures, plots and pages. Uses the standard library only."""
 
-# Okabe & Ito's palette, which eyes of every kind tell apart, without its yellow: that is too light
-# on white paper.
+# This is the palette of Okabe and Ito, which colour-blind people can distinguish. Its yellow is
+# left out because it is too light on white paper.
 BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY = (
     "#0072b2",
     "#d55e00",
@@ -13,7 +13,7 @@ BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY = (
 BLACK, WHITE = "#000000", "#ffffff"
 SERIES = (BLUE, VERMILION, GREEN, BLACK, ORANGE, PURPLE, SKY)
 
-# What a page is made of; a picture and a plot are always light.
+# These are the colours of a page. Pictures and plots are always light.
 LIGHT = {
     "page": WHITE,
     "text": "#1a1a1a",
@@ -36,7 +36,7 @@ PRINT = {**LIGHT, "text": BLACK, "soft": "#444444"}
 
 
 def css() -> str:
-    """The rules by which a page names these colours: `var(--text)`; dark where that is wished."""
+    """Returns CSS rules that name the colours, as `var(--text)`, and follow a dark preference."""
     return (
         f":root {{ color-scheme: light dark; {_variables(LIGHT)} }}\n"
         f"@media (prefers-color-scheme: dark) {{ :root {{ {_variables(DARK)} }} }}\n"

@@ -1,4 +1,4 @@
-"""The gallery as one picture. Needs Pillow."""
+"""Draws the gallery as one picture. Needs Pillow."""
 
 import functools
 import unicodedata
@@ -8,12 +8,12 @@ from PIL import Image, ImageDraw, ImageFont
 from dah_tf.errors import UserError, shortened
 from dah_tf.gallery import captions, palette, thumbnails
 
-MAX_LINES = 200  # about 40,000 pixels high, a quarter of a gigabyte while it is drawn
+MAX_LINES = 200  # It is then about 40,000 pixels high and takes 0.25 GB.
 PER_LINE = 10
 TILE, GAP, MARGIN, FRAME = 128, 20, 24, 5
-TEXT = 16  # height of a caption's line
+TEXT = 16  # This is the height of a line of a caption.
 LINE = TILE + FRAME + 3 * TEXT + GAP
-FIRST = MARGIN + TILE + 2 * GAP  # left edge of the first neighbour
+FIRST = MARGIN + TILE + 2 * GAP  # This is the left edge of the first neighbour.
 
 PAPER, INK, SOFT, PALE, WRONG = (
     palette.LIGHT[name] for name in ("page", "text", "soft", "line", "wrong")
@@ -21,31 +21,31 @@ PAPER, INK, SOFT, PALE, WRONG = (
 
 
 def write(file, answers):
-    """Writes the picture, PNG, to a binary file.
+    """Writes the picture as PNG to a binary file.
 
     Args:
-        file: writable binary file.
-        answers: as `draw` takes them.
+        file: binary file that is open for writing.
+        answers: the same as for `draw`.
 
     Raises:
-        UserError: more than `MAX_LINES` lines of neighbours.
+        UserError: there are more than `MAX_LINES` lines of neighbours.
     """
     draw(answers).save(file, "PNG")
 
 
 def draw(answers):
-    """The picture, drawn.
+    """Draws the picture.
 
     Args:
-        answers: as `dah_tf.gallery.write` takes them; a query or neighbour may have `pixels`, uint8
-            `(height, width, 1 or 3)`, in place of a `path`, and a neighbour a bool `wrong`, which
-            is then not judged by the labels.
+        answers: the same as for `dah_tf.gallery.write`, with two additions. A query or a neighbour
+            may have `pixels`, uint8 `(height, width, 1 or 3)`, instead of a `path`. A neighbour
+            may have a bool `wrong`, and is then not judged by the labels.
 
     Returns:
         Pillow image, RGB.
 
     Raises:
-        UserError: more than `MAX_LINES` lines of neighbours.
+        UserError: there are more than `MAX_LINES` lines of neighbours.
     """
     heights = [max(1, -(-len(answer["neighbours"]) // PER_LINE)) for answer in answers]
     if sum(heights) > MAX_LINES:
@@ -73,13 +73,13 @@ class _Sheet:
         self.image = Image.new("RGB", size, PAPER)
         self.draw = ImageDraw.Draw(self.image)
         self.font = ImageFont.load_default(size=13)
-        # Where many codes are equal the same neighbours come again and again: 12 MB at most.
+        # If many codes are equal, the same neighbours occur repeatedly. This holds 12 MB at most.
         self.thumbnail = functools.lru_cache(256)(thumbnails.thumbnail)
         self.drawable = functools.cache(self._drawable)
         self.missing = self._glyph("\U0010ffff")
 
     def row(self, top, answer):
-        """A query, and its neighbours in as many lines as they need."""
+        """Draws a query, and its neighbours in as many lines as they need."""
         if top > MARGIN:
             middle = top - GAP // 2
             self.draw.line((MARGIN, middle, self.image.width - MARGIN, middle), PALE)
@@ -98,7 +98,7 @@ class _Sheet:
             self.neighbour(left, high, neighbour, captions.is_wrong(answer, neighbour))
 
     def neighbour(self, left, top, neighbour, wrong):
-        """One neighbour, framed and crossed where it is wrong."""
+        """Draws one neighbour. If it is wrong, it is framed and crossed."""
         name = captions.name(neighbour)
         self.tile(left, top, neighbour, name)
         self.frame(left, top, PALE, 1)
@@ -113,7 +113,7 @@ class _Sheet:
         self.caption(left, top, about)
 
     def tile(self, left, top, shown, name):
-        """A picture in the middle of its square; or why there is none."""
+        """Draws a picture in the middle of its square, or the reason why there is none."""
         try:
             if "pixels" in shown:
                 image, _ = thumbnails.of_pixels(shown["pixels"], TILE, TILE)
@@ -127,18 +127,18 @@ class _Sheet:
         self.image.paste(image, place)
 
     def frame(self, left, top, color, width):
-        """A frame around a tile; it hides nothing of the picture."""
+        """Draws a frame around a tile. The frame does not cover the picture."""
         box = (left - width, top - width, left + TILE + width - 1, top + TILE + width - 1)
         self.draw.rectangle(box, outline=color, width=width)
 
     def cross(self, left, top):
-        """A crossed corner: seen without colour, and the picture stays visible."""
+        """Draws a crossed corner. It can be seen without colour, and the picture stays visible."""
         self.draw.rectangle((left, top, left + 25, top + 25), palette.WHITE)
         for ends in ((6, 19), (19, 6)):
             self.draw.line((left + 6, top + ends[0], left + 19, top + ends[1]), palette.BLACK, 4)
 
     def caption(self, left, top, lines):
-        """Lines of `(text, color)` below a tile; empty ones take no place."""
+        """Draws lines of `(text, color)` below a tile. Empty lines take no space."""
         high = top + TILE + FRAME + 1
         for text, color in lines:
             if text:
@@ -146,10 +146,10 @@ class _Sheet:
                 high += TEXT
 
     def words(self, left, top, text, color, width=None):
-        """A line of text, shortened in the middle to a width in pixels."""
+        """Draws a line of text. It is shortened in the middle to fit `width` pixels."""
         text = "".join(map(self.drawable, text))
         if width:
-            # No glyph is narrower than 2 pixels; what is longer need not be measured.
+            # Every glyph is at least 2 pixels wide, so longer text need not be measured.
             limit = min(len(text), width // 2)
             while (long := self.font.getlength(shortened(text, limit))) > width:
                 limit = min(limit - 1, int(limit * width / long))
@@ -157,7 +157,7 @@ class _Sheet:
         self.draw.text((left, top), text, color, self.font)
 
     def _drawable(self, character):
-        """The character itself, its base letter, or a question mark, as the font has them."""
+        """Returns the character, its base letter or "?", depending on what the font contains."""
         for candidate in (character, unicodedata.normalize("NFKD", character)[0]):
             if self._glyph(candidate) != self.missing:
                 return candidate

@@ -1,4 +1,4 @@
-"""Image files of any kind and state to small pictures. Needs Pillow."""
+"""Turns image files of any kind, even damaged ones, into small pictures. Needs Pillow."""
 
 import contextlib
 import os
@@ -7,10 +7,10 @@ import warnings
 
 from PIL import Image, ImageOps
 
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")  # what is encoded; others are never parsed
-MAX_PIXELS = 64 * 1024 * 1024  # as the decoder's: what it refuses has no picture here either
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")  # Other formats are never parsed.
+MAX_PIXELS = 64 * 1024 * 1024  # The decoder has the same limit.
 
-# What Pillow raises on damaged files.
+# Pillow raises these exceptions on damaged files.
 FAULTS = (
     OSError,
     ValueError,
@@ -26,33 +26,35 @@ FAULTS = (
 
 
 class Unreadable(Exception):
-    """There is no picture; the message says why, in a few words."""
+    """Raised if there is no picture. The message says why, in a few words."""
 
 
 def thumbnail(path, enlarged, reduced):
-    """An image as the network sees it: its first frame, a JPEG upright, without alpha.
+    """Returns an image as the network sees it: the first frame, upright if JPEG, without alpha.
 
     Args:
-        path: str of a file, or None.
-        enlarged: int; the longer side of small images is multiplied, by a whole number, to at most
-            this.
-        reduced: int, longer side of all others.
+        path: str, the path of a file, or None.
+        enlarged: int. Small images are enlarged by a whole factor, so that the longer side is at
+            most this many pixels.
+        reduced: int, the longer side in pixels of all other images.
 
     Returns:
-        Pillow image, RGB, and whether it is an enlarged one, whose pixels are to stay sharp.
+        Pillow image in RGB, and whether it was enlarged. The pixels of an enlarged image should
+        stay sharp.
 
     Raises:
-        Unreadable: no file, no image, a damaged one, or one of more than `MAX_PIXELS`.
+        Unreadable: there is no file, it is not an image, it is damaged, or it has more than
+            `MAX_PIXELS` pixels.
     """
     if path is None:
         raise Unreadable("no file known")
     if not os.path.exists(path):
         raise Unreadable("file not found")
-    if not os.path.isfile(path):  # reading a pipe could wait for ever
+    if not os.path.isfile(path):  # Reading a pipe could block for ever.
         raise Unreadable("not a file")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the tile says all that there is to say
+            warnings.simplefilter("ignore")  # The tile gives the reason.
             with Image.open(path, formats=FORMATS) as image:
                 return _small(image, enlarged, reduced)
     except Unreadable:
@@ -66,7 +68,7 @@ def thumbnail(path, enlarged, reduced):
 
 
 def of_pixels(pixels, enlarged, reduced):
-    """As `thumbnail`, of an array: uint8 `(height, width, 1 or 3)`."""
+    """Does the same as `thumbnail` for an array, uint8 `(height, width, 1 or 3)`."""
     if pixels.shape[-1] == 1:
         pixels = pixels[..., 0]
     return _small(Image.fromarray(pixels), enlarged, reduced)
@@ -76,7 +78,7 @@ def _small(image, enlarged, reduced):
     longer = max(image.size)
     if image.width * image.height > MAX_PIXELS:
         raise Unreadable("too many pixels")
-    tagged = image.format == "JPEG"  # only its tags count, as for the decoder
+    tagged = image.format == "JPEG"  # The decoder also ignores other formats' tags.
     crisp = 2 * longer <= enlarged
     if crisp:
         image = _plain(image)
@@ -86,21 +88,21 @@ def _small(image, enlarged, reduced):
         )
     else:
         size = [max(1, round(side * reduced / longer)) for side in image.size]
-        image.draft(None, [2 * side for side in size])  # a JPEG need not be decoded in full
+        image.draft(None, [2 * side for side in size])  # A JPEG need not be decoded in full.
         image = _plain(image).resize(size, Image.Resampling.LANCZOS, reducing_gap=3)
     image = image.convert("RGB")
     if tagged:
-        with contextlib.suppress(*FAULTS):  # damaged tags, of an image that may be whole
+        with contextlib.suppress(*FAULTS):  # Damaged tags may belong to an intact image.
             image = ImageOps.exif_transpose(image)
-    image.info.clear()  # profiles, comments and transparent colours would be saved with it
+    image.info.clear()  # Profiles, comments and transparency would be saved with it.
     return image, crisp
 
 
 def _plain(image):
-    """The first frame as the decoder gives it, RGB or grey of 8 bits."""
-    if image.mode == "I;16":  # the high byte; Pillow would clip
+    """Returns the first frame as the decoder gives it, in RGB or in 8-bit grey."""
+    if image.mode == "I;16":  # The high byte is taken, because Pillow would clip.
         return Image.frombytes("L", image.size, image.tobytes()[1::2])
-    if image.format == "GIF":  # black where transparent
+    if image.format == "GIF":  # Transparent pixels become black.
         black = Image.new("RGBA", image.size, "black")
         black.alpha_composite(image.convert("RGBA"))
         image = black

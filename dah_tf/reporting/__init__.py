@@ -1,4 +1,4 @@
-"""Results of many runs as one page: tables, plots, HTML and Markdown."""
+"""Reports the results of many runs on one page, with tables and plots, in HTML and Markdown."""
 
 import contextlib
 import os
@@ -15,20 +15,20 @@ HTML, MARKDOWN = "report.html", "report.md"
 
 
 def write(paths, output, detailed=16):
-    """Reports runs: `report.html`, `report.md` and PNG files in a folder.
+    """Writes a report on runs to a folder: `report.html`, `report.md` and PNG files.
 
     Args:
-        paths: list of str: run folders, result files, or folders of many.
-        output: path of the folder; made if missing. Files of an earlier report there are replaced,
-            others are left alone.
-        detailed: int, runs of a section that get pictures of their own.
+        paths: list of str. They name run folders, result files, or folders that hold several.
+        output: path of the folder, which is created if it is missing. Files of an earlier report
+            are replaced, and other files are left alone.
+        detailed: int, the number of runs in each section for which separate pictures are drawn.
 
     Returns:
-        Number of runs, and list of str: what could not be reported and why.
+        The number of runs, and a list of str that says what could not be reported and why.
 
     Raises:
-        UserError: no run, a folder that cannot be written, matplotlib missing; nothing was
-            written.
+        UserError: there is no run, the folder cannot be written, or matplotlib is missing. Nothing
+            has been written in these cases.
     """
     folder = pathlib.Path(os.path.realpath(output))
     _check_output(folder, output)
@@ -36,7 +36,7 @@ def write(paths, output, detailed=16):
     runs, problems = collection.find(paths)
     content = chapters.build(runs, problems, detailed)
     files = {block.name: block.png for block in content if isinstance(block, blocks.Picture)}
-    # The pages come last: what they show is there when they are.
+    # The pages are written last, so that the pictures they show exist already.
     files[MARKDOWN] = blocks.to_markdown(content).encode()
     files[HTML] = blocks.to_html(content, chapters.TITLE).encode()
     try:
@@ -47,7 +47,7 @@ def write(paths, output, detailed=16):
 
 
 def _check_output(folder, output):
-    """Refuses early what would fail after minutes of drawing."""
+    """Raises errors early that would otherwise appear after minutes of drawing."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"output={output} is a file; name a folder")
     there = next(each for each in (folder, *folder.parents) if each.exists())
@@ -68,9 +68,10 @@ def _start(path):
 
 
 def _replace(folder, files):
-    """Writes all files aside, then moves them into place.
+    """Writes all files to a temporary place, then moves them to their final place.
 
-    A folder that exists is written aside inside itself: it may be a file system of its own.
+    If the folder exists, the temporary place is inside it, because the folder may be on a separate
+    file system.
     """
     new = not folder.exists()
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +94,7 @@ def _replace(folder, files):
 
 
 def _pictures(path):
-    """Names of the files that an earlier report's Markdown shows."""
+    """Returns the names of the picture files that an earlier report's Markdown shows."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError):

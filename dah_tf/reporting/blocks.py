@@ -1,6 +1,6 @@
-"""A page as a list of blocks, written as HTML or as Markdown.
+"""Represents a page as a list of blocks, and writes it as HTML or as Markdown.
 
-Names and notes come from files: both writers escape all text they are given.
+Names and notes come from files, so both writers escape all text that they receive.
 """
 
 import base64
@@ -11,15 +11,15 @@ import re
 from dah_tf.gallery import palette
 
 EMPTY = "—"
-NUMBER = r"[-<>]? ?\d[\d,.-]*( [±–(].*)?"  # or a date
-WIDE = 30  # characters of a text that a narrow column would make a tower of
+NUMBER = r"[-<>]? ?\d[\d,.-]*( [±–(].*)?"  # It also matches a date.
+WIDE = 30  # Texts of this many characters get a wide column.
 MARK = "dah_tf.report"
 PUBLISHED = "Published, not measured here"
 
 
 @dataclasses.dataclass
 class Heading:
-    """A heading of level 1 to 3; `anchor` makes it a target of the list of contents."""
+    """A heading of level 1 to 3. With `anchor` the list of contents can link to it."""
 
     level: int
     text: str
@@ -38,21 +38,21 @@ class Bullets:
 
 @dataclasses.dataclass
 class Contents:
-    """Links to the page's headings: `(anchor, text)` each."""
+    """Links to the headings of the page. Each is `(anchor, text)`."""
 
     links: list
 
 
 @dataclasses.dataclass
 class Plain:
-    """Text in columns, kept as it is."""
+    """Text in columns, which is kept unchanged."""
 
     text: str
 
 
 @dataclasses.dataclass
 class Cell:
-    """A figure, and in smaller type what limits it; None is nothing."""
+    """A value and, in smaller type, its limits. None stands for an absent value."""
 
     text: str
     below: str = None
@@ -63,13 +63,13 @@ class Cell:
 
 @dataclasses.dataclass
 class Table:
-    """Rows of cells; None is a visibly empty cell.
+    """Rows of cells. A cell that is None is visibly empty.
 
     Attributes:
-        caption: str.
-        header: list of str.
-        rows: list of lists of str, `Cell` or None, as long as `header`.
-        published: as `rows`: figures of others, set apart below.
+        caption: str, the caption of the table.
+        header: list of str, the heads of the columns.
+        rows: list of lists of str, `Cell` or None. Each list is as long as `header`.
+        published: rows in the same form, with values of others. They are shown separately below.
     """
 
     caption: str
@@ -80,7 +80,7 @@ class Table:
 
 @dataclasses.dataclass
 class Picture:
-    """A PNG file; `alt` says what it shows to those who do not see it."""
+    """A PNG file. `alt` describes it to readers who cannot see it."""
 
     name: str
     png: bytes
@@ -89,12 +89,12 @@ class Picture:
 
 
 def clean(text):
-    """One printable line: no control characters, no halves of characters."""
+    """Returns one printable line, without control characters and halves of characters."""
     return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
 
 
 def to_html(blocks, title):
-    """One self-contained page: pictures inside, no script, nothing fetched."""
+    """Writes a self-contained page. It embeds its pictures, has no scripts and fetches nothing."""
     body = "\n".join(_html(block) for block in blocks)
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -106,7 +106,7 @@ def to_html(blocks, title):
 
 
 def to_markdown(blocks):
-    """The page for people who read text; pictures are links to files beside it."""
+    """Writes the page as text. Pictures are links to files beside it."""
     return f"<!-- {MARK} -->\n\n" + "\n\n".join(_markdown(block) for block in blocks) + "\n"
 
 
@@ -167,7 +167,7 @@ def _html_row(row, right, kind=""):
 
 
 def _inner(cell):
-    """A cell's HTML."""
+    """Returns the HTML of a cell."""
     if cell is None:
         return f'<span class="empty">{EMPTY}</span>'
     if isinstance(cell, Cell) and cell.below:
@@ -180,7 +180,7 @@ def _class(number, wide=False):
 
 
 def _right_aligned(table):
-    """Which columns hold numbers only."""
+    """Returns which columns contain only numbers."""
     rows = [*table.rows, *table.published]
     columns = [[row[index] for row in rows] for index in range(len(table.header))]
     return [
@@ -194,10 +194,10 @@ def _kept(line):
 
 
 def _marked(text):
-    """Escaped for Markdown, and for the HTML that it may hold."""
+    """Escapes text for Markdown, and for the HTML that Markdown may contain."""
     text = html.escape(clean(text), quote=False)
     text = re.sub(r"([\\`*\[\]|$~])", r"\\\1", text)
-    # Inside a word an underscore is only itself, and names are full of them.
+    # An underscore inside a word has no special meaning in Markdown, and many names contain it.
     return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)
 
 
@@ -212,7 +212,7 @@ def _markdown(block):
         case Contents(links):
             return "\n".join(f"- {_marked(text)}" for _, text in links)
         case Plain(text):
-            # A fence longer than any in the text cannot be closed by it.
+            # The fence is longer than any in the text, so the text cannot close it.
             longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
             fence = "`" * max(3, longest + 1)
             return "\n".join([fence + "text", *(_kept(line) for line in text.split("\n")), fence])

@@ -1,4 +1,4 @@
-"""What all plots share: matplotlib without a screen, colours, panels, PNG bytes."""
+"""Provides what all plots share: matplotlib without a screen, colours, panels and PNG bytes."""
 
 import dataclasses
 import functools
@@ -14,11 +14,11 @@ from dah_tf.gallery import palette
 from dah_tf.reporting.blocks import clean
 
 COLORS = palette.SERIES
-# 5 and 7 have no common factor: 35 pairs of colour and dash before one comes again.
+# 5 and 7 have no common factor, so 35 pairs of colour and dash occur before one is repeated.
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.3)), (0, (5, 1.5, 1, 1.5)), (0, (8, 2, 2, 2)))
 MARKERS = "os^Dvx*P<>+"
 PANEL = (5.2, 3.7)
-LINE = 0.2  # of a legend, inches
+LINE = 0.2  # This is the height of a legend's line in inches.
 COUNTS = {"millions": 1e6, "thousands": 1e3, "": 1}
 TIMES = {"hours": 1, "minutes": 1 / 60, "seconds": 1 / 3600}
 SETTINGS = {
@@ -41,7 +41,7 @@ SETTINGS = {
 
 @dataclasses.dataclass(frozen=True)
 class Style:
-    """How one method looks in every plot: told apart without colour too."""
+    """The appearance of a method in every plot. It can be recognised without colour too."""
 
     color: str
     dash: object
@@ -53,7 +53,7 @@ class Style:
 
     @property
     def points(self):
-        # Hollow marks: of two at one place both are seen.
+        # The marks are hollow, so that two marks at one place can both be seen.
         return {**self.line, "marker": self.marker, "markerfacecolor": "none"}
 
     @property
@@ -62,7 +62,7 @@ class Style:
 
 
 def styles(names):
-    """Dict of name to `Style`, no two alike up to 35 names."""
+    """Returns a dict of name to `Style`. All styles are different for up to 35 names."""
     return {
         name: Style(COLORS[i % len(COLORS)], DASHES[i % len(DASHES)], MARKERS[i % len(MARKERS)])
         for i, name in enumerate(names)
@@ -70,7 +70,7 @@ def styles(names):
 
 
 def drawing(function):
-    """Decorator of what draws: this module's settings, and a clear word where matplotlib lacks."""
+    """Decorates drawing functions: applies the settings here, and explains missing matplotlib."""
 
     @functools.wraps(function)
     def inner(*arguments, **options):
@@ -84,24 +84,24 @@ def drawing(function):
 
 
 def is_line(*coordinates):
-    """Whether arrays of coordinates have at least two points between them that are known."""
+    """Returns whether arrays of coordinates have at least two points with known values."""
     return int(np.logical_and.reduce([np.isfinite(each) for each in coordinates]).sum()) > 1
 
 
 def check():
-    """Raises a `UserError` where matplotlib is not installed."""
+    """Raises a `UserError` if matplotlib is not installed."""
     if importlib.util.find_spec("matplotlib") is None:
         raise UserError("plots need matplotlib: pip install 'dah_tf[report]'")
 
 
 def panels(count, columns=2, panel=PANEL, **options):
-    """A figure and its axes, `count` of them in rows of `columns`.
+    """Creates a figure and `count` axes in rows of `columns`.
 
     Args:
-        count: int.
-        columns: int.
-        panel: width and height of one, inches.
-        **options: of `Figure.subplots`.
+        count: int, the number of axes.
+        columns: int, the number of axes in a row.
+        panel: width and height of one panel in inches.
+        **options: options of `Figure.subplots`.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -118,13 +118,13 @@ def panels(count, columns=2, panel=PANEL, **options):
 
 
 def legend(figure, names, how, columns=2):
-    """One legend below all panels, in fewer columns or with shorter names where it is too wide.
+    """Draws one legend below all panels. If it is too wide, uses fewer columns or shorter names.
 
     Args:
         figure: the figure.
-        names: list of str.
-        how: dict of name to keyword arguments of a line.
-        columns: int.
+        names: list of str, the names in the legend.
+        how: dict of name to the keyword arguments of a line.
+        columns: int, the largest number of columns.
     """
     from matplotlib.lines import Line2D
 
@@ -152,14 +152,14 @@ def legend(figure, names, how, columns=2):
 
 
 def plain(text, longest=28):
-    """Text as itself: no formulas from dollar signs, no name that the legend would hide."""
+    """Returns text that is shown literally: "$" makes no formula, and the legend hides no name."""
     text = clean(text)
     text = text if len(text) <= longest else text[: longest - 1] + "…"
     return (" " if text.startswith("_") else "") + text.replace("$", r"\$")
 
 
 def percent_limits(axes):
-    """The same limits for all panels: down to where the curves are, and never far beyond 100."""
+    """Sets the same limits for all panels, from the lowest curve to slightly above 100."""
     values = [value for value in drawn(axes) if math.isfinite(value)]
     low, high = (min(values), max(values)) if values else (0, 100)
     room = max(0.5, 0.08 * (high - low))
@@ -168,27 +168,27 @@ def percent_limits(axes):
 
 
 def drawn(axes):
-    """The vertical coordinates of all lines drawn."""
+    """Returns the vertical coordinates of all lines that are drawn."""
     return [float(y) for axis in axes for line in axis.lines for y in line.get_ydata()]
 
 
 def scaled(name, largest, units):
-    """An axis' label and the divisor of its values, in the largest unit that they reach.
+    """Returns an axis label and the divisor of its values, for the largest unit they reach.
 
     Args:
-        name: str.
+        name: str, the name of the quantity.
         largest: float, the largest value.
-        units: dict of unit to divisor, the largest first.
+        units: dict of unit to divisor, with the largest unit first.
     """
     unit = next((u for u, divisor in units.items() if largest >= divisor), list(units)[-1])
     return f"{name}, {unit}" if unit else name, units[unit]
 
 
 def png(figure):
-    """The figure as PNG bytes, the same for the same data."""
+    """Returns the figure as PNG bytes, which are the same for the same data."""
     file = io.BytesIO()
     with warnings.catch_warnings():
-        # Scripts that the font lacks are drawn as boxes; the tables have them in full.
+        # Characters that the font lacks are drawn as boxes. The tables show the full text.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         figure.savefig(file, format="png", metadata={"Software": None})
     return file.getvalue()

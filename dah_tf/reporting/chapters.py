@@ -1,4 +1,4 @@
-"""The report's contents, in order."""
+"""Builds the contents of the report in their order."""
 
 import collections
 import re
@@ -8,7 +8,7 @@ from dah_tf.reporting.blocks import Bullets, Contents, Heading, Paragraph, Pictu
 from dah_tf.reporting.canvas import styles
 
 TITLE = "Retrieval report"
-DRAWN = 7  # methods of a plot, at most: as many as there are colours
+DRAWN = 7  # A plot shows at most this many methods, one for each colour.
 READING = (
     "A row of a table is a method: a hash method, a backbone and a recipe. It is named by the "
     "settings in which it differs from the other methods of its section; … says that further "
@@ -22,12 +22,12 @@ READING = (
 
 
 def build(runs, problems, detailed):
-    """All blocks of the page.
+    """Builds all blocks of the page.
 
     Args:
-        runs: list of `collection.Run`, as `collection.find` orders them.
-        problems: list of str, what could not be reported; what drawing finds is appended.
-        detailed: int, runs of a section that get pictures of their own.
+        runs: list of `collection.Run`, in the order of `collection.find`.
+        problems: list of str, what could not be reported. Problems in drawing are appended.
+        detailed: int, the number of runs in each section for which separate pictures are drawn.
 
     Returns:
         List of blocks.
@@ -91,7 +91,7 @@ def _section(section, detailed, problems):
 
 
 def drawn(section):
-    """The methods of a section's plots, in the order of its tables."""
+    """Returns the methods in a section's plots, in the order of its tables."""
     means = {}
     for method, _, runs in section.groups:
         means.setdefault(method, []).append(tables.mean(runs, "map") or 0)
@@ -136,7 +136,7 @@ def _conditions(section):
 
 
 def _counted(section, *path):
-    """Distinct values over the runs, with how many runs have each."""
+    """Returns the distinct values over the runs, and how many runs have each."""
     values = (collection.get(run.result, *path) for run in section.runs)
     shown = [
         ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
@@ -281,7 +281,7 @@ def _training(section, looks):
 
 
 def _own_pictures(section, detailed, problems):
-    """Pictures of single runs: of the first seed of each method and length, up to `detailed`."""
+    """Draws pictures of single runs: the first seed per method and length, up to `detailed`."""
     first = [runs[0] for _, _, runs in section.groups]
     parts = []
     for run in first[:detailed]:
@@ -335,7 +335,7 @@ def _of_run(section, run, problems):
 def _picture(section, name, png, caption):
     if png is None:
         return None
-    # The data's name may be a long path; the number tells sections apart.
+    # The name of the data may be a long path, so the number distinguishes sections.
     parts = f"{section.number} {section.data[-80:]} {section.protocol} {name}"
     file = re.sub(r"[^a-z0-9]+", "-", parts.lower()).strip("-") + ".png"
     return Picture(file, png, f"{caption} ({section.title})", caption)

@@ -1,7 +1,7 @@
-"""Finding result files, reading them, and putting comparable runs together.
+"""Finds and reads result files, and groups the runs that may be compared.
 
-A result is the JSON that evaluating a run leaves. Every key of it is optional here: what is
-missing, null or of the wrong kind reads as None.
+A result is the JSON file that the evaluation of a run writes. Every key of it is optional here. An
+entry that is missing, null or of the wrong kind is read as None.
 """
 
 import collections
@@ -20,32 +20,32 @@ RESULT = "evaluation.json"
 
 
 def get(value, *keys):
-    """The entry of nested dicts under `keys`, or None."""
+    """Returns the entry of nested dicts under `keys`, or None."""
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return value
 
 
 def number(value, *keys):
-    """As `get`, for a finite number: float or None."""
+    """Does the same as `get` for a finite number: float or None."""
     value = get(value, *keys)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
         value = float(value)
-    except OverflowError:  # JSON's integers have no bound
+    except OverflowError:  # Integers in JSON are not bounded.
         return None
     return value if math.isfinite(value) else None
 
 
 def whole(value, *keys):
-    """As `number`, rounded to an int."""
+    """Does the same as `number`, and rounds to an int."""
     value = number(value, *keys)
     return None if value is None else round(value)
 
 
 def numbers(value, *keys):
-    """As `get`, for a list of numbers: float64 array with NaN for null, or None."""
+    """Does the same as `get` for a list of numbers: float64 array with NaN for null, or None."""
     value = get(value, *keys)
     if not isinstance(value, list) or not value:
         return None
@@ -54,7 +54,7 @@ def numbers(value, *keys):
 
 
 def measure(result, key):
-    """A measure that is a number, or bounds over the order of ties: the expected or worst one."""
+    """Returns a measure. If it has bounds over the order of ties, takes the expected or worst."""
     for path in ((key,), (key, "expected"), (key, "worst")):
         found = number(result, *path)
         if found is not None:
@@ -63,7 +63,7 @@ def measure(result, key):
 
 
 def text(value, *keys):
-    """As `get`, for a string or a number: str or None."""
+    """Does the same as `get` for a string or a number: str or None."""
     value = get(value, *keys)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
@@ -72,20 +72,20 @@ def text(value, *keys):
 
 @dataclasses.dataclass
 class Run:
-    """One result.
+    """The result of one run.
 
     Attributes:
-        path: pathlib.Path of the result, as it was found.
+        path: pathlib.Path of the result file, as it was found.
         folder: pathlib.Path of the run's folder with its logs, or None.
-        result: dict.
-        flags: dict, the run's flags; empty where they are not recorded.
-        settings: dict, what the flags and the evaluation's own `mirror` say, as
-            `naming.settings`; empty where they say nothing.
-        number: int, of the run in the report.
-        kind: str, the hash method; "" where it is not recorded.
+        result: dict, the contents of the result file.
+        flags: dict, the flags of the run. It is empty if they are not recorded.
+        settings: dict, the result of `naming.settings` for the flags and the evaluation's `mirror`
+            setting. It is empty if they contain no settings.
+        number: int, the number of the run in the report.
+        kind: str, the hash method, or "" if it is not recorded.
         network: str, the backbone, with the options in which it differs from others of its name.
         recipe: str, the settings in which the recipe differs from others of that kind and network.
-        method: str, the row of the tables that the run belongs to: all three.
+        method: str, the table row to which the run belongs. It combines the three names above.
     """
 
     path: pathlib.Path
@@ -101,7 +101,7 @@ class Run:
 
     @property
     def name(self):
-        """The run's own name, else its folder's or file's."""
+        """str, the run's recorded name, or else the name of its folder or file."""
         own = self.path.parent.absolute().name if self.path.name == RESULT else self.path.stem
         return text(self.result, "run", "name") or own
 
@@ -111,7 +111,7 @@ class Run:
 
     @property
     def bits(self):
-        """Code length, or None."""
+        """int, the code length, or None."""
         found = number(self.result, "bits") or number(self.flags, "bits")
         return round(found) if found and found >= 1 else None
 
@@ -121,12 +121,12 @@ class Run:
 
     @property
     def note(self):
-        """What the run notes, of a variant of its data for instance; "" for nothing."""
+        """str, the note of the run, for example about a variant of its data, or ""."""
         return text(self.result, "run", "note") or ""
 
     @property
     def unfinished(self):
-        """Whether the result is that of a checkpoint before the run's end."""
+        """bool, whether the result is from a checkpoint before the end of the run."""
         step = number(self.result, "run", "step") or number(self.result, "step")
         steps = number(self.result, "run", "steps")
         return step is not None and steps is not None and step < steps
@@ -134,11 +134,11 @@ class Run:
 
 @dataclasses.dataclass
 class Section:
-    """Runs that may be compared: same data, same protocol, same images in it.
+    """Runs that may be compared because they share the data, its images and the protocol.
 
     Attributes:
         runs: list of `Run`.
-        number: int, from 1.
+        number: int, the number of the section, counted from 1.
     """
 
     runs: list
@@ -162,7 +162,7 @@ class Section:
 
     @property
     def images(self):
-        """The data's name; resized images are other data, of another fingerprint."""
+        """Names the data. Resized images count as other data, since their fingerprint differs."""
         size = whole(self.runs[0].flags, "image_size")
         return f"{self.data} at {size} px" if size else self.data
 
@@ -180,12 +180,12 @@ class Section:
         return sorted({run.bits for run in self.runs if run.bits})
 
     def of(self, method, bits):
-        """The runs of one cell: they differ in the seed only."""
+        """Returns the runs of one cell, which differ only in the seed."""
         return [run for run in self.runs if run.method == method and run.bits == bits]
 
     @property
     def groups(self):
-        """`(method, bits, runs)` of every cell that has runs, lengths inside methods."""
+        """Returns `(method, bits, runs)` of every cell with runs, with lengths inside methods."""
         lengths = [*self.lengths, None]
         cells = [(m, bits, self.of(m, bits)) for m in self.methods for bits in lengths]
         return [cell for cell in cells if cell[2]]
@@ -195,12 +195,14 @@ def find(paths):
     """Reads all results that the paths name.
 
     Args:
-        paths: list of str: run folders, result files, or folders of many of either (run folders
-            are looked for one and two levels deep, other result files in the folder itself).
+        paths: list of str. They name run folders, result files, or folders that hold several of
+            either. Run folders are searched one and two levels deep, and other result files only
+            in the folder itself.
 
     Returns:
-        List of `Run`, those of the largest section first, numbered and with their methods named,
-        and list of str: what could not be reported and why.
+        List of `Run`, which begins with the runs of the largest section. The runs are numbered and
+        their methods are named. The second value is a list of str that says what could not be
+        reported and why.
 
     Raises:
         UserError: a path does not exist, or no result could be read.
@@ -244,7 +246,7 @@ def _told_nothing(run):
 
 
 def sections(runs):
-    """Splits the runs of `find` by data and protocol; those of one may stand in one table."""
+    """Splits the runs of `find` by data and protocol. Runs of one part may share a table."""
     held = collections.defaultdict(list)
     for run in runs:
         held[_section_key(run)].append(run)
@@ -252,12 +254,12 @@ def sections(runs):
 
 
 def notes(runs):
-    """What runs note: list of str, each once."""
+    """Returns a list of str, the notes of the runs without repetition."""
     return [note for note in dict.fromkeys(run.note for run in runs) if note]
 
 
 def _candidates(path):
-    """Files of a path, each with whether it must be a result, and folders not evaluated yet."""
+    """Lists a path's files, with whether each must be a result, and folders not evaluated yet."""
     if not path.is_dir():
         return [(path, True)], []
     if (path / RESULT).is_file():
@@ -280,7 +282,7 @@ def _shown(file, root):
 
 
 def _read(file, sure):
-    """A `Run`, or None for JSON that is no result where that need not be one."""
+    """Returns a `Run`, or None for JSON that is not a result, if it did not have to be one."""
     try:
         result = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -304,12 +306,12 @@ def _flags(result, folder):
         try:
             flags = get(json.loads((folder / "flags.json").read_text()), "flags")
         except (OSError, ValueError, RecursionError):
-            flags = None  # the result stands by itself
+            flags = None  # The result is sufficient without them.
     return flags if isinstance(flags, dict) else {}
 
 
 def _without_copies(runs):
-    """One run of each result: a copy beside the original would pass for a second seed."""
+    """Keeps one run of each result, because a copy would be counted as a second seed."""
     kept, notes = {}, []
     for run in sorted(runs, key=lambda run: run.folder is None):
         key = json.dumps(run.result, sort_keys=True)
@@ -329,7 +331,7 @@ def _section_key(run):
 
 
 def _order(run):
-    """Methods in the order of their names; `epochs=10` comes after `epochs=9`."""
+    """Sorts methods by name, such that `epochs=10` comes after `epochs=9`."""
     parts = re.split(r"(\d+)", run.method)
     method = [int(part) if index % 2 else part for index, part in enumerate(parts)]
     return method, run.bits or 0, run.seed or 0, str(run.path)

@@ -1,4 +1,4 @@
-"""A run's logs: reading, smoothing and thinning them, and its examples."""
+"""Reads, smooths and thins the logs of a run, and reads its example retrievals."""
 
 import dataclasses
 import json
@@ -12,17 +12,17 @@ from dah_tf.reporting import collection
 
 POINTS = 400
 SMOOTH_SHARE = 1 / 50
-NOT_TERMS = {"step", "time", "seconds", "accuracy"}  # of a record of metrics.jsonl
+NOT_TERMS = {"step", "time", "seconds", "accuracy"}  # These keys of metrics.jsonl are not terms.
 SHAPES = {"query_images": 4, "neighbour_images": 5, "relevant": 2, "distances": 2}
 
 
 @dataclasses.dataclass
 class History:
-    """Values against steps.
+    """Values that were logged against steps.
 
     Attributes:
         step: float64 array, increasing.
-        values: dict of name to float64 array of the same length, NaN where not known.
+        values: dict of name to float64 array of the same length, with NaN for unknown values.
     """
 
     step: np.ndarray
@@ -30,16 +30,16 @@ class History:
 
 
 def read(path, names=None):
-    """Reads a file of one JSON object a line.
+    """Reads a file that has one JSON object in each line.
 
     Args:
         path: pathlib.Path.
-        names: list of str, what to keep beside `step`; None keeps every name that stands in a
-            record, in the order in which they come.
+        names: list of str, the names to keep in addition to `step`. None keeps every name that
+            occurs in a record, in the order of first occurrence.
 
     Returns:
-        `History`, or None where the file is missing or has no line with a step. Lines that are
-        damaged, such as half a last one, are left out.
+        `History`, or None if the file is missing or has no line with a step. Damaged lines, such as
+        an incomplete last line, are left out.
     """
     rows, known = [], dict.fromkeys(names or ())
     try:
@@ -68,16 +68,16 @@ def read(path, names=None):
 
 
 def terms(history):
-    """Names of the terms of the loss in a history of `metrics.jsonl`: what else was logged."""
+    """Returns the loss terms in a `metrics.jsonl` history: all names outside `NOT_TERMS`."""
     return [name for name in history.values if name not in NOT_TERMS]
 
 
 def smooth(values, window):
-    """Mean over the last `window` values, leaving out NaN; NaN where all of them are.
+    """Averages the last `window` values without NaN. The mean is NaN if all of them are NaN.
 
     Args:
         values: float64 array.
-        window: int, at least 1.
+        window: int, the number of values, at least 1.
 
     Returns:
         float64 array of the same length.
@@ -93,12 +93,12 @@ def smooth(values, window):
 
 
 def thin(length, points=POINTS):
-    """Indices of at most `points` of `length` entries, evenly spread, with the first and last."""
+    """Selects at most `points` of `length` indices, evenly spread, with the first and the last."""
     return np.unique(np.linspace(0, length - 1, min(length, points)).round().astype(int))
 
 
 def smoothed(history, points=POINTS):
-    """A `History` of every series smoothed over a fiftieth of its length, then thinned."""
+    """Returns a `History`: each series is smoothed over a fiftieth of its length, then thinned."""
     window = max(1, round(len(history.step) * SMOOTH_SHARE))
     kept = thin(len(history.step), points)
     values = {
@@ -108,7 +108,7 @@ def smoothed(history, points=POINTS):
 
 
 def hours(history, steps):
-    """Hours of training until each of `steps`, over all parts of the run; None if not known."""
+    """Returns the hours of training up to each of `steps`, over all parts of the run, or None."""
     seconds = history.values.get("seconds")
     known = None if seconds is None else ~np.isnan(seconds)
     if known is None or known.sum() < 2:
@@ -117,7 +117,7 @@ def hours(history, steps):
 
 
 def images_per_step(run):
-    """Images a step of a run, or None."""
+    """Returns the number of images in each step of a run, or None."""
     seen = collection.number(run.result, "run", "images_seen")
     steps = collection.number(run.result, "run", "step") or collection.number(
         run.result, "run", "steps"
@@ -126,16 +126,16 @@ def images_per_step(run):
 
 
 def examples(path):
-    """Queries with their nearest neighbours.
+    """Reads queries and their nearest neighbours.
 
     Args:
         path: pathlib.Path of an `examples.npz`.
 
     Returns:
-        Dict of arrays, or None where there is no such file.
+        Dict of arrays, or None if there is no such file.
 
     Raises:
-        ValueError: it is damaged.
+        ValueError: the file is damaged.
     """
     try:
         with np.load(path, allow_pickle=False) as file:

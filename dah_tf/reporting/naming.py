@@ -1,6 +1,6 @@
-"""What a method and a recipe are called: by the settings in which they differ from their neighbours.
+"""Names methods and recipes by the settings in which they differ from other runs of a section.
 
-Every rule of which setting tells recipes apart comes from `dah_tf.runs.recipe`.
+All rules about which settings distinguish recipes come from `dah_tf.runs.recipe`.
 """
 
 import collections
@@ -9,37 +9,37 @@ import json
 from dah_tf.errors import UserError
 from dah_tf.runs.recipe import SETTINGS, TRAINING, comparable
 
-TOLD = 3  # settings of a name, at most
+TOLD = 3  # A name shows at most this many settings.
 USUAL = "usual settings"
 MORE = "…"
 
 
 def settings(flags, mirror=None) -> dict:
-    """A run's recorded flags, of any version, as a report compares and shows them.
+    """Returns a run's recorded flags, of any version, as a report compares and shows them.
 
     Args:
         flags: dict of a result file.
-        mirror: bool that the evaluation was told, or None.
+        mirror: bool, the setting with which the run was evaluated, or None.
 
     Returns:
-        Dict such as `{"epochs": 8.0, "method.t": 12.5}`, without what only says where a run lies;
-        empty where they are not the flags of a run.
+        Dict such as `{"epochs": 8.0, "method.t": 12.5}`. Settings that only say where a run is
+        stored are left out. The dict is empty if `flags` are not the flags of a run.
     """
     try:
         found = comparable(flags)
     except (UserError, KeyError, TypeError, ValueError, AttributeError):
-        return {}  # a result file may hold anything
+        return {}  # A result file may contain anything.
     found = {name: value for name, value in found.items() if not _field(name).local}
     return found if mirror is None else {**found, "mirror": mirror}
 
 
 def of_recipe(found: dict) -> dict:
-    """The settings of which runs of one recipe must have the same."""
+    """Returns the settings that all runs of one recipe must have in common."""
     return {name: value for name, value in found.items() if not _field(name).varied}
 
 
 def of_method(found: dict) -> dict:
-    """The settings that make a network and its recipe."""
+    """Returns the settings that define a network and its recipe."""
     network = {name: found[name] for name in ("backbone",) if name in found}
     return {**network, **options(found, "backbone"), **of_recipe(found)}
 
@@ -49,13 +49,13 @@ def _field(name):
 
 
 def options(found: dict, part: str) -> dict:
-    """The options of a part: `{"depth": 3.0}` of `backbone.depth`."""
+    """Returns the options of a part, such as `{"depth": 3.0}` for `backbone.depth`."""
     start = f"{part}."
     return {name: value for name, value in found.items() if name.startswith(start)}
 
 
 def written(value) -> str:
-    """A value as it is written on a command line; "none" where it is not set."""
+    """Returns a value as it is written on a command line, or "none" if it is not set."""
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -64,24 +64,24 @@ def written(value) -> str:
 
 
 def short(name, value) -> str:
-    """`t=12.5` of `method.t`: no two parts share an option that is not the same thing."""
+    """Returns `t=12.5` for `method.t`. Options of the same name mean the same in all parts."""
     return f"{name.rpartition('.')[2]}={written(value)}"
 
 
 def plain(value):
-    """A hashable stand-in; equal values have equal ones."""
+    """Returns a hashable substitute. Equal values have equal substitutes."""
     if isinstance(value, list | dict):
         return json.dumps(value, sort_keys=True)
     return str(value) if isinstance(value, bool) else value
 
 
 def key(found: dict):
-    """A hashable stand-in of settings."""
+    """Returns a hashable substitute for settings."""
     return frozenset((name, plain(value)) for name, value in found.items())
 
 
 def differing(every: list[dict]) -> list[str]:
-    """Names of the settings that are not the same in all, in the order of `Recipe`."""
+    """Returns the names of the settings that are not the same in all, in `Recipe`'s order."""
     names = {name for each in every for name in each}
     names = [n for n in names if len({plain(each.get(n)) for each in every}) > 1]
     return sorted(names, key=_place)
@@ -96,7 +96,7 @@ def _rank(recipe, name):
 
 
 def name_methods(runs):
-    """Gives the runs of one section the names of their methods, networks and recipes."""
+    """Sets the names of method, network and recipe in the runs of one section."""
     known = [run for run in runs if "backbone" in run.settings]
     networks = {}
     for run in known:
@@ -126,9 +126,9 @@ def name_methods(runs):
 
 
 def _tell_notes(runs):
-    """Runs of one recipe, length and seed that differ in their notes are variants: each is told.
+    """Adds notes to names: runs of equal recipe, length and seed but different notes are variants.
 
-    The most frequent note is not, and notes tell nothing where no two runs are otherwise the same.
+    The most frequent note is not shown. Notes are ignored if no two runs are otherwise the same.
     """
     same = collections.defaultdict(set)
     for run in runs:
@@ -142,22 +142,23 @@ def _tell_notes(runs):
 
 
 def called(recipes: list[dict]) -> list[str]:
-    """A short name for each of several recipes, no two alike.
+    """Returns a short name for each of several recipes. All names are different.
 
-    A recipe is called by all in which it is unlike the usual one, whose every setting is the most
-    frequent; where that is long, by the fewest settings found that no other recipe has together,
-    and "…" for the rest. The usual one is called so where one setting does not tell it.
+    The usual recipe has the most frequent value of every setting. Another recipe is named by all
+    settings in which it differs from the usual one. If that name is long, it is named by the
+    smallest set of settings found that no other recipe shares, followed by "…". The usual recipe is
+    named `USUAL` unless one setting distinguishes it.
 
     Args:
-        recipes: list of dicts of settings, no two equal.
+        recipes: list of dicts of settings, no two of them equal.
 
     Returns:
-        List of str, such as "epochs=8, cutout=8"; "" for a single recipe.
+        List of str, such as "epochs=8, cutout=8". A single recipe has the name "".
     """
     if len(recipes) < 2:
         return [""] * len(recipes)
     names = differing(recipes)
-    # Of values as frequent as each other the first recipe's.
+    # If several values are equally frequent, the value of the first recipe is taken.
     usual = {
         name: collections.Counter(plain(each.get(name)) for each in recipes).most_common(1)[0][0]
         for name in names
@@ -169,10 +170,10 @@ def called(recipes: list[dict]) -> list[str]:
 
 
 def _name(recipe, recipes, names, usual, whole=False):
-    """A recipe's name; a `whole` one has options too that its parts do not."""
+    """Returns the name of a recipe. A `whole` name also has options that its parts do not have."""
     unlike = [name for name in names if plain(recipe.get(name)) != usual[name]]
     every = unlike or names
-    if not whole:  # of Adam the momentum says nothing
+    if not whole:  # Momentum has no effect in Adam.
         every = [
             n for n in every if n in recipe or "." not in n or n.partition(".")[0] not in every
         ]
@@ -184,7 +185,7 @@ def _name(recipe, recipes, names, usual, whole=False):
 
 
 def _telling(recipe, recipes, names):
-    """Few settings by which a recipe is told from all others."""
+    """Returns a few settings that distinguish a recipe from all others."""
     others = [each for each in recipes if each is not recipe]
     told = []
     while others:
@@ -192,7 +193,8 @@ def _telling(recipe, recipes, names):
             name: [each for each in others if plain(each.get(name)) == plain(recipe.get(name))]
             for name in names
         }
-        # What is set tells more than what is not, and the length of training more than the data.
+        # A setting that is set says more than one that is not, and the length of training says more
+        # than the data.
         told.append(min(names, key=lambda name: (len(alike[name]), *_rank(recipe, name))))
         others = alike[told[-1]]
     return told

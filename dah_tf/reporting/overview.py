@@ -1,19 +1,19 @@
-"""The first screen: the best runs of each method at each length, beside what was published."""
+"""Makes the first screen: the best runs by method and length, beside the published values."""
 
 from dah_tf.reporting import collection, published, tables
 from dah_tf.reporting.blocks import Cell, Table
 
-ROWS = 12  # of one screen
+ROWS = 12  # This many rows fit on a screen.
 
 
 def best(sections):
-    """MAP of the best recipe of each method and backbone at each code length.
+    """Returns the MAP of the best recipe of each method and backbone at each code length.
 
     Args:
         sections: list of `collection.Section`, in the order of the page.
 
     Returns:
-        `Table`, or None where no finished run has a MAP.
+        `Table`, or None if no finished run has a MAP.
     """
     found = [(section, rows(section)) for section in sections]
     lengths = sorted({bits for _, group in found for row in group for bits in row["cells"]})
@@ -36,10 +36,11 @@ def best(sections):
 
 
 def rows(section):
-    """The best recipe of each method and backbone at each length, best network first.
+    """Finds the best recipe of each method and backbone at each length, best network first.
 
     Returns:
-        List of dicts: `kind`, `network`, and `cells`, dict of bits to the list of its runs.
+        List of dicts with `kind`, `network`, and `cells`. The latter is a dict from the number of
+        bits to the list of its runs.
     """
     held = {}
     for _, bits, runs in section.groups:
@@ -59,7 +60,7 @@ def _highest(row):
 
 
 def _kept(found):
-    """`(section, row)` of the rows that fit: every section's first before any one's second."""
+    """Returns `(section, row)` of the rows that fit. Each section's first row has priority."""
     every = [
         (place, number, section, row)
         for number, (section, group) in enumerate(found)

@@ -1,4 +1,4 @@
-"""Pictures of one run: training, classes, examples. PNG bytes, or None where there is no data."""
+"""Draws pictures of one run (training, classes, examples) as PNG bytes, or None without data."""
 
 import io
 
@@ -14,7 +14,7 @@ NUMBERED_CLASSES = 12
 
 @canvas.drawing
 def training(run):
-    """The loss' terms, accuracy and validation MAP, against images seen and time."""
+    """Plots the terms of the loss, accuracy and validation MAP against images seen and time."""
     log = histories.read(run.folder / "metrics.jsonl") if run.folder else None
     if log is None:
         return None
@@ -54,7 +54,7 @@ def training(run):
 
 
 def _clocks(run, log):
-    """What training is shown against: an axis' label, and a function of steps, each."""
+    """Returns the horizontal axes for training: a label and a function of steps for each."""
     scale = histories.images_per_step(run)
     name, scale = ("Images seen", scale) if scale else ("Steps", 1)
     label, images = canvas.scaled(name, log.step[-1] * scale, canvas.COUNTS)
@@ -67,7 +67,7 @@ def _clocks(run, log):
 
 
 def _terms(history):
-    """Terms that are twice above 0: the axis is logarithmic, and a line needs two points."""
+    """Returns the terms with two values above 0, as a line on a logarithmic axis needs them."""
     found = {}
     for name in histories.terms(history):
         values = np.where(history.values[name] > 0, history.values[name], np.nan)
@@ -78,7 +78,7 @@ def _terms(history):
 
 @canvas.drawing
 def class_distances(run):
-    """Heat map of the mean Hamming distances between classes."""
+    """Draws a heat map of the mean Hamming distances between classes."""
     rows = collection.get(run.result, "class_distances")
     rows = [collection.numbers(row) for row in rows] if isinstance(rows, list) else []
     if not rows or any(row is None or len(row) != len(rows) for row in rows):
@@ -109,7 +109,7 @@ def class_distances(run):
 
 
 def retrieval(found):
-    """Figs. 7 and 8: queries and their nearest neighbours; wrong ones framed and crossed.
+    """Draws Figs. 7 and 8: queries and nearest neighbours. Wrong ones are framed and crossed.
 
     Args:
         found: dict of arrays from `histories.examples`.

@@ -1,6 +1,6 @@
-"""Plots that compare methods of a section: PNG bytes, or None where nothing has two points.
+"""Plots that compare the methods of a section, as PNG bytes, or None if no line has two points.
 
-`styles` is a dict of the methods that are drawn to their `canvas.Style`.
+The argument `styles` is a dict from each method that is drawn to its `canvas.Style`.
 """
 
 import statistics
@@ -14,15 +14,15 @@ GREY = palette.LIGHT["soft"]
 
 
 def curves(runs, *paths):
-    """A curve over several runs: the mean of those that have the same points, at least two.
+    """Returns a curve over several runs: the mean of runs with the same points, at least two.
 
     Args:
-        runs: list of `results.Run`.
-        *paths: keys of each coordinate in a result.
+        runs: list of `collection.Run`.
+        *paths: for each coordinate, the keys under which it is stored in a result.
 
     Returns:
-        List of tuples of float64 arrays: one, or one a run where lengths differ. Empty where no
-        run has them.
+        List of tuples of float64 arrays. It has one tuple, or one for each run if their lengths
+        differ. It is empty if no run has the data.
     """
     found = [[collection.numbers(run.result, *path) for path in paths] for run in runs]
     found = [
@@ -38,7 +38,7 @@ def curves(runs, *paths):
 
 
 def _by_length(section, styles, draw, how="line", **options):
-    """A panel a code length; `draw(axis, runs, style)` says whether it had anything to draw."""
+    """Draws a panel per code length. `draw(axis, runs, style)` returns whether it drew anything."""
     held = [
         bits
         for bits in section.lengths
@@ -60,15 +60,15 @@ def _by_length(section, styles, draw, how="line", **options):
 
 @canvas.drawing
 def precision_recall(section, styles, source):
-    """Figs. 2 and 5: precision against recall.
+    """Plots precision against recall (Figs. 2 and 5).
 
     Args:
-        section: `results.Section`.
+        section: `collection.Section`.
         styles: dict of method to `canvas.Style`.
-        source: `rank_curve` (every rank) or `radius_curve` (every Hamming radius).
+        source: `rank_curve` for every rank, or `radius_curve` for every Hamming radius.
     """
     radius = source == "radius_curve"
-    # A radius that finds nothing for most queries says little: empty results are left out.
+    # Radii that find nothing for most queries are left out, because they say little.
     precision = "precision_nonempty" if radius else "precision"
 
     def draw(axis, runs, style):
@@ -87,7 +87,7 @@ def precision_recall(section, styles, source):
 
 @canvas.drawing
 def top_precision(section, styles):
-    """Figs. 3 and 6: precision of the top n, n up to 1,000."""
+    """Plots the precision of the top n for n up to 1,000 (Figs. 3 and 6)."""
 
     def draw(axis, runs, style):
         found = curves(runs, ("top_curve", "n"), ("top_curve", "precision"))
@@ -104,7 +104,7 @@ def top_precision(section, styles):
 
 @canvas.drawing
 def map_by_length(section, styles):
-    """MAP against code length, with the paper's where it may stand beside."""
+    """Plots MAP against code length, with the paper's values if they are comparable."""
     values = _by_method(section, styles, lambda run: collection.measure(run.result, "map"))
     if not values:
         return None
@@ -123,7 +123,7 @@ def map_by_length(section, styles):
 
 @canvas.drawing
 def within_radius(section, styles):
-    """Figs. 4 and 9: precision within Hamming radius 2, and the share of empty results."""
+    """Plots the precision within Hamming radius 2 and the share of empty results (Figs. 4, 9)."""
     names = {"precision": "Precision within radius 2, %", "empty": "Queries that find nothing, %"}
     sides = {
         label: _by_method(section, styles, lambda run, key=key: tables.within(run, key))
@@ -142,7 +142,7 @@ def within_radius(section, styles):
 
 
 def _by_method(section, styles, measure):
-    """Values by length of the methods that have them at two lengths: dict of dicts of lists."""
+    """Returns the values by length of methods with at least two lengths: dict of dicts of lists."""
     held = {}
     for method in styles:
         found = {}
@@ -155,7 +155,7 @@ def _by_method(section, styles, measure):
 
 
 def _against_length(axis, styles, values):
-    """Means and, over several seeds, bars of the sample standard deviation."""
+    """Draws means and, if there are several seeds, bars of the sample standard deviation."""
     for method, found in values.items():
         means = [statistics.fmean(each) for each in found.values()]
         bars = [statistics.stdev(each) if len(each) > 1 else 0 for each in found.values()]
@@ -166,13 +166,14 @@ def _against_length(axis, styles, values):
 
 @canvas.drawing
 def uniformity(section, styles):
-    """Table 5 as a picture: ones to zeros of every bit, first seed of each method."""
+    """Draws Table 5 as a plot: the ratio of ones to zeros of every bit, first seed per method."""
 
     def draw(axis, runs, style):
         found = [collection.numbers(run.result, "bit_balance", "ones") for run in runs]
         found = [ones for ones in found if ones is not None and canvas.is_line(ones)]
         if axis and found:
-            # Dead bits, 0 or infinite, stand at the edge of what one image in 100 would give.
+            # Dead bits have the ratio 0 or infinity. They are drawn at the ratio that they would
+            # have if one image in 100 had the other value.
             share = np.clip(found[0], 0.01, 0.99)
             axis.plot(np.arange(1, len(share) + 1), share / (1 - share), **style.marks)
         return bool(found)
@@ -192,7 +193,7 @@ def uniformity(section, styles):
 
 @canvas.drawing
 def distances(section, styles):
-    """Shares of the pairs of a query and an item at each distance: relevant ones and others."""
+    """Plots the share of query-item pairs at each distance, for relevant pairs and for others."""
 
     def draw(axis, runs, style):
         found = curves(runs, ("distances", "relevant"), ("distances", "others"))
@@ -212,7 +213,7 @@ def distances(section, styles):
 
 @canvas.drawing
 def margins(section, styles):
-    """How far the hash values are from the threshold 1/2."""
+    """Plots how far the hash values are from the threshold 1/2."""
     largest = [collection.numbers(run.result, "margin", "edges") for run in section.runs]
     largest = max([each[-1] for each in largest if each is not None and len(each)], default=0.25)
 
@@ -236,7 +237,7 @@ def margins(section, styles):
 
 @canvas.drawing
 def per_class(section, styles):
-    """MAP of each class, a panel a code length."""
+    """Plots the MAP of each class, with a panel for each code length."""
     names, _ = tables.shown_classes(section.runs)
 
     def draw(axis, runs, style):
@@ -263,7 +264,7 @@ def per_class(section, styles):
 
 @canvas.drawing
 def validation(section, styles):
-    """Validation MAP of every run, against images seen (steps where those are not recorded)."""
+    """Plots every run's validation MAP against images seen, or steps if those are not recorded."""
     held = {}
     for run in (run for run in section.runs if run.folder and run.method in styles):
         history = histories.read(run.folder / "validation.jsonl", ["validation_map"])

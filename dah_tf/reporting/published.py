@@ -1,15 +1,15 @@
-"""Published figures, in percent: never measured here, and always shown with their source."""
+"""Published figures in percent. We did not measure them, and always show them with their source."""
 
 PAPER = "DAH, IEEE Access 2020"
 DATA, PROTOCOL = "cifar10", "full"
 
-# MAP by code length. NoneA-DAH is DAH less the gain that the paper states for attention.
+# MAP by code length. NoneA-DAH is DAH minus the gain that the paper states for attention.
 MAP = {
     "DAH": {12: 92.51, 24: 92.19, 36: 92.67, 48: 92.31},
     "NoneA-DAH": {12: 92.08, 24: 92.06, 36: 92.35, 48: 91.89},
 }
 
-# Method, what is known of its backbone and over all code lengths, source.
+# Each entry has the method, its backbone if known, its MAP over all code lengths, and the source.
 RIVALS = (
     ("BGAN", None, "89.4 (best)", f"{PAPER}: its best deep rival, length not stated"),
     ("COSDISH", None, "54.93 (best)", f"{PAPER}: its best conventional rival, length not stated"),
@@ -22,16 +22,16 @@ PRECISION_WITHIN_2 = ("DAH", "> 90", f"{PAPER}: at every length")
 
 
 def edges(name):
-    """The lowest and the highest of a method's MAP over the lengths, as text."""
+    """Returns the lowest and the highest MAP of a method over the code lengths, as text."""
     values = MAP[name].values()
     return f"{min(values):.2f} – {max(values):.2f}"
 
 
 def source(name):
-    """Where a method's MAP comes from."""
+    """Returns the source of a method's MAP."""
     return PAPER if name == "DAH" else f"{PAPER}: DAH less the stated gain"
 
 
 def applies(section):
-    """Whether a section's data and protocol are those of the published figures."""
+    """Returns whether the published figures are for a section's data and protocol."""
     return (section.data, section.protocol) == (DATA, PROTOCOL)

@@ -1,6 +1,6 @@
-"""The tables of a section: one function, one table, or None where no run has its figures.
+"""Makes the tables of a section. Each function returns a table, or None if no run has the values.
 
-A cell over several runs is their mean ± sample standard deviation; a missing figure is None.
+A cell over several runs shows their mean ± sample standard deviation. A missing value is None.
 """
 
 import statistics
@@ -15,7 +15,7 @@ CELLS = "Mean ± sample standard deviation of n runs."
 
 
 def spread(values, form):
-    """`mean ± standard deviation (n = count)` of the values that are not None, or None."""
+    """Returns `mean ± standard deviation (n = count)` of the values that are not None, or None."""
     values = [value for value in values if value is not None]
     if not values:
         return None
@@ -26,7 +26,7 @@ def spread(values, form):
 
 
 def spread_of(runs, key):
-    """`spread` of a measure that is a share, in percent."""
+    """Applies `spread`, in percent, to a measure that is a share."""
     return spread([collection.measure(run.result, key) for run in runs], percent)
 
 
@@ -43,14 +43,14 @@ def count(value):
 
 
 def mean(runs, key):
-    """Mean of a measure over runs, or None."""
+    """Returns the mean of a measure over runs, or None."""
     found = [collection.measure(run.result, key) for run in runs]
     found = [value for value in found if value is not None]
     return statistics.fmean(found) if found else None
 
 
 def within(run, key, radius=2):
-    """A value of `within_radius` at a radius, or None."""
+    """Returns a value of `within_radius` at a radius, or None."""
     rows = collection.get(run.result, "within_radius")
     for row in rows if isinstance(rows, list) else []:
         if collection.number(row, "radius") == radius:
@@ -61,7 +61,7 @@ def within(run, key, radius=2):
 
 
 def mean_average_precision(section):
-    """Table 2 of the paper: MAP by code length, beside what was published."""
+    """Makes Table 2 of the paper: MAP by code length, beside the published values."""
     table = _by_length(section, "map", "Table 2: MAP by code length, %.")
     if table and published.applies(section):
         lengths = section.lengths
@@ -76,7 +76,7 @@ def mean_average_precision(section):
 
 
 def precision_at_1000(section):
-    """Table 3 of the paper: precision of the top 1,000 by code length."""
+    """Makes Table 3 of the paper: the precision of the top 1,000 by code length."""
     caption = "Table 3: precision of the top 1,000 by code length, %."
     table = _by_length(section, "precision_at_1000", caption)
     if table and published.applies(section):
@@ -104,7 +104,7 @@ def _length(bits):
 
 
 def tie_bounds(section):
-    """Lowest and highest of MAP and of the top 1,000's precision over the order of ties."""
+    """Shows the lowest and highest MAP and top-1,000 precision over all orders of ties."""
     rows = []
     for method, bits, runs in section.groups:
         cells = [tie_bounds_of(runs, key) for key in ("map", "precision_at_1000")]
@@ -118,7 +118,7 @@ def tie_bounds(section):
 
 
 def tie_bounds_of(runs, key):
-    """Means of the worst and the best order of ties: `89.00 – 91.00`, or None."""
+    """Returns the means for the worst and the best order of ties, as `89.00 – 91.00`, or None."""
     sides = []
     for side in ("worst", "best"):
         found = [collection.number(run.result, key, side) for run in runs]
@@ -130,7 +130,7 @@ def tie_bounds_of(runs, key):
 
 
 def within_radius(section):
-    """Figs. 4 and 9 as numbers: what lies within Hamming radius 2."""
+    """Shows Figs. 4 and 9 as numbers: the results within Hamming radius 2."""
     measures = {
         "precision": "Precision, empty results as 0",
         "precision_nonempty": "Precision without empty results",
@@ -151,13 +151,13 @@ def within_radius(section):
 
 
 def other_measures(section):
-    """What has no table of its own."""
+    """Shows the measures that do not have a separate table."""
     measures = [
         ("map_at_1000", "MAP@1000, %", percent),
         ("accuracy", "Classifier accuracy, %", percent),
         ("ndcg", "NDCG, %", percent),
         ("ndcg_at_1000", "NDCG@1000, %", percent),
-        # A mean number of shared labels, which may be above 1.
+        # This is a mean number of shared labels, which may be above 1.
         ("weighted_map", "Weighted MAP, labels", decimal),
     ]
     measures = [m for m in measures if any(mean([r], m[0]) is not None for r in section.runs)]
@@ -174,7 +174,7 @@ def other_measures(section):
 
 
 def references(section):
-    """What the codes could reach at best, and what chance gives."""
+    """Shows the best values that the codes could reach, and the values of chance."""
     rows = []
     for run in section.runs:
         held = collection.get(run.result, "references")
@@ -201,7 +201,7 @@ def references(section):
 
 
 def encoding_time(section):
-    """Table 4 of the paper: encoding time."""
+    """Makes Table 4 of the paper: encoding time."""
     rows = []
     for run in section.runs:
         held = collection.get(run.result, "encoding")
@@ -222,7 +222,7 @@ def _ms(value):
 
 
 def uniformity(section):
-    """Table 5 of the paper: how evenly each bit is one or zero."""
+    """Makes Table 5 of the paper: how evenly each bit is one or zero."""
     rows = []
     for run in section.runs:
         balance = collection.get(run.result, "bit_balance")
@@ -243,7 +243,7 @@ def uniformity(section):
 
 
 def code_health(section):
-    """How well the codes use their bits, and how tight the classes are."""
+    """Shows how well the codes use their bits, and how compact the classes are."""
     columns = [
         ("Distinct codes", ("codes", "distinct"), count),
         ("Shared by classes", ("codes", "shared_by_classes"), count),
@@ -273,7 +273,7 @@ def code_health(section):
 
 
 def class_values(run):
-    """MAP of each class of a run: dict of name to float or None."""
+    """Returns the MAP of each class of a run: dict of name to float or None."""
     rows = collection.get(run.result, "per_class")
     rows = rows if isinstance(rows, list) else []
     names = [(collection.text(row, "class"), collection.number(row, "map")) for row in rows]
@@ -281,7 +281,7 @@ def class_values(run):
 
 
 def shown_classes(runs):
-    """Class names in the order of the data: all, or of many the lowest and the highest.
+    """Returns class names in the order of the data: all, or the lowest and highest if many.
 
     Returns:
         List of str, and the number of all classes.
@@ -300,7 +300,7 @@ def shown_classes(runs):
 
 
 def per_class(section, bits):
-    """MAP of each class for one code length."""
+    """Shows the MAP of each class for one code length."""
     runs = [run for run in section.runs if run.bits == bits]
     names, of = shown_classes(runs)
     held = {run.number: class_values(run) for run in runs}
@@ -319,7 +319,7 @@ def per_class(section, bits):
 
 
 def run_list(section):
-    """Every run with its main figures."""
+    """Lists every run with its main figures."""
     rows = []
     for run in section.runs:
         held = collection.get(run.result, "run")
@@ -338,7 +338,7 @@ def run_list(section):
         rows.append([*row, collection.text(held, "note")])
     header = ["Run", "Method", "Bits", "Seed", "MAP, %", "P@1000, %", "Epochs", "Images seen"]
     header += ["Training, hours", "Hardware", "Finished", "Note"]
-    # What all runs share is said above the table.
+    # The settings that all runs share are stated above the table.
     kept = [
         index
         for index, name in enumerate(header)
@@ -349,9 +349,9 @@ def run_list(section):
 
 
 def settings(section):
-    """The settings in which the methods of a section differ; None where there are none.
+    """Shows the settings in which the methods of a section differ, or None if there are none.
 
-    Options of a part are named `part.option`.
+    The options of a part are named `part.option`.
     """
     first = {}
     for run in section.runs:
@@ -367,7 +367,7 @@ def settings(section):
 
 
 def shared(section):
-    """The settings that all runs of a section have in common: list of `name=value`."""
+    """Lists the settings that all runs of a section have in common, as `name=value`."""
     every = [naming.of_method(run.settings) for run in section.runs]
     different = naming.differing(every)
     return [f"{n}={naming.written(v)}" for n, v in every[0].items() if n not in different]

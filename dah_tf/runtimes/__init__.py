@@ -1,9 +1,9 @@
-"""What an exported model runs on: one module a format, which writes its file and runs it.
+"""The runtimes of exported models. Each format has a module that writes its file and runs it.
 
-Every format but the SavedModel takes `pixels`, uint8 `(n, size, size, channels)` of the model's
-own size, for n >= 1, and returns `codes`, uint8 `(n, ceil(bits / 8))`, `hash`, float32
-`(n, bits)`, and `probabilities`, float32 `(n, classes)`. Hash and class layer compute in float32
-but where a format says otherwise.
+Every format except the SavedModel takes `pixels`, uint8 `(n, size, size, channels)`, for n >= 1,
+where `size` is the model's image size. It returns `codes`, uint8 `(n, ceil(bits / 8))`; `hash`,
+float32 `(n, bits)`; and `probabilities`, float32 `(n, classes)`. The hash layer and the class layer
+compute in float32 unless a format's documentation says otherwise.
 """
 
 import importlib
@@ -14,7 +14,7 @@ from dah_tf import parts
 from dah_tf.errors import UserError
 from dah_tf.machine import cores, quiet
 
-BATCH = 32  # images; activations of larger ones leave the caches (tools/bench_encode.py)
+BATCH = 32  # Activations of larger batches exceed the caches (tools/bench_encode.py).
 SAVEDMODEL = "savedmodel"
 FORMATS = {
     SAVEDMODEL: "saved_model",
@@ -27,7 +27,7 @@ FORMATS = {
 }
 
 
-# Formats of one runtime that differ in their precision: `openvino:precision=int8`.
+# These formats share a runtime and differ in precision. An example is `openvino:precision=int8`.
 PRECISIONS = {
     "openvino": {"f32": "openvino", "bf16": "openvino_bf16", "int8": "openvino_int8"},
     "litert": {"f32": "litert", "int8": "litert_int8"},
@@ -35,7 +35,7 @@ PRECISIONS = {
 
 
 def name_of(text: str) -> str:
-    """The format that a text means.
+    """Returns the format that a text names.
 
     Args:
         text: a name of `FORMATS`, or a runtime and its precision, such as
@@ -45,7 +45,7 @@ def name_of(text: str) -> str:
         A name of `FORMATS`.
 
     Raises:
-        UserError: no such format or option.
+        UserError: there is no such format or option.
     """
     spec = parts.parse(text)
     if spec.name not in FORMATS:
@@ -64,16 +64,19 @@ def name_of(text: str) -> str:
 
 
 def get(name):
-    """The module of a format.
+    """Returns the module of a format.
 
-    It holds `TITLE`, the runtime's name; `FILES`, what it writes to a model's folder; `EXTRA`,
-    the part of `dah_tf` to install and `PACKAGES`, what running needs; `EXACT`, whether codes
-    are meant to equal the model's; `write(function, folder, images)` and `load(folder, threads)`,
-    which returns a function from pixels to a dict of arrays, and raises `UserError` where the
-    file is damaged (`opening`).
+    The module holds:
+    - `TITLE`, the name of the runtime;
+    - `FILES`, the files that it writes to a model's folder;
+    - `EXTRA`, the extra of `dah_tf` to install, and `PACKAGES`, the packages that running needs;
+    - `EXACT`, whether the codes are meant to equal those of the model;
+    - `write(function, folder, images)`, which writes the files;
+    - `load(folder, threads)`, which returns a function from pixels to a dict of arrays. It raises
+      `UserError` if the file is damaged (`opening`).
 
     Raises:
-        UserError: no such format.
+        UserError: there is no such format.
     """
     if name not in FORMATS:
         raise UserError(f"there is no format {name!r}; there are {', '.join(FORMATS)}")
@@ -81,14 +84,14 @@ def get(name):
 
 
 def present(folder):
-    """Names of the formats in a model's folder, in the order of `FORMATS`."""
+    """Returns the names of the formats in a model's folder, in the order of `FORMATS`."""
     return [name for name in FORMATS if all((folder / file).exists() for file in get(name).FILES)]
 
 
 def version(package):
-    """A package's version, as str; "unknown" where it says none.
+    """Returns a package's version as str, or "unknown" if the package does not state one.
 
-    A variant, such as onnxruntime-gpu, brings the same package under another name.
+    A variant such as onnxruntime-gpu provides the same package under another name.
     """
     try:
         return importlib.metadata.version(package)
@@ -97,28 +100,28 @@ def version(package):
 
 
 def missing(packages):
-    """Those of some packages' names that cannot be imported."""
+    """Returns the names among `packages` that cannot be imported."""
     return [name for name in packages if not _importable(name)]
 
 
 def _importable(name):
     try:
         return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:  # of the package that it is in
+    except ModuleNotFoundError:  # The parent package is missing.
         return False
 
 
 def write(name, function, folder, images):
-    """Writes a format of a model.
+    """Writes a model in the given format.
 
     Args:
-        name: str, of `FORMATS`, but the SavedModel.
-        function: `tf.function` with an input signature, from pixels to a dict of outputs.
-        folder: `pathlib.Path`, there already.
-        images: uint8 array of shape `(n, size, size, channels)`, what calibrates int8.
+        name: str, a name in `FORMATS` other than the SavedModel.
+        function: `tf.function` with an input signature. It maps pixels to a dict of outputs.
+        folder: `pathlib.Path` of a folder that exists.
+        images: uint8 array of shape `(n, size, size, channels)`. It calibrates int8 formats.
 
     Returns:
-        Dict that JSON can hold: `files`, and `versions` of the packages.
+        Dict that JSON can store: `files`, and the `versions` of the packages.
 
     Raises:
         UserError: a package is not installed.
@@ -132,7 +135,7 @@ def write(name, function, folder, images):
 
 
 def require(name, packages):
-    """Raises `UserError` where one of a format's packages is not installed."""
+    """Raises `UserError` if one of a format's packages is not installed."""
     runtime = get(name)
     for package in missing(packages):
         raise UserError(
@@ -142,7 +145,7 @@ def require(name, packages):
 
 
 def check_present(name, folder):
-    """Raises `UserError` where a model was not exported to a format."""
+    """Raises `UserError` if a model was not exported to a format."""
     if name not in present(folder):
         raise UserError(
             f"{folder} has no {get(name).FILES[0]}; export it with format={name}, "
@@ -151,18 +154,18 @@ def check_present(name, folder):
 
 
 def load(name, folder, threads=None):
-    """Opens a format of a model.
+    """Opens a model in the given format.
 
     Args:
-        name: str, of `FORMATS`.
-        folder: `pathlib.Path` of the model's version.
-        threads: int, for one call; None: one a core.
+        name: str, a name in `FORMATS`.
+        folder: `pathlib.Path` of the folder of the model's version.
+        threads: int, the number of threads for one call. None uses one thread for each core.
 
     Returns:
-        Function of uint8 pixels, to a dict of arrays.
+        Function from uint8 pixels to a dict of arrays.
 
     Raises:
-        UserError: the format is not there, its runtime is not installed, or the file is damaged.
+        UserError: the format is missing, its runtime is not installed, or the file is damaged.
     """
     runtime = get(name)
     check_present(name, folder)

@@ -1,4 +1,4 @@
-"""LiteRT, once TensorFlow Lite."""
+"""The format of LiteRT, which was formerly named TensorFlow Lite."""
 
 import tempfile
 
@@ -14,17 +14,18 @@ SIGNATURE = "pixels"
 
 
 def write(function, folder, images):
-    """Writes `model.tflite`. Arguments: `onnx_runtime`."""
+    """Writes `model.tflite`. The arguments are those of `onnx_runtime.write`."""
     (folder / FILES[0]).write_bytes(convert(function))
 
 
 def convert(function, images=None):
-    """A `tf.function` as a LiteRT model: bytes.
+    """Converts a `tf.function` to a LiteRT model, which is returned as bytes.
 
     Args:
         function: `tf.function` with an input signature.
-        images: uint8 array of shape `(n, size, size, channels)`; where given, convolutions and
-            matrix products are done in int8, with the ranges that these images have.
+        images: uint8 array of shape `(n, size, size, channels)`, or None. If it is given,
+            convolutions and matrix products are computed in int8, and the value ranges are
+            calibrated with these images.
     """
     import tensorflow as tf
 
@@ -47,7 +48,7 @@ def convert(function, images=None):
 
 
 def _frozen(function):
-    """The function with its variables as constants, and outputs by name."""
+    """Returns the function with its variables as constants and with named outputs."""
     from tensorflow.python.framework.convert_to_constants import (
         convert_variables_to_constants_v2,
     )
@@ -65,11 +66,11 @@ def _frozen(function):
 def load(folder, threads, file=FILES[0]):
     from ai_edge_litert.interpreter import Interpreter
 
-    # `RuntimeError` is an operation that this version of LiteRT does not have.
+    # A `RuntimeError` means that this version of LiteRT lacks an operation.
     with opening(folder / file, OSError, ValueError, RuntimeError):
         content = (folder / file).read_bytes()
         interpreter = Interpreter(model_content=content, num_threads=threads)
-        interpreter.allocate_tensors()  # here, since it says so on the screen
+        interpreter.allocate_tensors()  # It prints a message, so it is called here.
         runner = interpreter.get_signature_runner(SIGNATURE)
 
     def run(pixels):

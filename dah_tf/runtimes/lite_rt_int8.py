@@ -1,4 +1,4 @@
-"""LiteRT with convolutions and matrix products in int8."""
+"""The format of LiteRT that computes convolutions and matrix products in int8."""
 
 from dah_tf.runtimes import lite_rt
 
@@ -12,9 +12,9 @@ def write(function, folder, images):
     """Writes `model.int8.tflite`.
 
     Args:
-        function: as of `lite_rt`.
-        folder: `pathlib.Path`.
-        images: uint8 array of shape `(n, size, size, channels)`, what calibrates the ranges.
+        function: the same as for `lite_rt.write`.
+        folder: `pathlib.Path` of the folder.
+        images: uint8 array of shape `(n, size, size, channels)`, which calibrates the ranges.
     """
     (folder / FILES[0]).write_bytes(lite_rt.convert(function, images))
 

@@ -1,4 +1,4 @@
-"""ONNX, for ONNX Runtime and everything else that reads it."""
+"""The ONNX format, for ONNX Runtime and for all other programs that read it."""
 
 import numpy as np
 
@@ -18,14 +18,14 @@ def write(function, folder, images):
 
     Args:
         function: `tf.function` with an input signature.
-        folder: `pathlib.Path`.
-        images: not needed here.
+        folder: `pathlib.Path` of the folder.
+        images: this argument is not used.
     """
     (folder / FILES[0]).write_bytes(convert(function).SerializeToString())
 
 
 def convert(function):
-    """A `tf.function` as ONNX `ModelProto`."""
+    """Converts a `tf.function` to an ONNX `ModelProto`."""
     import tf2onnx
 
     proto, _ = tf2onnx.convert.from_function(
@@ -34,7 +34,7 @@ def convert(function):
         opset=OPSET,
         custom_op_handlers={"Erfc": (_erfc, [])},
     )
-    # tf2onnx calls outputs Identity, Identity:1, ...; structured ones come sorted by name.
+    # tf2onnx names the outputs Identity, Identity:1, ... Structured outputs are sorted by name.
     names = sorted(function.get_concrete_function().structured_outputs)
     for output, name in zip(proto.graph.output, names, strict=True):
         for node in proto.graph.node:
@@ -49,7 +49,7 @@ def convert(function):
 
 
 def _erfc(graph, node, name, _):
-    """1 - erf(x), a part of GELU, which tf2onnx and ONNX do not have."""
+    """Computes 1 - erf(x), a part of GELU, which tf2onnx and ONNX do not support."""
     graph.remove_node(name)
     one = graph.make_const(f"{name}_one", np.array(1.0, np.float32))
     erf = graph.make_node("Erf", node.input)
@@ -62,11 +62,11 @@ def load(folder, threads):
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    # Threads that wait for the next batch would take the cores from decoding it.
+    # Threads that wait for the next batch would occupy cores that decoding needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     path = folder / FILES[0]
     faults = raised.Fail, raised.InvalidArgument, raised.InvalidGraph, raised.InvalidProtobuf
-    # An operation of a newer opset is `NotImplemented`.
+    # `NotImplemented` is raised for an operation of a newer opset.
     with opening(path, *faults, raised.NoSuchFile, raised.NotImplemented):
         session = onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]

@@ -1,4 +1,4 @@
-"""OpenVINO."""
+"""The format of OpenVINO."""
 
 import pathlib
 import tempfile
@@ -14,7 +14,7 @@ EXACT = True
 
 
 def write(function, folder, images, file=FILES[0], compress=False):
-    """Writes `openvino.xml` and `openvino.bin`, weights in float32. Arguments: `onnx_runtime`."""
+    """Writes `openvino.xml` and `openvino.bin` in float32. For the arguments see `onnx_runtime`."""
     import openvino
 
     with tempfile.TemporaryDirectory() as name:
@@ -24,7 +24,7 @@ def write(function, folder, images, file=FILES[0], compress=False):
 
 
 def load(folder, threads, precision="f32", file=FILES[0]):
-    """Runs in float32, which OpenVINO leaves on processors with bfloat16 unless it is told."""
+    """Runs the model in float32. By default OpenVINO uses bfloat16 if the processor has it."""
     import openvino
 
     settings = {
@@ -34,7 +34,7 @@ def load(folder, threads, precision="f32", file=FILES[0]):
         "INFERENCE_NUM_THREADS": threads,
     }
     core = openvino.Core()
-    with opening(folder / file, RuntimeError):  # OpenVINO raises nothing else
+    with opening(folder / file, RuntimeError):  # OpenVINO raises no other error.
         compiled = core.compile_model(folder / file, "CPU", settings)
     request = compiled.create_infer_request()
     names = [output.any_name for output in compiled.outputs]

@@ -1,6 +1,7 @@
-"""OpenVINO with convolutions and matrix products in bfloat16, also those of hash and class layer.
+"""The format of OpenVINO that computes convolutions and matrix products in bfloat16.
 
-Processors that do not multiply bfloat16 compute in float32.
+This includes the hash layer and the class layer. Processors that cannot multiply bfloat16 numbers
+compute in float32.
 """
 
 from dah_tf.runtimes import open_vino
@@ -12,7 +13,7 @@ EXACT = False
 
 
 def write(function, folder, images):
-    """Writes `openvino_bf16.xml` and `openvino_bf16.bin`, weights in half precision."""
+    """Writes `openvino_bf16.xml` and `openvino_bf16.bin`. The weights have half precision."""
     open_vino.write(function, folder, images, FILES[0], compress=True)
 
 

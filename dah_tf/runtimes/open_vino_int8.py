@@ -1,4 +1,4 @@
-"""OpenVINO with convolutions in int8."""
+"""The format of OpenVINO that computes convolutions in int8."""
 
 import pathlib
 import tempfile
@@ -15,13 +15,13 @@ EXACT = False
 def write(function, folder, images):
     """Writes `openvino_int8.xml` and `openvino_int8.bin`.
 
-    Weights have 7 bits and a scale a channel: on processors without VNNI, sums of two products of
-    8-bit numbers do not fit the 16 bits they are kept in.
+    The weights have 7 bits, and each channel has a scale. The reason is that processors without
+    VNNI keep the sum of two products of 8-bit numbers in 16 bits, where it may not fit.
 
     Args:
-        function: as of `onnx_runtime`.
-        folder: `pathlib.Path`.
-        images: uint8 array of shape `(n, size, size, channels)`, what calibrates the ranges.
+        function: the same as for `onnx_runtime.write`.
+        folder: `pathlib.Path` of the folder.
+        images: uint8 array of shape `(n, size, size, channels)`, which calibrates the ranges.
     """
     import openvino
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static

@@ -1,23 +1,24 @@
-"""What a runtime says of a file that it cannot load, in one line."""
+"""Explains in one line why a runtime cannot load a file."""
 
 import contextlib
 
 from dah_tf.errors import UserError
 
-# How OpenVINO begins the lines that tell where in its own source it gave up.
+# OpenVINO begins the lines that name a place in its own source code with this text.
 PLACES = ("Exception from ", "Check '")
 
 
 @contextlib.contextmanager
 def opening(path, *kinds: type[Exception]):
-    """Explains that a runtime cannot load a file; put around the runtime's own call alone.
+    """Explains that a runtime cannot load a file. Use it only around the runtime's own call.
 
     Args:
         path: path of the file.
-        *kinds: what the runtime raises where it is the file that is at fault.
+        *kinds: the exceptions that the runtime raises if the file is faulty.
 
     Raises:
-        UserError: one of `kinds` was raised. All else passes, as a mistake in a program.
+        UserError: one of `kinds` was raised. All other exceptions pass, because they point to a
+            mistake in the program.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""TensorFlow."""
+"""The SavedModel format, which TensorFlow runs."""
 
 from dah_tf.errors import UserError
 from dah_tf.runtimes.opening import opening
@@ -12,12 +12,12 @@ SIGNATURE = "pixels"
 
 
 def load(folder, threads):
-    """Runs the `pixels` signature; `threads` are TensorFlow's own."""
+    """Runs the `pixels` signature. TensorFlow chooses the number of threads itself."""
     import tensorflow as tf
 
     path = folder / FILES[0]
-    # Damaged variables are an `OpError`, those cut short an `IndexError`, and a graph without the
-    # tag is a `RuntimeError`.
+    # Damaged variables raise an `OpError`, and variables that are cut short an `IndexError`. A
+    # graph without the tag raises a `RuntimeError`.
     with opening(path, OSError, IndexError, tf.errors.OpError, RuntimeError):
         model = tf.saved_model.load(str(folder), tags=[tf.saved_model.SERVING])
     if SIGNATURE not in model.signatures:
@@ -28,5 +28,5 @@ def load(folder, threads):
         found = signature(pixels=tf.convert_to_tensor(pixels, tf.uint8))
         return {name: value.numpy() for name, value in found.items()}
 
-    run.model = model  # the signature alone does not keep its variables
+    run.model = model  # The signature alone does not keep its variables.
     return run

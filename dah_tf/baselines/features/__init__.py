@@ -1,8 +1,8 @@
-"""Hand-made features of images by name: `gist`, `hog:cell=8`, `pixels`.
+"""Computes hand-made features of images. Texts such as `gist`, `hog:cell=8`, `pixels` name them.
 
-A feature is an object that is called with a batch of images and returns a row for each. Features
-learn nothing, so a row depends on its own image alone. `extract` goes over any number of images
-in batches, so that only the rows are held. `base` describes what a feature is.
+A feature is an object that is called with a batch of images and returns a row for each image.
+Features do not learn, so a row depends only on its own image. `extract` processes any number of
+images in batches, so that only the rows are kept in memory. `base` describes what a feature is.
 
 Example:
     >>> rows = extract("gist", images)  # uint8 (n, 32, 32, 3) to float32 (n, 512)
@@ -22,7 +22,7 @@ FEATURES = {
 
 
 def get(text: str) -> Feature:
-    """The feature that a text names.
+    """Returns the feature that a text names.
 
     Args:
         text: str, `name` or `name:option=value,...`.
@@ -39,18 +39,18 @@ def get(text: str) -> Feature:
 
 
 def extract(feature, images, batch: int = 256):
-    """The features of many images.
+    """Computes the features of many images.
 
     Args:
-        feature: `Feature`, or a text as `get` reads it.
-        images: uint8 array of shape `(n, h, w)` or `(n, h, w, 1 or 3)`, also one that is mapped
-            from a file: it is read by `batch` images.
-        batch: int, images described at a time.
+        feature: `Feature`, or a text that `get` accepts.
+        images: uint8 array of shape `(n, h, w)` or `(n, h, w, 1 or 3)`. It may be mapped from a
+            file, because only `batch` images are read at a time.
+        batch: int, the number of images that are processed at a time.
 
     Returns:
         float32 array of shape `(n, d)`.
 
     Raises:
-        UserError: as `get`; or the images are of another form.
+        UserError: in the same cases as `get`, or if the images have another form.
     """
     return extract_with(get(feature) if isinstance(feature, str) else feature, images, batch)

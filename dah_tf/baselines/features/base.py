@@ -1,4 +1,4 @@
-"""What a feature of images is, and how many images are gone through. NumPy only."""
+"""Defines features of images, and computes them for many images. NumPy only."""
 
 import numpy as np
 
@@ -8,15 +8,15 @@ from dah_tf.errors import UserError
 class Feature:
     """Describes each image of a batch by d numbers.
 
-    A subclass has `_describe(images)`, which takes uint8 `(n, h, w, 1 or 3)` with n of at least 1
-    and returns float32 `(n, d)`. What its constructor takes by keyword only are the options of
-    its text.
+    A subclass defines `_describe(images)`, which takes uint8 `(n, h, w, 1 or 3)` with n of at least
+    1 and returns float32 `(n, d)`. The keyword-only arguments of its constructor are the options
+    of its text.
     """
 
     name = ""
 
     def __call__(self, images):
-        """The features of a batch.
+        """Computes the features of a batch.
 
         Args:
             images: uint8 array of shape `(n, h, w)` or `(n, h, w, 1 or 3)`, at least one image.
@@ -25,7 +25,7 @@ class Feature:
             float32 array of shape `(n, d)`.
 
         Raises:
-            UserError: images of another form.
+            UserError: the images have another form.
         """
         return self._describe(checked(images))
 
@@ -34,10 +34,10 @@ class Feature:
 
 
 def checked(images):
-    """Images with their axis of channels.
+    """Returns the images with an axis of channels.
 
     Raises:
-        UserError: images of another form.
+        UserError: the images have another form.
     """
     images = np.asarray(images)
     shape = images.shape if images.ndim != 3 else (*images.shape, 1)
@@ -50,10 +50,10 @@ def checked(images):
 
 
 def square(images, name):
-    """The side of square images.
+    """Returns the side of square images.
 
     Raises:
-        UserError: they are not square.
+        UserError: the images are not square.
     """
     height, width = images.shape[1:3]
     if height != width:
@@ -64,12 +64,12 @@ def square(images, name):
 
 
 def gray(images):
-    """The mean of the channels: float64 `(n, h, w)`."""
+    """Returns the mean of the channels: float64 `(n, h, w)`."""
     return images.mean(axis=3, dtype=np.float64)
 
 
 def extract_with(feature, images, batch):
-    """`features.extract` with a feature that is made."""
+    """Does the same as `features.extract`, with a `Feature` object."""
     if batch < 1:
         raise UserError(f"batch={batch} is below 1")
     result = None

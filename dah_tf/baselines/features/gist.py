@@ -1,6 +1,6 @@
-"""GIST, the feature under most published figures of shallow hash methods.
+"""Computes GIST, the feature on which most published figures of shallow hash methods are based.
 
-NumPy, and threadpoolctl, which comes with scikit-learn.
+It needs NumPy, and threadpoolctl, which is installed with scikit-learn.
 """
 
 import functools
@@ -13,35 +13,37 @@ from dah_tf.baselines.features import base
 SCALES, ORIENTATIONS, CELLS = 4, 8, 4
 LOCAL_PAD, LOCAL_CYCLES, LOCAL_OFFSET = 5, 4.0, 0.2
 FILTER_PAD = 32
-# Below this share of a filter's largest value its frequencies are left out: 1e-4 of float32's
-# rounding in the result, and three quarters of the work.
+# Frequencies at which a filter is below this share of its largest value are left out. This changes
+# the result by 1e-4 of float32's rounding, and saves three quarters of the work.
 NEGLIGIBLE = 1e-7
 
 
 class Gist(base.Feature):
     """The spatial envelope: 512 numbers, the mean strength of 32 Gabor filters in 4 x 4 cells.
 
-    The number of scale s, orientation j, cell row u and cell column v is at place
-    `((8 s + j) * 4 + u) * 4 + v`. With x the mean of the channels, stretched to 0..255 in each
-    image, and with f in cycles by padded image:
+    The number for scale s, orientation j, cell row u and cell column v is at position
+    `((8 s + j) * 4 + u) * 4 + v`. Let x be the mean of the channels, stretched to 0..255 in each
+    image, and let f be measured in cycles per padded image. These are the steps:
 
-    1. y = ln(1 + x), padded by 5 pixels symmetrically; o = y - y * g, where the Fourier transform
-       of g is exp(-f² ln 2 / 16); o / (0.2 + sqrt|o² * g|), the padding cut off;
-    2. padded by 32 pixels symmetrically, filtered on the Fourier grid by
-       exp(-3.5 (r / (0.3 * 1.85^-s) - 1)² - 2 pi a²), where r is in cycles by pixel and a is the
-       polar angle + pi j / 8, wrapped to ±pi; the magnitudes, the padding cut off;
-    3. their means over 4 x 4 cells, divided by the Euclidean norm of all 512.
+    1. y = ln(1 + x) is padded by 5 pixels symmetrically. Then o = y - y * g, where the Fourier
+       transform of g is exp(-f² ln 2 / 16). The result is o / (0.2 + sqrt|o² * g|) with the padding
+       cut off.
+    2. The result is padded by 32 pixels symmetrically and filtered on the Fourier grid by
+       exp(-3.5 (r / (0.3 * 1.85^-s) - 1)² - 2 pi a²). Here r is in cycles per pixel, and a is the
+       polar angle + pi j / 8, wrapped to ±pi. The magnitudes are taken, and the padding is cut off.
+    3. The means of the magnitudes over 4 x 4 cells are divided by the Euclidean norm of all 512.
 
-    The constants are those of the authors' `createGabor`, `prefilt` and `LMgist`. Stretching each
-    image makes the feature independent of brightness and contrast; a constant image becomes zeros.
-    `LMgist` resizes images to a side of its choice first, and papers on CIFAR-10 do not say
-    whether they did: here images are described as they are, unless `size` is given.
+    The constants are those of the authors' `createGabor`, `prefilt` and `LMgist`. Because each
+    image is stretched, the feature does not depend on brightness and contrast. A constant image
+    gives zeros. `LMgist` can first resize images to a chosen side, and papers on CIFAR-10 do not
+    say whether they did so. Here images are not resized unless `size` is given.
 
     Args:
-        size: the side to which images are resized first, bilinearly; None leaves them.
+        size: int, the side in pixels to which images are first resized bilinearly. None keeps
+            their size.
 
     Raises:
-        ValueError: a size below 8.
+        ValueError: the size is below 8.
 
     References:
         Oliva and Torralba, "Modeling the shape of the scene: a holistic representation of the
@@ -65,7 +67,7 @@ class Gist(base.Feature):
             raise base.UserError(f"gist needs images of at least {CELLS} pixels a side")
         x = np.pad(normalised(x), _around(FILTER_PAD), "symmetric").astype(np.float32)
         spectrum = np.fft.fft2(x)
-        # The products are too small for several threads, which would wait for each other.
+        # The products are too small for several threads, which would only wait for each other.
         with threadpool_limits(1, "blas"):
             result = filtered(spectrum, side).reshape(len(x), -1)
         norm = np.linalg.norm(result, axis=1, keepdims=True)
@@ -73,14 +75,14 @@ class Gist(base.Feature):
 
 
 def stretched(x):
-    """Each image's values from 0 to 255; a constant image's are 0."""
+    """Stretches the values of each image to 0..255. A constant image becomes 0."""
     low, high = (each(x, axis=(1, 2), keepdims=True) for each in (np.min, np.max))
     span = high - low
     return np.divide(x - low, span, out=np.zeros_like(x), where=span > 0) * 255
 
 
 def normalised(x):
-    """Step 1 of `Gist`: local mean and contrast taken out. float64 `(n, side, side)`."""
+    """Removes local mean and contrast (step 1 of `Gist`): float64 `(n, side, side)`."""
     side = x.shape[1]
     o = np.pad(np.log1p(x), _around(LOCAL_PAD), "symmetric")
     odd = o.shape[1] % 2
@@ -98,7 +100,7 @@ def normalised(x):
 
 
 def gabor(n, scale, orientation):
-    """A filter of step 2 on the Fourier grid of n x n pixels: float64 `(n, n)`."""
+    """Returns a filter of step 2 on the Fourier grid of n x n pixels: float64 `(n, n)`."""
     f = np.fft.fftfreq(n)
     radius = np.hypot(f[:, None], f)
     angle = np.arctan2(f[:, None], f) + np.pi * orientation / ORIENTATIONS
@@ -109,7 +111,7 @@ def gabor(n, scale, orientation):
 
 
 class Filter:
-    """A filter's frequencies that matter, and the inverse transform of just these."""
+    """The frequencies of a filter that matter, and the inverse transform of only these."""
 
     def __init__(self, side, scale, orientation):
         n = side + 2 * FILTER_PAD
@@ -127,11 +129,11 @@ class Filter:
 
 
 def filtered(spectrum, side):
-    """Mean magnitudes in cells: float32 `(n, 32, 4, 4)` of the padded images' spectrum."""
+    """Returns mean magnitudes in cells: float32 `(n, 32, 4, 4)` for the padded images' spectrum."""
     result = np.empty((len(spectrum), SCALES * ORIENTATIONS, CELLS, CELLS), np.float32)
     cells = cell_means(side).astype(np.float32)
     for place, each in enumerate(bank(side)):
-        # The inverse transform, at the pixels and over the frequencies that matter alone.
+        # The inverse transform is computed only for the pixels and frequencies that matter.
         part = spectrum[:, each.rows][:, :, each.columns] * each.gains
         image = each.back_rows @ (part @ each.back_columns)
         magnitude = np.sqrt(np.square(image.real) + np.square(image.imag))
@@ -141,12 +143,12 @@ def filtered(spectrum, side):
 
 @functools.lru_cache(maxsize=4)
 def bank(side):
-    """The 32 filters for images of a side, scale by scale."""
+    """Returns the 32 filters for images with the given side, ordered by scale."""
     return [Filter(side, s, j) for s in range(SCALES) for j in range(ORIENTATIONS)]
 
 
 def cell_means(side):
-    """Matrix of shape `(4, side)` whose product with a column is the column's means by cells."""
+    """Returns a `(4, side)` matrix. Its product with a column gives the column's cell means."""
     edges = np.linspace(0, side, CELLS + 1).astype(int)
     result = np.zeros((CELLS, side))
     for cell in range(CELLS):
@@ -155,7 +157,7 @@ def cell_means(side):
 
 
 def _interpolation(old, new):
-    """Matrix of shape `(new, old)`: bilinear resizing of a column, pixel centres at halves."""
+    """Returns a `(new, old)` matrix for bilinear resizing. Pixel centres are at halves."""
     at = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
     below = np.minimum(at.astype(int), max(old - 2, 0))
     result = np.zeros((new, old))

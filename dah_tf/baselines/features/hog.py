@@ -1,4 +1,4 @@
-"""Histograms of oriented gradients. NumPy only."""
+"""Computes histograms of oriented gradients. NumPy only."""
 
 import numpy as np
 
@@ -8,24 +8,25 @@ CLIP, SMALL = 0.2, 1e-5
 
 
 class HOG(base.Feature):
-    """Histograms of oriented gradients: 324 numbers of an image of 32 x 32 pixels.
+    """Histograms of oriented gradients: 324 numbers for an image of 32 x 32 pixels.
 
-    The gradient of a pixel is the difference of its neighbours, 0 at the edge, in the channel
-    where it is longest. A cell's histogram has the mean length of its gradients by unsigned
-    direction. Blocks of `block` x `block` cells, one at each cell, are divided by their Euclidean
-    norm, cut at 0.2 and divided again. The number of block row u, block column v, cell row a and
-    cell column b within the block, and orientation j is at place
-    `(((u * columns + v) * block + a) * block + b) * orientations + j`. Pixels beyond the last
-    whole cell are left out. Directions are not shared between neighbouring bins, as scikit-image
-    has it.
+    The gradient of a pixel is the difference of its neighbours. It is 0 at the edge, and is taken
+    from the channel in which it is longest. The histogram of a cell holds the mean length of its
+    gradients for each unsigned direction. There is a block of `block` x `block` cells at each cell.
+    Each block is divided by its Euclidean norm, cut at 0.2, and divided by its norm again. The
+    number for block row u, block column v, cell row a and cell column b within the block, and
+    orientation j is at position
+    `(((u * columns + v) * block + a) * block + b) * orientations + j`. Pixels beyond the last whole
+    cell are left out. A direction is counted in one bin only and is not shared with neighbouring
+    bins, as in scikit-image.
 
     Args:
-        orientations: int, bins of a half turn.
-        cell: int, a cell's side in pixels.
-        block: int, a block's side in cells.
+        orientations: int, the number of bins of a half turn.
+        cell: int, the side of a cell in pixels.
+        block: int, the side of a block in cells.
 
     Raises:
-        ValueError: one of them is below 1.
+        ValueError: one of the arguments is below 1.
 
     References:
         Dalal and Triggs, "Histograms of oriented gradients for human detection", CVPR 2005.
@@ -63,7 +64,7 @@ class HOG(base.Feature):
 
 
 def gradients(images):
-    """Length and direction, from 0 to below pi, of each pixel's gradient: float32 `(n, h, w)`."""
+    """Returns the length and direction (from 0 to below pi) of gradients: float32 `(n, h, w)`."""
     images = images.astype(np.float32)
     down, right = np.zeros_like(images), np.zeros_like(images)
     down[:, 1:-1] = images[:, 2:] - images[:, :-2]

@@ -1,4 +1,4 @@
-"""The pixels themselves. NumPy only."""
+"""Uses the pixels themselves as features. NumPy only."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from dah_tf.baselines.features.base import Feature
 
 
 class Pixels(Feature):
-    """All values of an image, row by row, from 0 to 1: `h * w * channels` numbers."""
+    """All values of an image, row by row and scaled to 0..1: `h * w * channels` numbers."""
 
     name = "pixels"
 
