@@ -1,8 +1,6 @@
 """A method that learns in one fit, from the recipe to a SavedModel."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -211,24 +209,6 @@ def test_features_are_computed_once(tmp_path, monkeypatch):
     monkeypatch.setattr(described, "MOST", 10**9)
     with pytest.raises(UserError, match="cannot write .*: Not a directory; free space, or name"):
         described.features(model, dataset)
-
-
-@pytest.mark.slow
-def test_another_process_exports_and_encodes(tmp_path):
-    """A model of hand-made features is loaded where nothing but its file is known."""
-    images, labels = data()
-    np.savez(tmp_path / "x.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
-    command = [sys.executable, "-m", "dah_tf.train", f"--dataset=npz:{tmp_path / 'x.npz'}"]
-    command += ["--method=sdh:anchors=60", "--bits=12", f"--workdir={tmp_path / 'run'}"]
-    subprocess.run([*command, "--noexport"], check=True, capture_output=True)
-    command = [sys.executable, "-m", "dah_tf.export", f"--workdir={tmp_path / 'run'}"]
-    done = subprocess.run(
-        [*command, f"--output={tmp_path / 'out'}"], check=False, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    encoder = dah_tf.Encoder(tmp_path / "out")
-    ours = dah_tf.load_model(str(tmp_path / "run")).encode(images)
-    assert np.array_equal(encoder(images)["codes"], ours)
 
 
 def test_gist_is_what_they_see_by_default():
