@@ -27,7 +27,7 @@ ALLOWED = {
     "evaluation": {"codes", "metrics"},
     "exporting": {"codes", "data", "metrics", "model", "runtimes", "serving"},
     "files": set(),
-    "gallery": set(),
+    "gallery": {"images"},
     "images": set(),
     "index": {"codes"},
     "layers": set(),

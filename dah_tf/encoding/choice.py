@@ -69,4 +69,4 @@ def fastest(path, batch_size=runtimes.BATCH, say=print):
 def _say_left_out(say, where, names):
     if names:
         titles = ", ".join(runtimes.get(name).TITLE for name in names)
-        say(f"left out, because their codes are not the model's {where}: {titles}")
+        say(f"left out, because their codes differ from the model's {where}: {titles}")

@@ -2,27 +2,13 @@
 
 import contextlib
 import os
-import struct
 import warnings
 
 from PIL import Image, ImageOps
 
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")  # Other formats are never parsed.
-MAX_PIXELS = 64 * 1024 * 1024  # The decoder has the same limit.
+from dah_tf.images import FAULTS, MAX_PIXELS
 
-# Pillow raises these exceptions on damaged files.
-FAULTS = (
-    OSError,
-    ValueError,
-    TypeError,
-    LookupError,
-    ArithmeticError,
-    EOFError,
-    MemoryError,
-    RuntimeError,
-    SyntaxError,
-    struct.error,
-)
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")  # Other formats are never parsed.
 
 
 class Unreadable(Exception):

@@ -6,10 +6,19 @@ same rules: TIFF, AVIF, animated WebP, JPEG 2000, PNM and the rarer kinds of BMP
 HEIC if `pillow-heif` is installed.
 """
 
-from dah_tf.images.decoding import MAX_PIXELS, ImageError, decode, luma, size_of, why_unreadable
+from dah_tf.images.decoding import (
+    FAULTS,
+    MAX_PIXELS,
+    ImageError,
+    decode,
+    luma,
+    size_of,
+    why_unreadable,
+)
 from dah_tf.images.kinds import HEAD, by_pillow, is_image, kind_of, name_kind
 
 __all__ = [
+    "FAULTS",
     "HEAD",
     "MAX_PIXELS",
     "ImageError",

@@ -17,7 +17,7 @@ import tempfile
 
 from dah_tf import __version__
 from dah_tf.errors import UserError
-from dah_tf.files import durable
+from dah_tf.files import cache, durable
 
 PREFIX = "pretrained:"
 FLAGS, RESULT, LAST, WEIGHTS = "flags.json", "evaluation.json", "metrics.jsonl", "weights.npz"
@@ -55,8 +55,7 @@ def folder(path):
     if name not in names():
         known = ", ".join(PREFIX + each for each in names()) or "none"
         raise UserError(f"there is no ready-made model {name!r}; the known ones are: {known}")
-    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
-    made = cache / "dah_tf" / f"{name}-{_version(SHIPPED / name)}"
+    made = cache.folder() / f"{name}-{_version(SHIPPED / name)}"
     if not os.path.isdir(made):
         print(f"unpacking {path} to {made} (only once)", file=sys.stderr)
         try:

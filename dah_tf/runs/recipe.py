@@ -190,7 +190,7 @@ class Recipe:
     minutes: float | None = _setting(
         None,
         TRAINING,
-        "minutes: the time from the start to the end of the run, evaluation and export among it. "
+        "minutes: the time from the start to the end of the run, including evaluation and export. "
         "The run measures its speed first, and sets its epochs so that it ends in time.",
         low=0.1,
         varied=True,

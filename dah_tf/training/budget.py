@@ -160,7 +160,7 @@ def longest(minutes: float, clock: float, seconds) -> float:
     if least > left:
         needed = (least + time.monotonic() - clock) / AIM / 60
         raise UserError(
-            f"minutes={minutes:g} is too short: the least run takes about {needed:.1f} minutes on "
+            f"minutes={minutes:g} is too short: the shortest run takes about {needed:.1f} minutes on "
             "this machine; raise it, or leave out parts by evaluate=false and export=false"
         )
     low, high = 1, 2  # tenths of an epoch

@@ -8,13 +8,11 @@ need only the time of their fit.
 import contextlib
 import hashlib
 import json
-import os
-import pathlib
 
 import numpy as np
 
 from dah_tf.errors import UserError
-from dah_tf.files import durable
+from dah_tf.files import cache, durable
 
 PART = 2048  # the number of images whose features are computed at a time
 # The most bytes that are kept. Larger features are computed where they are needed.
@@ -38,7 +36,7 @@ def features(model, dataset):
     shape = len(dataset.images), model.backbone.output_shape[-1]
     if 4 * shape[0] * shape[1] > MOST:
         return None
-    path = _folder() / f"{_name(model.backbone, dataset)}.npy"
+    path = cache.folder() / "features" / f"{_name(model.backbone, dataset)}.npy"
     found = _read(path, shape)
     if found is None:
         try:
@@ -52,11 +50,6 @@ def features(model, dataset):
             ) from error
         found = _read(path, shape)
     return found
-
-
-def _folder():
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return pathlib.Path(cache) / "dah_tf" / "features"
 
 
 def _name(backbone, dataset):

@@ -28,10 +28,10 @@ def with_features(recipe: Recipe) -> Recipe:
 
     if recipe.unlabelled and recipe.method is None:
         recipe = recipe.replace(method="itq")
-    shallow = {name: methods.get(name) for name in methods.names() if methods.is_shallow(name)}
     fits = methods.is_shallow(recipe.method)
     if recipe.unlabelled and not (fits and not methods.get(recipe.method).supervised):
-        without = ", ".join(name for name, each in shallow.items() if not each.supervised)
+        names = filter(methods.is_shallow, methods.names())
+        without = ", ".join(name for name in names if not methods.get(name).supervised)
         raise UserError(
             f"method={recipe.method} learns from labels; the methods for unlabelled data are "
             f"{without}"
@@ -39,9 +39,10 @@ def with_features(recipe: Recipe) -> Recipe:
     if not fits:
         for name, given in (("features", recipe.features), ("recipe", recipe.recipe == "fitted")):
             if given:
+                known = ", ".join(filter(methods.is_shallow, methods.names()))
                 raise UserError(
                     f"{name}={getattr(recipe, name)} is for methods that learn in one fit "
-                    f"({', '.join(shallow)}); leave it out"
+                    f"({known}); leave it out"
                 )
         return recipe
     _check_of_use(recipe, methods.get(recipe.method).name)

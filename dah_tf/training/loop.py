@@ -170,15 +170,19 @@ class Run:
         try:
             self.watchers.begin()
             with self._sigterm() if self.stop_on_sigterm else contextlib.nullcontext():
-                for first, last, size, frozen in phases(self.settings):
-                    if self.step < last:
-                        self._phase(max(first, self.step), last, size, frozen)
+                self._learn()
             self.flush()
             if self.saved_step != self.step:
                 self.save()
             self.watchers.end()
         finally:
             self.progress.close()
+
+    def _learn(self):
+        """Takes the steps that are left, phase by phase."""
+        for first, last, size, frozen in phases(self.settings):
+            if self.step < last:
+                self._phase(max(first, self.step), last, size, frozen)
 
     def _phase(self, first, last, size, frozen):
         self.model.train_size = size

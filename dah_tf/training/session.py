@@ -148,13 +148,11 @@ def _train(given, data, held, watch, stop_on_sigterm, say, clock):
     if given.minutes and not workspace.is_begun(workdir):
         say(f"measuring what {given.minutes:g} minutes are enough for")
         recipe = budget.within(given, recipe, dataset, protocol, plan, make, strategy, clock)
-        end = time.strftime(
-            "%H:%M", time.localtime(time.time() + 60 * given.minutes - (time.monotonic() - clock))
-        )
+        left = 60 * given.minutes - (time.monotonic() - clock)
+        end = time.strftime("%H:%M", time.localtime(time.time() + left))
         images = recipe.epochs * plan.steps_per_epoch * recipe.groups * plan.group_size
-        say(
-            f"minutes   {given.minutes:g}: {recipe.epochs:g} epochs, {images:,.0f} images, until about {end}"
-        )
+        shown = f"{recipe.epochs:g} epochs, {images:,.0f} images, until about {end}"
+        say(f"minutes   {given.minutes:g}: {shown}")
     model = make(recipe)
     settings = planning.settings_of(recipe, dataset, plan)
     steps = settings.steps

@@ -3,7 +3,6 @@
 The run computes the features of all training images and then the constants of the method.
 """
 
-import contextlib
 import time
 
 import numpy as np
@@ -17,26 +16,16 @@ PART = 8192  # the number of rows for which hash values are held at a time
 class Fit(loop.Run):
     """A `loop.Run` for a method with `one_fit=True`. The only step of the run is the fit."""
 
-    def fit(self):
+    def _learn(self):
         """Fits the method and the probe, unless a checkpoint holds them already.
 
         Raises:
-            UserError: an image cannot be read, the method refuses the features, or the disk is
-                full.
+            UserError: an image cannot be read, or the method refuses the features.
         """
-        try:
-            self.watchers.begin()
-            with self._sigterm() if self.stop_on_sigterm else contextlib.nullcontext():
-                if not self.step:
-                    self.after(self._learn())
-            self.flush()
-            if self.saved_step != self.step:
-                self.save()
-            self.watchers.end()
-        finally:
-            self.progress.close()
+        if not self.step:
+            self.after(self._fitted())
 
-    def _learn(self):
+    def _fitted(self):
         model, labels = self.model, self.plan.labels
         begun = time.monotonic()
         every = self.describe()

@@ -175,7 +175,7 @@ def test_fastest_is_taken_and_said(folder, monkeypatch):
     assert choice.fastest(folder, 8, said.append).runtime == "openvino"
     *left_out, taken = said
     assert taken.startswith("runtime: OpenVINO 20") and "times as fast as TensorFlow" in taken
-    start = "left out, because their codes are not the model's at the export: "
+    start = "left out, because their codes differ from the model's at the export: "
     assert [line[: len(start)] for line in left_out] == [start] and "int8" in left_out[0]
     delays |= {"openvino": 0.4, "litert": 0.01}
     assert choice.fastest(folder, 8, said.append).runtime == "litert"
@@ -213,7 +213,7 @@ def test_only_equal_and_installed_take_part(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(runtimes, "load", otherwise)
     del said[:]
     assert choice.fastest(moved, 8, said.append).runtime == "savedmodel"
-    assert "left out, because their codes are not the model's on this machine: LiteRT" in said
+    assert "left out, because their codes differ from the model's on this machine: LiteRT" in said
     monkeypatch.setattr(runtimes, "load", load)
     with pytest.raises(UserError, match=r"pip install 'dah_tf\[openvino\]'"):
         Encoder(folder, "openvino")
