@@ -3,7 +3,16 @@
 import collections
 import re
 
-from dah_tf.reporting import collection, histories, naming, overview, pictures, plots, tables
+from dah_tf.reporting import (
+    collection,
+    histories,
+    leaderboard,
+    naming,
+    overview,
+    pictures,
+    plots,
+    tables,
+)
 from dah_tf.reporting.blocks import Bullets, Contents, Heading, Paragraph, Picture, Plain
 from dah_tf.reporting.canvas import styles
 
@@ -78,6 +87,7 @@ def _section(section, detailed, problems):
         note = f"Plots show {len(shown)} of the {len(section.methods)} methods: those of the most "
         parts += [Paragraph(f"{note}code lengths, and of these the ones of the highest MAP.")]
     for title, make in (
+        ("Leaderboard", _leaderboard),
         ("Retrieval quality", _quality),
         ("Curves", _curves),
         ("Codes", _codes),
@@ -181,6 +191,11 @@ def _best(section):
     return (
         f"Highest MAP: {tables.percent(value)} % at {bits} bits ({method}; {count} {_runs(count)})."
     )
+
+
+def _leaderboard(section, _):
+    found = leaderboard.boards(section)
+    return [Paragraph(leaderboard.READING), *found] if found else []
 
 
 def _quality(section, looks):

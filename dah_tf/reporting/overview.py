@@ -95,11 +95,16 @@ def _cell(runs):
 
 
 def _published(lengths):
-    data = [published.PROTOCOL, published.DATA]
-    found = []
-    for name, values in published.MAP.items():
-        known = [f"{values[bits]:.2f}" if bits in values else None for bits in lengths]
-        found.append([name, None, *known, published.edges(name), *data, published.source(name)])
-    for name, network, edges, source in published.RIVALS:
-        found.append([name, network, *[None] * len(lengths), edges, *data, source])
-    return found
+    data = [published.FULL, published.DATA]
+    return [
+        [
+            each.method,
+            each.network,
+            *tables.values_of(each, lengths),
+            each.edges,
+            *data,
+            each.source,
+        ]
+        for each in published.FIGURES
+        if each.protocol == published.FULL
+    ]

@@ -111,11 +111,11 @@ def map_by_length(section, styles):
     figure, [axis] = canvas.panels(1, panel=(7.0, 4.2))
     _against_length(axis, styles, values)
     how = {method: styles[method].points for method in values}
-    if published.applies(section):
-        for (name, known), marker in zip(published.MAP.items(), ("D", "x"), strict=True):
-            how[f"{name} (paper)"] = {"color": GREY, "linestyle": ":", "marker": marker}
-            axis.plot(list(known), list(known.values()), **how[f"{name} (paper)"])
-            axis.set_xticks(sorted({*axis.get_xticks(), *known}))
+    for figures, marker in zip(published.of_the_paper(section), "Dx", strict=False):
+        name, known = f"{figures.method} (paper)", figures.values
+        how[name] = {"color": GREY, "linestyle": ":", "marker": marker}
+        axis.plot(list(known), list(known.values()), **how[name])
+        axis.set_xticks(sorted({*axis.get_xticks(), *known}))
     axis.set_ylabel("MAP, %")
     canvas.legend(figure, list(how), how)
     return canvas.png(figure)

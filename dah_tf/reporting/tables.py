@@ -63,16 +63,16 @@ def within(run, key, radius=2):
 def mean_average_precision(section):
     """Makes Table 2 of the paper: MAP by code length, beside the published values."""
     table = _by_length(section, "map", "Table 2: MAP by code length, %.")
-    if table and published.applies(section):
-        lengths = section.lengths
-        for name, values in published.MAP.items():
-            known = [f"{values[bits]:.2f}" if bits in values else None for bits in lengths]
-            row = [name, *known, published.edges(name), published.source(name)]
-            table.published.append(row)
-        for name, network, edges, source in published.RIVALS:
-            about = f"{source}; {network}" if network else source
-            table.published.append([name, *[None] * len(lengths), edges, about])
+    for each in published.of(section) if table else []:
+        about = f"{each.network}; {each.source}" if each.network else each.source
+        known = values_of(each, section.lengths)
+        table.published.append([each.method, *known, each.edges, about])
     return table
+
+
+def values_of(figures, lengths):
+    """Returns published values at some code lengths as text, with None where there is none."""
+    return [f"{figures.values[n]:.2f}" if n in figures.values else None for n in lengths]
 
 
 def precision_at_1000(section):

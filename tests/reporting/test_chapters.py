@@ -77,7 +77,7 @@ def test_published_figures_are_set_apart(markdown, shown):
     assert published["DAH"][:3] == ["92.51", "92.19", "92.19 – 92.67"]
     assert published["NoneA-DAH"][:2] == ["92.08", "92.06"]
     assert published["BGAN"][:3] == ["—", "—", "89.4 (best)"]
-    assert all("paper" in published[name][-1] for name in ("DTSH", "MIHash", "DCWH"))
+    assert all("pretrained" in published[name][-1] for name in ("DTSH", "MIHash", "DCWH"))
     assert ["Published, not measured here"] in shown.rows
 
 

@@ -88,7 +88,7 @@ def test_the_best_recipe_at_each_length(folder):
 def test_published_figures_stand_beside(folder):
     table = overview.best(sections(folder))
     held = {row[0]: dict(zip(table.header, row, strict=True)) for row in table.published}
-    assert set(held) == {*published.MAP, *(rival[0] for rival in published.RIVALS)}
+    assert set(held) == {each.method for each in published.FIGURES if each.protocol == "full"}
     assert [held["DAH"][name] for name in table.header[2:5]] == ["92.51", None, "92.67"]
     assert held["DAH"]["Runs or source"] == published.PAPER
     # The caveat of a figure stands in its line.
@@ -179,7 +179,7 @@ def test_methods_of_one_length_are_not_in_the_plot_by_length(tmp_path, monkeypat
     assert drawn(section, monkeypatch, plots.within_radius) is None
     store(tmp_path / "24", result(24, 0.91))
     [section] = sections(tmp_path)
-    papers = [f"{name} (paper)" for name in published.MAP]
+    papers = ["DAH (paper)", "NoneA-DAH (paper)"]
     assert drawn(section, monkeypatch) == ["resnet30, epochs=4", *papers]
     assert drawn(section, monkeypatch, plots.within_radius) == ["resnet30, epochs=4"]
 
