@@ -6,9 +6,13 @@ others. Two machines divide the work with --cells=0::2 on the first and --cells=
 Example:
 
   python -m dah_tf.sweep --flagfile=configs/cifar10_compact.cfg --output=runs/table2 \\
-      --grid=bits=12,24,36,48 --grid=backbone=compact:attention,compact --grid=seed=0,1,2
+      --grid=bits=12,24,36,48 --grid=backbone=compact:attention,compact --grid=seed=0,1,2 --final
 
 If values contain commas, separate them with semicolons: --grid='method=dah:t=1,phi1=2;dpsh'.
+
+A grid of more than bits and seed is a search for settings: it sees the validation images only, and
+neither evaluates nor exports its runs. --final evaluates them on the queries, once nothing is
+chosen any more. It also continues with the runs of a search in the same folder.
 """
 
 import pathlib
@@ -44,6 +48,12 @@ def define_flags():
         "By default they are all.",
     )
     flags.DEFINE_boolean("dry_run", False, "dry_run: only lists the runs and their states.")
+    flags.DEFINE_boolean(
+        "final",
+        False,
+        "final: the runs are evaluated on the queries, also if the grid varies more than bits and "
+        "seed. Without it, such a sweep is a search that sees the validation images only.",
+    )
 
 
 def main():
@@ -65,10 +75,15 @@ def main():
         recipe_of_cell = settings.parse([*arguments, *cell.arguments])
         workspace.resumed(cell.folder, recipe_of_cell)
         workspace.check_left_open(cell.folder, recipe_of_cell)
+    searching = grid.searches(axes) and not FLAGS.final
+    evaluated = not searching and settings.parse(arguments).evaluate
     failed = []
     if not FLAGS.dry_run:
-        failed = run(chosen, arguments)
-    rows = grid.summary(everything)
+        if searching:
+            print("The sweep searches for settings: runs see no query without --final", flush=True)
+        own = ["--noevaluate", "--noexport"] if searching else []
+        failed = run(chosen, [*arguments, *own], evaluated)
+    rows = grid.summary(everything, evaluated)
     print(grid.table(rows))
     for cell in failed:
         print(
@@ -105,14 +120,14 @@ def check(name, value, arguments):
         raise UserError(f"grid={name}: {error}") from error
 
 
-def run(chosen, arguments):
+def run(chosen, arguments, evaluated):
     """Runs the cells that are not done yet. Returns those that failed."""
     from dah_tf.runs import grid
 
     failed = []
     for number, cell in enumerate(chosen, 1):
         where = f"run {number} of {len(chosen)}: {cell.title}"
-        if grid.is_done(cell):
+        if grid.is_done(cell, evaluated):
             print(f"{where}: was done before", flush=True)
         elif grid.is_busy(cell):
             print(f"{where}: is left to another process, which is training it", flush=True)
@@ -123,7 +138,7 @@ def run(chosen, arguments):
             except grid.Stopped:
                 print(f"{where}: was stopped; the same command resumes it", flush=True)
                 sys.exit(0)
-            if code or not grid.is_done(cell):
+            if code or not grid.is_done(cell, evaluated):
                 failed.append(cell)
                 print(f"{where}: failed with exit code {code}", flush=True)
     return failed

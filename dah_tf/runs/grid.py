@@ -112,10 +112,18 @@ def read_json(path):
     return None
 
 
-def is_done(cell):
-    """Says whether the run of a cell has ended and was evaluated."""
-    return (cell.folder / "model.keras").exists() and bool(
-        read_json(cell.folder / "evaluation.json")
+def searches(grid):
+    """Says whether a grid compares settings, rather than code lengths and seeds of one recipe."""
+    return bool(set(grid) - {"bits", "seed"})
+
+
+def is_done(cell, evaluated=True):
+    """Says whether the run of a cell has ended, and with `evaluated` also whether it has a result.
+
+    A run keeps its model when its last step is done, before it is evaluated.
+    """
+    return (cell.folder / "model.keras").exists() and (
+        not evaluated or bool(read_json(cell.folder / "evaluation.json"))
     )
 
 
@@ -187,8 +195,13 @@ def _end_with_parent():
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
-def summary(some):
+def summary(some, evaluated=True):
     """Returns the state and the results of cells.
+
+    Args:
+        some: list of `Cell`.
+        evaluated: bool, whether the runs are evaluated on the queries. If it is False, no result
+            is read, and a run is done when it is trained.
 
     Returns:
         List of dicts with these entries:
@@ -201,13 +214,14 @@ def summary(some):
     """
     rows = []
     for cell in some:
-        result = read_json(cell.folder / "evaluation.json") if is_done(cell) else None
+        done = is_done(cell, evaluated)
+        result = read_json(cell.folder / "evaluation.json") if done and evaluated else None
         begun = (cell.folder / "flags.json").exists()
         rows.append(
             {
                 "settings": cell.settings,
                 "folder": str(cell.folder),
-                "state": "done" if result else "begun" if begun else "waiting",
+                "state": "done" if done else "begun" if begun else "waiting",
                 "map": result["map"]["expected"] if result else None,
                 "validation_map": runlog.last_record(cell.folder / "validation.jsonl").get(
                     "validation_map"
@@ -235,7 +249,8 @@ def _recipe(row):
 def table(rows):
     """Returns the rows of `summary` as a table of text."""
     width = max([len(_title(row)) for row in rows] + [4])
-    lines = [f"{'cell':<{width}}  {'validation MAP':>14}  {'MAP':>6}"]
+    last = "MAP" if any(row["map"] is not None for row in rows) else "state"
+    lines = [f"{'cell':<{width}}  {'validation MAP':>14}  {last:>6}"]
     for row in rows:
         score, chosen = row["map"], row["validation_map"]
         shown = f"{100 * score:.2f}" if score is not None else row["state"]

@@ -166,18 +166,36 @@ def test_killed_sweep_goes_on_and_skips_what_is_done(tmp_path, arguments):
 
 
 @pytest.mark.slow
-def test_a_failed_run_does_not_stop_the_others(tmp_path, arguments):
-    process = sweep(
-        *arguments,
-        "--epochs=1",
-        "--grid=protocol=1k/5k/59k,full",
-        "--cells=0,1",
-        f"--output={tmp_path}",
-    )
-    out, err = process.communicate()
-    assert process.returncode == 1
-    assert "run 1 of 2: protocol=1k/5k/59k: failed" in out and "failed: protocol=1k/5k/59k" in err
-    assert grid.is_done(grid.Cell({}, tmp_path / "protocol-full"))
+def test_a_search_sees_no_query_and_a_failed_run_does_not_stop_the_others(tmp_path, arguments):
+    grids = ["--grid=protocol=1k/5k/59k,full", "--cells=0,1", f"--output={tmp_path}"]
+    cell = grid.Cell({}, tmp_path / "protocol-full")
+
+    def swept(*more):
+        process = sweep(*arguments, "--epochs=1", *grids, *more)
+        out, err = process.communicate()
+        assert process.returncode == 1
+        assert "run 1 of 2: protocol=1k/5k/59k: failed" in out
+        assert "failed: protocol=1k/5k/59k" in err
+        rows = json.loads((tmp_path / "sweep.json").read_text())
+        return out, [(row["state"], row["map"]) for row in rows]
+
+    out, found = swept()
+    assert "searches for settings" in out and "  MAP" not in out.replace("validation MAP", "")
+    assert found[1] == ("done", None)
+    assert not (cell.folder / "evaluation.json").exists()
+    steps = (cell.folder / "metrics.jsonl").read_bytes()
+    # The same run goes on to its evaluation.
+    out, found = swept("--final")
+    assert found[1][0] == "done" and 0 <= found[1][1] <= 1 and grid.is_done(cell)
+    assert f"{100 * found[1][1]:.2f}" in out
+    assert (cell.folder / "metrics.jsonl").read_bytes() == steps
+    # A result that is there already is not shown by a later search either.
+    assert swept()[1][1] == ("done", None)
+
+
+def test_what_a_search_is():
+    assert not grid.searches(grid.axes(["bits=12,24", "seed=0,1"])) and not grid.searches({})
+    assert grid.searches(grid.axes(["bits=12,24", "method=ce,dpsh"]))
 
 
 @pytest.mark.parametrize(
