@@ -98,20 +98,20 @@ def test_files_of_other_kinds_are_refused(saved):
     refused(saved.with_name("none.npz"), "is not there")
     refused(saved.parent, "cannot read .*: Is a directory")
     saved.write_text("no archive")
-    refused(saved, "does not hold a shallow method")
+    refused(saved, "does not contain a shallow method")
     np.savez(saved, x=np.zeros(3))
-    refused(saved, "does not hold a shallow method")
+    refused(saved, "does not contain a shallow method")
     np.savez(saved, about=np.array([{"format": "dah_tf shallow method"}], object))
-    refused(saved, "does not hold a shallow method")
+    refused(saved, "does not contain a shallow method")
     np.savez(saved, about=np.array('{"format": "another", "version": 1}'))
-    refused(saved, "does not hold a shallow method")
+    refused(saved, "does not contain a shallow method")
     np.savez(saved, about=np.array("[1, 2]"))
-    refused(saved, "does not hold a shallow method")
+    refused(saved, "does not contain a shallow method")
     with zipfile.ZipFile(saved, "w") as file:
         file.writestr("about.npy", b"")
-    refused(saved, "does not hold a shallow method")
+    refused(saved, "does not contain a shallow method")
     np.save(saved.with_suffix(".npy"), np.zeros(3))
-    refused(saved.with_suffix(".npy"), "does not hold a shallow method")
+    refused(saved.with_suffix(".npy"), "does not contain a shallow method")
 
 
 @pytest.mark.parametrize(

@@ -82,19 +82,19 @@ def test_paths_with_numbers_and_several_labels(paths):
         ({"images": X, "labels": [["a", "b"], ["a"]] * 4}, "^labels must be an array"),
         ({"images": X, "labels": [["a"], ["b"]] * 4}, "^labels must be whole numbers or names"),
         ({"images": X, "labels": [0.5, 1] * 4}, "^labels must be integers"),
-        ({"images": X, "labels": [0, -1] * 4}, "^labels must count from 0"),
+        ({"images": X, "labels": [0, -1] * 4}, "^labels must number the classes from 0"),
         ({"images": X, "labels": [0, 1000] * 4}, "^labels: labels go up to 1000 in 8 images"),
         ({"images": X, "labels": np.zeros((8, 3), int)}, "^labels: row 0 has no label"),
         ({"images": X, "labels": NAMES, "class_names": ["ant", "cat"]}, "class_names .*'owl'"),
-        ({"images": X, "labels": [0, 2] * 4, "class_names": ["a", "b"]}, "class_names: 2 names"),
+        ({"images": X, "labels": [0, 2] * 4, "class_names": ["a", "b"]}, "class_names has 2 names"),
         ({"images": X, "labels": [0, 1] * 4, "class_names": ["a", "a"]}, "must differ"),
         (
             {"images": X, "labels": NAMES, "test_images": X[:, 1:], "test_labels": NAMES},
-            r"^test_images must be of shape \(n, 12, 12, 3\)",
+            r"^test_images must have shape \(n, 12, 12, 3\)",
         ),
         (
             {"images": X, "labels": [0, 1] * 4, "test_images": ["a.png"], "test_labels": [0]},
-            "both paths or both arrays",
+            "must both be paths or both be arrays",
         ),
     ],
 )

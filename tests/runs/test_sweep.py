@@ -145,10 +145,10 @@ def test_killed_sweep_goes_on_and_skips_what_is_done(tmp_path, arguments):
     process = sweep(*long)
     out, err = process.communicate()
     assert process.returncode == 0, err
-    assert "run 2 of 2: bits=12: training" in out
+    assert "run 2 of 2 (bits=12) is being trained" in out
     rows = json.loads((output / "sweep.json").read_text())
     assert [row["state"] for row in rows] == ["done", "done"]
-    assert "resuming at step" in (first / "train.log").read_text()
+    assert "resumes at step" in (first / "train.log").read_text()
     steps = [json.loads(line)["step"] for line in (first / "metrics.jsonl").open()]
     assert steps == list(range(1, len(steps) + 1))
     made = (first / "model.keras").stat().st_mtime_ns
