@@ -67,7 +67,7 @@ class _Page:
         if counts:
             right, n = counts
             about.append(
-                f"<p>{right} of {_count(n, 'neighbour is', 'neighbours are')} of its class: "
+                f"<p>{right} of {_count(n, 'neighbour', 'neighbours')} of its class: "
                 f"precision {right / n:.3g}</p>"
             )
         yield (

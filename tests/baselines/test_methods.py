@@ -226,10 +226,10 @@ def test_a_wrong_x_is_refused_in_one_line(name):
     refused("contains NaN", method, hole, y)
     refused("Expected 2D array", method, x[0], y[:1])
     refused("minimum of 2 is required", method, x[:1], y[:1])
-    refused("n_bits=0 is not a whole number of at least 1", baselines.get(name, 0), x, y)
-    refused("n_bits=True is not", baselines.get(name, True), x, y)
-    refused("n_bits=2.5 is not", baselines.get(name, 2.5), x, y)
-    refused("random_state=-1 is not", baselines.get(name, 4, -1), x, y)
+    refused("n_bits=0 must be a whole number of at least 1", baselines.get(name, 0), x, y)
+    refused("n_bits=True must be", baselines.get(name, True), x, y)
+    refused("n_bits=2.5 must be", baselines.get(name, 2.5), x, y)
+    refused("random_state=-1 must be", baselines.get(name, 4, -1), x, y)
     with pytest.raises(NotFittedError):
         method.transform(x)
     method.fit(x, y)
@@ -293,4 +293,4 @@ def test_wrong_labels_are_refused_in_one_line(name):
 )
 def test_options_out_of_range_are_refused(text):
     key = text.partition(":")[2]
-    refused(f"^{key}(.0)? is not a", baselines.get(text, 4), *blobs(40))
+    refused(f"^{key}(.0)? must be a", baselines.get(text, 4), *blobs(40))

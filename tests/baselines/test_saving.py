@@ -53,7 +53,7 @@ def test_no_file_holds_pickled_objects(saved):
 
 
 def test_another_methods_file_is_refused(saved):
-    with pytest.raises(UserError, match="sh.npz holds SH, not PCAH"):
+    with pytest.raises(UserError, match="sh.npz contains the method SH, not PCAH"):
         PCAH.load(saved)
 
 
@@ -117,7 +117,7 @@ def test_files_of_other_kinds_are_refused(saved):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"version": 2}, "has format 2, this dah_tf reads format 1"),
+        ({"version": 2}, "has format 2, but this dah_tf reads format 1"),
         ({"class": "Nothing"}, "its arrays are not those"),
         ({"class": "PCAH"}, "its arrays are not those"),
         ({"class": ["SH"]}, "its arrays are not those"),

@@ -74,8 +74,11 @@ def test_paths_with_numbers_and_several_labels(paths):
     [
         ({}, "name a data set, such as folder:PATH, or give images and labels"),
         ({"spec": "digits", "images": X}, "not both"),
-        ({"images": X}, "images and labels go together"),
-        ({"images": X, "labels": NAMES, "test_images": X}, "test_images and test_labels go"),
+        ({"images": X}, "give images and labels together"),
+        (
+            {"images": X, "labels": NAMES, "test_images": X},
+            "give test_images and test_labels together",
+        ),
         ({"images": X, "labels": NAMES[:7]}, "labels must be integers of shape .8,."),
         ({"images": X / 255, "labels": NAMES}, "^images must be uint8 .* it is float64"),
         ({"images": [X[0], X[1, :5]], "labels": [0, 1]}, "^images must be an array; its rows"),

@@ -21,7 +21,7 @@ def test_facts():
     facts, warnings = data.describe(make([30, 20, 25], class_names=["ant", "bee", "cat"]))
     assert facts == [
         "The data set arrays has 75 images in 3 classes.",
-        "The smallest class is bee with 20 images, the largest ant with 30 images.",
+        "The smallest class is bee with 20 images, and the largest is ant with 30 images.",
         "The shorter sides of the originals measure 8 pixels.",
     ]
     assert warnings == []
@@ -87,7 +87,7 @@ def test_several_labels():
     images[1] = images[0]  # twice under the same labels: no clash
     dataset = data.load(images=images, labels=labels)
     facts, warnings = data.describe(dataset)
-    assert "The smallest class is 0 with 12 images, the largest 2 with 24 images." in facts
+    assert "The smallest class is 0 with 12 images, and the largest is 2 with 24 images." in facts
     assert not warnings
     images[20] = images[0]
     (warning,) = data.describe(data.load(images=images, labels=labels))[1]
