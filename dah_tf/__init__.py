@@ -29,7 +29,7 @@ if typing.TYPE_CHECKING:
     from dah_tf.training.evaluating import evaluate as evaluate
     from dah_tf.training.session import train as train
 
-# Each public name, the module that defines it, and its name in that module.
+# This maps each public name to the module that defines it and to its name in that module.
 _PUBLIC = {
     "Client": ("dah_tf.serving", "Client"),
     "Encoder": ("dah_tf.encoding", "Encoder"),

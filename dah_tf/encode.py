@@ -90,13 +90,13 @@ def main():
         runner=FLAGS.runner,
         workers=FLAGS.workers,
     )
-    print(f"{len(codes):,} codes of {codes.bits} bits in {FLAGS.output}")
+    print(f"{len(codes):,} codes of {codes.bits} bits are in {FLAGS.output}")
     if ignored := codes.manifest.get("ignored"):
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(ignored.items()))
         print(f"files that are not images were ignored: {kinds}")
     if broken := codes.manifest["broken"]:
         where = os.path.join(FLAGS.output, "broken.tsv")
-        print(f"{broken:,} images could not be read: {where}")
+        print(f"{broken:,} images could not be read; they are listed in {where}")
 
 
 if __name__ == "__main__":

@@ -18,14 +18,22 @@ def define_flags():
     """Defines the flags of the command."""
     settings.define(only=("workdir", "data_dir"))
     flags.DEFINE_string(
-        "dataset", None, "dataset: other images of the same classes. By default those of the run."
+        "dataset",
+        None,
+        "dataset: a data set with the same classes, whose images are used. By default it is that "
+        "of the run.",
     )
-    flags.DEFINE_string("protocol", None, "protocol: a protocol. By default that of the run.")
+    flags.DEFINE_string(
+        "protocol",
+        None,
+        "protocol: the rule that chooses the queries and the database. By default it is that of "
+        "the run.",
+    )
     flags.DEFINE_boolean(
         "mirror",
         None,
-        "mirror: a code is made from an image and its mirror image together. By default as in "
-        "the run.",
+        "mirror: a code is made from an image and its mirror image together. By default this is "
+        "as in the run.",
     )
     flags.DEFINE_string(
         "output",
@@ -34,12 +42,14 @@ def define_flags():
         "examples are written next to it.",
     )
     flags.DEFINE_string(
-        "note", None, "note: a text that is shown with the figures. By default that of the run."
+        "note",
+        None,
+        "note: a text that is shown with the figures. By default it is that of the run.",
     )
     flags.DEFINE_boolean(
         "encoding_time",
         False,
-        "encoding_time: also measures the time of the encoding (DAH, Table 4).",
+        "encoding_time: also measures how long the encoding takes (Table 4 of the DAH paper).",
     )
 
 
@@ -63,7 +73,7 @@ def main():
             f"the run has not ended; its checkpoint of step {result['run']['step']:,} was evaluated"
         )
     print(retrieval.table(result))
-    print(f"written to {path}")
+    print(f"the result was written to {path}")
 
 
 if __name__ == "__main__":

@@ -26,9 +26,18 @@ FLAGS = flags.FLAGS
 def define_flags():
     """Every flag of the command."""
     settings.define(only=("workdir", "data_dir"))
-    flags.DEFINE_string("output", None, "The version's folder, such as models/dah/1.")
-    flags.DEFINE_list("format", ["savedmodel"], f"Any of {', '.join(runtimes.FORMATS)}.")
-    flags.DEFINE_boolean("mirror", None, "Codes from each image and its mirror image together.")
+    flags.DEFINE_string("output", None, "output: the folder of the version, as in models/dah/1.")
+    flags.DEFINE_list(
+        "format",
+        ["savedmodel"],
+        f"format: the formats that are written. There are {', '.join(runtimes.FORMATS)}.",
+    )
+    flags.DEFINE_boolean(
+        "mirror",
+        None,
+        "mirror: a code is made from an image and its mirror image together. By default this is "
+        "as in the run.",
+    )
 
 
 def main():
@@ -66,7 +75,7 @@ def main():
         samples=samples,
     )
     where = "" if step is None else f" from the checkpoint of step {step:,}"
-    print(f"{FLAGS.output}: {model.bits} bits{where}")
+    print(f"{FLAGS.output} contains a model of {model.bits} bits{where}")
     for name, written in description["formats"].items():
         print(f"  {name:<12} {', '.join(written['files'])}{_agreement(written)}")
 

@@ -17,8 +17,15 @@ FLAGS = flags.FLAGS
 
 def define_flags():
     """Every flag of the command."""
-    flags.DEFINE_string("output", None, "The report's folder; an earlier report is replaced.")
-    flags.DEFINE_integer("detailed", 16, "Runs of a section with pictures of their own.", 0)
+    flags.DEFINE_string(
+        "output", None, "output: the folder of the report. An earlier report in it is replaced."
+    )
+    flags.DEFINE_integer(
+        "detailed",
+        16,
+        "detailed: the largest number of runs in a section that get pictures of their own.",
+        0,
+    )
 
 
 def main(paths):
@@ -33,7 +40,7 @@ def main(paths):
     )
     for problem in problems:
         print(f"warning: {' '.join(problem.split())}", file=sys.stderr)
-    print(f"{count} {'run' if count == 1 else 'runs'} reported in {FLAGS.output}/report.html")
+    print(f"{count} {'run is' if count == 1 else 'runs are'} shown in {FLAGS.output}/report.html")
 
 
 if __name__ == "__main__":

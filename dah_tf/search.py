@@ -65,11 +65,13 @@ def define_flags():
     flags.DEFINE_string(
         "backend",
         None,
-        "backend: flat (the default), mih, numpy, hnsw, ivf or auto; in Milvus flat or ivf. hnsw, "
-        "ivf and auto have the option recall, the share of the nearest codes that they must find, "
-        "by default 0.95: hnsw:recall=0.99.",
+        "backend: how the index searches: flat (the default), mih, numpy, hnsw, ivf or auto; in "
+        "Milvus flat or ivf. hnsw, ivf and auto have the option recall, which is the share of the "
+        "nearest codes that they must find. An example is hnsw:recall=0.99; the default is 0.95.",
     )
-    flags.DEFINE_float("recall", None, "recall: an older flag, now an option of --backend.")
+    flags.DEFINE_float(
+        "recall", None, "recall: an older flag, which is now an option of --backend."
+    )
     flags.DEFINE_string(
         "model",
         None,
@@ -120,7 +122,7 @@ def build():
         root=os.path.abspath(FLAGS.root) if FLAGS.root else items.get("root"),
         **{name: items[name] for name in ("ids", "keys", "labels")},
     )
-    print(f"{len(made):,} items of {made.bits} bits in {FLAGS.index}")
+    print(f"{len(made):,} items of {made.bits} bits are in {FLAGS.index}")
 
 
 def add():
@@ -130,7 +132,8 @@ def add():
     bits = items.pop("bits", index.bits)
     if bits != index.bits:
         raise UserError(
-            f"{FLAGS.codes} has codes of {bits} bits, but {FLAGS.index} has codes of {index.bits}"
+            f"{FLAGS.codes} has codes of {bits} bits, but {FLAGS.index} has codes of "
+            f"{index.bits}; give codes of the same length"
         )
     theirs, root = items.get("root"), root_of(index)
     items["root"] = root or theirs
@@ -138,8 +141,8 @@ def add():
         if theirs and root and os.path.realpath(theirs) != os.path.realpath(root):
             raise UserError(
                 f"the paths of {FLAGS.codes} start in {theirs}, but those of {FLAGS.index} start "
-                f"in {root}; encode from there, or with an absolute --input; if the folder was "
-                f"moved, give --root={theirs}"
+                f"in {root}; encode the images from the latter folder, or with an absolute "
+                f"--input; if the folder was moved, give --root={theirs}"
             )
         # The command may be repeated, for example after a kill. No image is added twice.
         new = without_known(index, items["keys"], items["root"])
@@ -303,13 +306,13 @@ def load_encoder(index=None):
     if index is not None and model["bits"] != index.bits:
         raise UserError(
             f"{path} makes codes of {model['bits']} bits, but {FLAGS.index} has codes of "
-            f"{index.bits}"
+            f"{index.bits}; name the model that made them"
         )
     if index is not None and index.fingerprint not in (None, model["fingerprint"]):
         raise UserError(
             f"{path} is model {model['fingerprint'][:12]}, but {FLAGS.index} has codes of model "
-            f"{index.fingerprint[:12]}; distances between them mean nothing; encode again: "
-            f"python -m dah_tf.search rebuild --index={FLAGS.index} --model={FLAGS.model}"
+            f"{index.fingerprint[:12]}; distances between their codes mean nothing; encode the "
+            f"images again: python -m dah_tf.search rebuild --index={FLAGS.index} --model={FLAGS.model}"
         )
     cli.import_quietly()
     return Encoder(FLAGS.model)
@@ -332,7 +335,7 @@ def rebuild():
         codes, items = read_items()
         bits = FLAGS.bits or items.pop("bits", None) or 8 * codes.shape[1]
         index.replace(codes, **items, bits=bits)
-    print(f"{len(index):,} items of {index.bits} bits in {FLAGS.index}")
+    print(f"{len(index):,} items of {index.bits} bits are in {FLAGS.index}")
 
 
 def encode_here(job):
@@ -344,7 +347,9 @@ def compact():
     index = opened()
     index.compact(FLAGS.backend, recall(index.stats()["backend"]))
     size = index.stats().get("megabytes")  # Milvus does not report it
-    print(f"{len(index):,} items{f', {size:,} MB' if size is not None else ''} in {FLAGS.index}")
+    print(
+        f"{len(index):,} items{f' of {size:,} MB' if size is not None else ''} are in {FLAGS.index}"
+    )
 
 
 def stats():
@@ -372,7 +377,7 @@ def verify():
     return 0
 
 
-# The function of each command, and its flags besides --index.
+# This maps each command to its function and to its flags besides --index.
 COMMANDS = {
     "build": (build, ITEMS | {"bits", "backend", "recall", "root"}),
     "add": (add, ITEMS | {"root"}),
@@ -425,7 +430,9 @@ def read_strings(path):
     """Reads a `.npy` file of strings, bytes (names of files) or numbers as a list of str."""
     array = read_array(path)
     if array.ndim != 1:
-        raise UserError(f"{path} has shape {array.shape}; one string for each item needs (n,)")
+        raise UserError(
+            f"{path} has shape {array.shape}; one string for each item is of shape (n,)"
+        )
     return [os.fsdecode(each) if isinstance(each, bytes) else str(each) for each in array.tolist()]
 
 

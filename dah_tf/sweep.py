@@ -38,14 +38,14 @@ def define_flags():
     flags.DEFINE_multi_string(
         "grid",
         [],
-        "grid: FLAG=VALUE,VALUE,... or FLAG=VALUE;VALUE;... It can be given several times, once "
-        "for each flag.",
+        "grid: a flag and its values, as FLAG=VALUE,VALUE,... or FLAG=VALUE;VALUE;... It can be "
+        "given several times, once for each flag.",
     )
     flags.DEFINE_string(
         "cells",
         ":",
-        "cells: the runs of the grid that are trained, START:STOP:STEP as in Python, or I,J,... "
-        "By default they are all.",
+        "cells: the numbers of the runs that are trained, counted from 0, as START:STOP:STEP in "
+        "Python or as I,J,... By default all runs are trained.",
     )
     flags.DEFINE_boolean("dry_run", False, "dry_run: only lists the runs and their states.")
     flags.DEFINE_boolean(
@@ -59,7 +59,7 @@ def define_flags():
 def main():
     from dah_tf.runs import grid, workspace
 
-    backend.check()  # its runs would end by it, one by one
+    backend.check()  # otherwise every run of the sweep would fail by this check
     if not FLAGS.output:
         raise UserError("name the sweep's folder: output=DIR")
     if FLAGS["workdir"].present:
@@ -126,21 +126,21 @@ def run(chosen, arguments, evaluated):
 
     failed = []
     for number, cell in enumerate(chosen, 1):
-        where = f"run {number} of {len(chosen)}: {cell.title}"
+        where = f"run {number} of {len(chosen)} ({cell.title})"
         if grid.is_done(cell, evaluated):
-            print(f"{where}: was done before", flush=True)
+            print(f"{where} was done before", flush=True)
         elif grid.is_busy(cell):
-            print(f"{where}: is left to another process, which is training it", flush=True)
+            print(f"{where} is left to another process, which is training it", flush=True)
         else:
-            print(f"{where}: training in {cell.folder}", flush=True)
+            print(f"{where} is being trained in {cell.folder}", flush=True)
             try:
                 code = grid.run(cell, arguments)
             except grid.Stopped:
-                print(f"{where}: was stopped; the same command resumes it", flush=True)
+                print(f"{where} was stopped; the same command resumes it", flush=True)
                 sys.exit(0)
             if code or not grid.is_done(cell, evaluated):
                 failed.append(cell)
-                print(f"{where}: failed with exit code {code}", flush=True)
+                print(f"{where} failed with exit code {code}", flush=True)
     return failed
 
 

@@ -21,8 +21,8 @@ FLAGS = flags.FLAGS
 def define_flags():
     """Every flag of the command."""
     settings.define()
-    flags.DEFINE_boolean("describe", False, "Prints the network instead of training it.")
-    flags.DEFINE_boolean("json", False, "With --describe: prints JSON.")
+    flags.DEFINE_boolean("describe", False, "describe: prints the network and does not train it.")
+    flags.DEFINE_boolean("json", False, "json: prints the output of --describe as JSON.")
 
 
 def main():
@@ -30,7 +30,7 @@ def main():
 
     recipe = settings.recipe()
     if FLAGS.json and not FLAGS.describe:
-        raise UserError("json is for describe; leave it out")
+        raise UserError("--json needs --describe; give both, or leave out --json")
     if FLAGS.describe:
         print(session.describe(recipe, as_json=FLAGS.json))
         return

@@ -181,15 +181,15 @@ def test_two_runs_of_one_seed_in_one_process_are_equal(tmp_path):
     "call, reason",
     [
         (lambda: dah_tf.Recipe(bits=0), "bits=0 must be at least 1"),
-        (lambda: dah_tf.load_data("nonsense"), "unknown dataset=nonsense"),
-        (lambda: dah_tf.load_data(images=np.zeros((2, 8, 8))), "images and labels go together"),
+        (lambda: dah_tf.load_data("nonsense"), "dataset=nonsense is unknown"),
+        (lambda: dah_tf.load_data(images=np.zeros((2, 8, 8))), "give images and labels together"),
         (
             lambda: dah_tf.load_data(images=np.zeros((2, 8, 8)), labels=[0, 1]),
             "images must be uint8 of shape",
         ),
         (
             lambda: dah_tf.load_data(images=np.zeros((2, 8, 8), np.uint8), labels=[0, -1]),
-            "labels must count from 0",
+            "labels must number the classes from 0",
         ),
         (lambda: dah_tf.load_data("digits", images=np.zeros(3)), "not both"),
         (lambda: dah_tf.load_model("pretrained:nonsense"), "no ready-made model 'nonsense'"),

@@ -16,7 +16,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the commands do
 
 from dah_tf.machine import memory
 
-memory.keep_freed()  # likewise, before the first tensor
+memory.keep_freed()  # as the commands do, before the first tensor exists
 
 import numpy as np
 import tensorflow as tf
@@ -26,9 +26,9 @@ from dah_tf.layers.cpu.convolution import winograd
 from dah_tf.machine import devices
 
 FLAGS = flags.FLAGS
-flags.DEFINE_integer("images", 500, "Images in a batch.", 1)
-flags.DEFINE_integer("image_size", 32, "Pixels.", 8)
-flags.DEFINE_integer("pairs", 5, "Interleaved pairs.", 1)
+flags.DEFINE_integer("images", 500, "images: the number of images in a batch.", 1)
+flags.DEFINE_integer("image_size", 32, "image_size: the side of the images in pixels.", 8)
+flags.DEFINE_integer("pairs", 5, "pairs: the number of pairs of alternating measurements.", 1)
 
 
 def main(_):
@@ -80,7 +80,7 @@ def _error(found, exact):
 
 def _seconds(run, *arguments):
     start = time.perf_counter()
-    run(*arguments)  # on a CPU it returns when it is done
+    run(*arguments)  # on a CPU this returns when the work is done
     return time.perf_counter() - start
 
 

@@ -26,7 +26,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the commands do
 
 from dah_tf.machine import memory
 
-memory.keep_freed()  # likewise
+memory.keep_freed()  # as the commands do
 
 import keras
 import numpy as np
@@ -37,7 +37,7 @@ from dah_tf.exporting import export, parity
 from dah_tf.machine import devices
 from dah_tf.model import HashModel, backbones, describe
 
-BITS, CLASSES, SECONDS = 36, 10, 0.7  # the least that one measurement takes
+BITS, CLASSES, SECONDS = 36, 10, 0.7  # SECONDS is the shortest measurement
 
 
 @contextlib.contextmanager
@@ -154,7 +154,7 @@ def main():
 
 def show(network, cost, fastest, values, differing, options):
     print(
-        f"\n{network}, {options.image_size} px, {cost / 1e9:.3f} GMAC an image; matrix product "
+        f"\n{network}, {options.image_size} px, {cost / 1e9:.3f} GMAC for an image; matrix product "
         f"{fastest:.0f} GFLOP/s; images/s, medians of {options.rounds} rounds"
     )
     last = max(next(iter(values.values())))
@@ -170,7 +170,7 @@ def show(network, cost, fastest, values, differing, options):
             f"{name:<20}{''.join(f'{each:>11,.1f}' for each in rates.values())}"
             f"{flops:>10.1f}{flops / fastest:>8.0%}   {spread:<22}{differing[name]:>8.3%}"
         )
-    print("* of the best batch; / predict is of the largest")
+    print("* is the figure of the best batch; / predict compares the largest batches")
 
 
 if __name__ == "__main__":

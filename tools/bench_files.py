@@ -30,7 +30,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the commands do
 
 from dah_tf.machine import cores, memory
 
-memory.keep_freed()  # likewise
+memory.keep_freed()  # as the commands do
 
 import numpy as np
 import tensorflow as tf
@@ -79,7 +79,7 @@ def one_at_a_time(encoder, paths):
     return np.concatenate(codes)
 
 
-# A new process' peak starts at that of the process that started it: a small one stands between.
+# The peak of a new process starts at that of its parent, so a small process starts it.
 PEAK = """
 import resource, subprocess, sys
 subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
@@ -104,7 +104,7 @@ def memory(options, paths, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", required=True)
-    parser.add_argument("--input", required=True, help="a folder of images")
+    parser.add_argument("--input", required=True, help="input: a folder of images")
     parser.add_argument("--items", type=int, default=4096)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=7)
@@ -138,7 +138,7 @@ def main():
             seconds["one at a time"].append(took * len(paths) / len(few))
             found = Codes.open(folder / "codes").read()[0]
             if not np.array_equal(found, expected):
-                raise SystemExit("encode's codes are not the model's")
+                raise SystemExit("the codes of encode differ from those of the model")
             wrong = np.unpackbits(single ^ expected[: len(few)]).sum()
             differing = max(differing, wrong / (len(few) * encoder.bits))
         print(f"{len(paths):,} images, batches of {options.batch}, {options.rounds} rounds")
@@ -150,7 +150,7 @@ def main():
         gains = [a / b for a, b in zip(seconds["one at a time"], seconds["encode"], strict=True)]
         for name, each in (("encode / model alone", costs), ("one at a time / encode", gains)):
             print(f"  {name}: {statistics.median(each):.3f} ({min(each):.3f} to {max(each):.3f})")
-        print(f"  bits that differ where batches are of 1: {differing:.6f}")
+        print(f"  share of bits that differ in batches of one image: {differing:.6f}")
         if options.memory:
             memory(options, paths, folder)
 

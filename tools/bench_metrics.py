@@ -24,14 +24,14 @@ from dah_tf import codes, metrics
 from dah_tf.evaluation import retrieval
 from dah_tf.machine import cores
 
-PROTOCOL = {"name": "benchmark", "checksum": None, "description": "made codes", "seed": 0}
+PROTOCOL = {"name": "benchmark", "checksum": None, "description": "generated codes", "seed": 0}
 
 
 def make(kind, folder, options):
     """Query codes and labels, and database codes and labels mapped from files."""
     rng = np.random.default_rng(0)
     centres = rng.integers(0, 2, (10, options.bits), np.uint8)
-    # A bit in 36 differs from the class's, a few bits much more often than the others.
+    # One bit in 36 differs from that of the class. A few bits differ much more often than others.
     flips = np.minimum(rng.dirichlet([0.2] * options.bits, 10) * 0.03 * options.bits, 0.5)
 
     def part(count):
@@ -111,7 +111,7 @@ def run(kind, options, folder):
         *metrics.histograms(data[0][:looped], data[1][:looped], *data[2:], bits)
     )
     if not sample.worst - 1e-6 <= by_sorting <= sample.best + 1e-6:
-        raise SystemExit(f"the loop's MAP {by_sorting} lies outside of {sample}")
+        raise SystemExit(f"the MAP of the loop, {by_sorting}, is outside of the bounds {sample}")
     loop = statistics.median(times["loop"]) * options.queries / 1000
     for name in ("retrieval", "everything"):
         print(f"  loop / {name:<11}{loop / statistics.median(times[name]):8.0f} times")
@@ -122,7 +122,12 @@ def main():
     parser.add_argument("--queries", type=int, default=10_000)
     parser.add_argument("--items", type=int, default=50_000)
     parser.add_argument("--bits", type=int, default=36)
-    parser.add_argument("--loop_queries", type=int, default=300, help="0: no loop")
+    parser.add_argument(
+        "--loop_queries",
+        type=int,
+        default=300,
+        help="loop_queries: the queries that a plain loop evaluates; 0 leaves the loop out",
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--kinds", nargs="+", default=["trained", "uniform"])
     options = parser.parse_args()

@@ -154,8 +154,8 @@ def bench(kind, options, folder):
     codes, queries = made(kind, options)
     distinct, times = np.unique(packed.words(codes), axis=0, return_counts=True)
     print(
-        f"{kind}: {len(codes):,} codes of {options.bits} bits, {len(distinct):,} distinct, the "
-        f"commonest {times.max():,} times; {len(queries):,} queries"
+        f"{kind}: {len(codes):,} codes of {options.bits} bits, {len(distinct):,} are distinct, "
+        f"and the most frequent occurs {times.max():,} times; {len(queries):,} queries"
     )
     start = time.perf_counter()
     index = Index.create(folder / "index", options.bits, codes=codes)
@@ -168,7 +168,7 @@ def bench(kind, options, folder):
     wide_queries[:, :width] = queries
     expected, found = plain.search(queries, options.k)[0], index.search(queries, options.k)
     if not np.array_equal(expected, found.distances):
-        raise SystemExit("the distances are not those of faiss")
+        raise SystemExit("the distances differ from those of faiss")
     print(f"  the {options.k} nearest of {len(queries)} queries")
     medians = alternate(
         options.rounds,
@@ -187,7 +187,7 @@ def bench(kind, options, folder):
         faiss_in_whole_words=lambda: wide.range_search(wide_queries, options.radius + 1),
     )
     ratio = medians["faiss_in_whole_words"] / medians["dah_tf"]
-    print(f"    full scan / dah_tf  {ratio:.2f}, {count / len(queries):,.0f} items a query")
+    print(f"    full scan / dah_tf  {ratio:.2f}, {count / len(queries):,.0f} items for each query")
     before, start = written(), time.perf_counter()
     index.add(queries[np.arange(1000) % len(queries)])
     seconds = time.perf_counter() - start
@@ -203,7 +203,9 @@ def main():
     parser.add_argument("--radius", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--kinds", nargs="+", default=["clustered", "uniform"])
-    parser.add_argument("--codes", help="a trained model's codes of --bits bits, .npy")
+    parser.add_argument(
+        "--codes", help="codes: a .npy file with codes of --bits bits of a trained model"
+    )
     options = parser.parse_args()
     print(
         f"{cores.cores()} cores, {platform.machine()}; Python {platform.python_version()}, "

@@ -24,26 +24,33 @@ from absl import app, flags
 sys.path.insert(0, str(__import__("pathlib").Path(__file__).resolve().parent.parent))
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("backbone", "compact", "Backbone.")
-flags.DEFINE_integer("groups", 25, "Groups of 20 images a step.", 1)
-flags.DEFINE_integer("pairs", 7, "Interleaved pairs.", 1)
-flags.DEFINE_integer("steps", 4, "Steps in each measurement.", 1)
-flags.DEFINE_string("precision", "auto", "As in dah_tf.train.")
-flags.DEFINE_integer("image_size", 32, "Pixels.", 8)
-flags.DEFINE_bool("attention", True, "CBAM in the backbone.")
-flags.DEFINE_list("widths", None, "As in dah_tf.train.")
-flags.DEFINE_integer("depth", None, "As in dah_tf.train.")
-flags.DEFINE_bool("profile", False, "Where a step's time goes.")
-flags.DEFINE_bool("loops", False, "The step with compiled loops against one without.")
-flags.DEFINE_enum("optimizer", "muon", ["adam", "sgd", "muon"], "Of --profile and --loops.")
-flags.DEFINE_integer("slowest", 8, "Operations that --profile lists.", 0)
+flags.DEFINE_string("backbone", "compact", "backbone: the backbone.")
+flags.DEFINE_integer("groups", 25, "groups: the number of groups of 20 images in a step.", 1)
+flags.DEFINE_integer("pairs", 7, "pairs: the number of pairs of alternating measurements.", 1)
+flags.DEFINE_integer("steps", 4, "steps: the number of steps in each measurement.", 1)
+flags.DEFINE_string("precision", "auto", "precision: the same as in dah_tf.train.")
+flags.DEFINE_integer("image_size", 32, "image_size: the side of the images in pixels.", 8)
+flags.DEFINE_bool("attention", True, "attention: whether the backbone has CBAM.")
+flags.DEFINE_list("widths", None, "widths: the same as in dah_tf.train.")
+flags.DEFINE_integer("depth", None, "depth: the same as in dah_tf.train.")
+flags.DEFINE_bool("profile", False, "profile: shows which parts of a step take how long.")
+flags.DEFINE_bool(
+    "loops", False, "loops: compares the step with compiled loops to one without them."
+)
+flags.DEFINE_enum(
+    "optimizer",
+    "muon",
+    ["adam", "sgd", "muon"],
+    "optimizer: the optimizer of --profile and --loops.",
+)
+flags.DEFINE_integer("slowest", 8, "slowest: the number of operations that --profile lists.", 0)
 
 
 def main(_):
     from dah_tf.machine import memory
 
     memory.keep_freed()  # as the command does
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # likewise
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the command does
     from dah_tf import data
     from dah_tf.data import image_sources
     from dah_tf.training import session
@@ -84,7 +91,7 @@ def loops(precision, images, labels, plan):
         model = HashModel(network(), 36, 10)
         model.compile(optimizer=optimizers.get(FLAGS.optimizer, 1e-3))
         step = loop.compiled_step(model, strategy)
-        step(next(batches))  # traces, with or without
+        step(next(batches))  # traces the step with or without the loops
         return step
 
     def timed(step):
@@ -102,11 +109,11 @@ def loops(precision, images, labels, plan):
     count = FLAGS.groups * plan.group_size
     print(
         f"{devices.hardware()}; {FLAGS.backbone}{' + CBAM' if FLAGS.attention else ''}, "
-        f"{precision}, {count} images of {FLAGS.image_size} px a step, {FLAGS.pairs} pairs of "
+        f"{precision}, {count} images of {FLAGS.image_size} px in a step, {FLAGS.pairs} pairs of "
         f"{FLAGS.steps} steps"
     )
     print(
-        f"without {1e3 * before:,.0f} ms, with {1e3 * after:,.0f} ms a step (medians, "
+        f"a step takes {1e3 * before:,.0f} ms without and {1e3 * after:,.0f} ms with them (medians, "
         f"{count / before:.0f} and {count / after:.0f} images/s): {statistics.median(ratios):.2f} "
         f"times as fast ({min(ratios):.2f} to {max(ratios):.2f})"
     )
@@ -139,13 +146,15 @@ def profile(precision, images, labels, plan):
     print(facts["hardware"] + "; " + ", ".join(f"{k} {v}" for k, v in facts["versions"].items()))
     print(
         f"{FLAGS.backbone}{' + CBAM' if FLAGS.attention else ''}, {count} images of "
-        f"{FLAGS.image_size} px a step, {FLAGS.optimizer}, {precision}, {FLAGS.steps} steps, "
+        f"{FLAGS.image_size} px in a step, {FLAGS.optimizer}, {precision}, {FLAGS.steps} steps, "
         f"oneDNN {'on' if onednn else 'off'}"
     )
-    print("shares of wall time, which operations that run at a time have in equal parts\n")
+    print(
+        "The shares are of the wall time. Operations that run at the same time share it equally.\n"
+    )
     print(step_profile.table(found, FLAGS.slowest))
     print(
-        f"\nuntraced {1e3 * found.untraced:.1f} ms a step (median), {found.flops / 1e9:.2f} GFLOP, "
+        f"\nan untraced step takes {1e3 * found.untraced:.1f} ms (median), {found.flops / 1e9:.2f} GFLOP, "
         f"{rate / 1e9:.1f} GFLOP/s: {rate / peak:.0%} of the {peak / 1e9:.1f} GFLOP/s of "
         f"{size}x{size} products in {dtype}"
     )
@@ -205,14 +214,16 @@ def compare(precision, images, labels, plan):
         pass
     feeding = 60 * count / (time.perf_counter() - start)
     rate = statistics.median(a for a, _ in pairs)
-    print(f"{FLAGS.backbone}, {precision}, {count} images a step, {FLAGS.pairs} pairs")
+    print(f"{FLAGS.backbone}, {precision}, {count} images in a step, {FLAGS.pairs} pairs")
     print(f"whole step  {rate:8.0f} images/s (median)")
     print(f"bare loop   {statistics.median(b for _, b in pairs):8.0f} images/s (median)")
     print(
         f"ratio       {statistics.median(ratios):8.3f} (median; {min(ratios):.3f} to "
-        f"{max(ratios):.3f}), goal 0.95"
+        f"{max(ratios):.3f}); the goal is 0.95"
     )
-    print(f"input alone {feeding:8.0f} images/s, {feeding / rate:.1f} times the step, goal 5")
+    print(
+        f"input alone {feeding:8.0f} images/s, {feeding / rate:.1f} times the step; the goal is 5"
+    )
 
 
 if __name__ == "__main__":

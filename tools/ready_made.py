@@ -31,7 +31,7 @@ def main(run, name):
     run, folder = pathlib.Path(run), SHIPPED / name
     model, step = build.load_run(run)
     if step is not None:
-        raise UserError(f"{run} has not ended: it is at step {step:,}")
+        raise UserError(f"{run} has not ended, it is at step {step:,}; train it to its end")
     content = json.loads((run / pretrained.FLAGS).read_text())
     content["flags"] = workspace.portable(content["flags"])
     local = {name for name, setting in SETTINGS.items() if setting.local}
@@ -44,9 +44,9 @@ def main(run, name):
     weights = {str(i): stored(np.asarray(w)) for i, w in enumerate(model.get_weights())}
     np.savez(folder / pretrained.WEIGHTS, **weights)
     size = (folder / pretrained.WEIGHTS).stat().st_size
-    print(f"{folder}: {size:,} bytes of weights; now evaluate them, see --help")
+    print(f"{folder} has {size:,} bytes of weights; now evaluate them, see --help")
     if size > LARGEST:
-        raise UserError(f"{folder} is above {LARGEST:,} bytes: do not commit it")
+        raise UserError(f"{folder} has more than {LARGEST:,} bytes; do not commit it")
 
 
 def stored(weight):

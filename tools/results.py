@@ -213,14 +213,16 @@ def draw(folder=ABLATION):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("runs", nargs="*", help="run folders")
-    parser.add_argument("--ablation", action="store_true", help="they are runs of the ablation")
+    parser.add_argument("runs", nargs="*", help="runs: the folders of the runs")
+    parser.add_argument(
+        "--ablation", action="store_true", help="ablation: the runs are those of the ablation"
+    )
     options = parser.parse_args()
     for run in options.runs:
         try:
             print(take(run, ABLATION if options.ablation else RESULTS))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            sys.exit(f"error: {run} has no whole result ({error}); run dah_tf.evaluate on it")
+            sys.exit(f"error: {run} has no complete result ({error}); run dah_tf.evaluate on it")
     if options.ablation:
         draw()
     readme = RESULTS / "README.md"

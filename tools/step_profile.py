@@ -15,7 +15,9 @@ import tempfile
 import time
 
 MODEL, LOSS_SCOPE, FEED, STEP = "model", "loss", "tf_data", "training_step"
-COMPILED = "compiled loops"  # of `dah_tf.layers.cpu.fusion`; their scopes are not in the trace
+COMPILED = (
+    "compiled loops"  # those of `dah_tf.layers.cpu.fusion`, whose scopes are not in the trace
+)
 
 FORWARD, FILTER, INPUT = (
     "convolution, forward",
@@ -123,7 +125,7 @@ class Graph:
             name.replace("ArithmeticOptimizer/FoldTransposeIntoMatMul_", "")
         ]
         while operation.type not in PRODUCTS and operation.type not in CONVOLUTIONS:
-            operation = operation.inputs[0].op  # a fused one is named like its last operation
+            operation = operation.inputs[0].op  # a fused operation has the name of its last part
         return flops(operation)
 
     def place(self, name):
@@ -247,10 +249,10 @@ def measure(model, batches, steps):
             float(term)
         return time.perf_counter() - start
 
-    step(), step()  # compiles
+    step(), step()  # these steps compile
     untraced = statistics.median(step() for _ in range(steps))
     with tempfile.TemporaryDirectory() as folder:
-        # Level 3 holds the cheap operations too.
+        # Level 3 records the cheap operations too.
         options = tf.profiler.experimental.ProfilerOptions(host_tracer_level=3)
         with tf.profiler.experimental.Profile(folder, options):
             for number in range(steps):
@@ -259,7 +261,7 @@ def measure(model, batches, steps):
         (path,) = pathlib.Path(folder).rglob("*.xplane.pb")
         ran, spans = read(path)
     if len(spans) != steps:
-        raise RuntimeError(f"The trace should hold {steps} steps. Received: {len(spans)}")
+        raise RuntimeError(f"The trace should contain {steps} steps. Received: {len(spans)}")
     graph = Graph(function.get_concrete_function(next(batches)).graph)
     heads = (model.hash_head, model.classifier)
     layers = {each.name for each in (model.backbone, *heads)}
@@ -270,7 +272,7 @@ def measure(model, batches, steps):
     parts[REST][0] = rest / 1e12 / steps
     for (kind, name, *_), taken in zip(ran, times, strict=True):
         if not taken:
-            continue  # before or after the steps
+            continue  # it ran before or after the steps
         name = graph.place(name)
         of_part = parts[part(kind, name, model.optimizer.name, layers)]
         for total in (of_part, operations[kind, name]):
@@ -291,7 +293,7 @@ def peak(dtype, size=1024, rounds=10):
     matrix = tf.cast(tf.random.normal((size, size)), dtype)
     product = tf.function(lambda: tf.reduce_sum(matrix @ matrix))
     seconds = []
-    for _ in range(rounds + 1):  # the first compiles
+    for _ in range(rounds + 1):  # the first round compiles
         start = time.perf_counter()
         float(product())
         seconds.append(time.perf_counter() - start)
@@ -300,7 +302,7 @@ def peak(dtype, size=1024, rounds=10):
 
 def table(profile, slowest=0):
     """A profile as text: a line for each part that took time, then the slowest operations."""
-    lines = [f"{'part':<26}{'ms a step':>11}{'share':>8}{'GFLOP/s':>9}"]
+    lines = [f"{'part':<26}{'ms per step':>11}{'share':>8}{'GFLOP/s':>9}"]
     for name, each in profile.parts.items():
         if each[0]:
             lines.append(f"{name:<26}{_figures(*each, profile.seconds)}")

@@ -13,7 +13,7 @@ import dah_tf
 
 folder = pathlib.Path(tempfile.mkdtemp(prefix="quickstart-"))
 
-# 1,797 grey images of 8x8 pixels, from 0 to 16, and the digit that each one shows.
+# These are 1,797 grey images with values from 0 to 16, and the digit that each one shows.
 digits = sklearn.datasets.load_digits()
 images = (digits.images * (255 / 16)).round().astype("uint8")
 train, test = slice(0, 1500), slice(1500, None)
@@ -39,7 +39,7 @@ recipe = dah_tf.Recipe(
 run = dah_tf.train(recipe, data, watch=[lambda step, values: None])
 print(f"MAP {100 * run.result['map']['expected']:.1f} % on the test images")
 
-# The training images are what is searched; the test images are what is looked for.
+# The index has the training images. The test images are the queries.
 items = data.images.read(data.train)
 queries = data.images.read(data.test[:5])
 index = dah_tf.Index.create(
@@ -52,5 +52,7 @@ index = dah_tf.Index.create(
 distances, ids = index.search(run.model.encode(queries), k=5)
 for row, wanted in enumerate(digits.target[test][:5]):
     _, labels = index.describe(ids[row])
-    print(f"a {wanted}: the nearest are {', '.join(labels)} at {distances[row].tolist()} bits")
+    print(
+        f"a {wanted}: the nearest images are {', '.join(labels)} at {distances[row].tolist()} bits"
+    )
 print(f"the run and the index are in {folder}")

@@ -25,7 +25,7 @@ from dah_tf.baselines.rows import blocks
 from dah_tf.errors import UserError
 
 LARGE = 1e100
-"""Values whose squares can still be added up."""
+"""The largest absolute value whose squares can still be summed."""
 
 
 class Hasher(TransformerMixin, BaseEstimator):
@@ -42,12 +42,15 @@ class Hasher(TransformerMixin, BaseEstimator):
     """
 
     TITLE = ""
-    """What reports call it, with its year."""
+    """The name of the method in reports, with its year."""
     SOURCE = "reading"
-    """Where formula and constants come from: "paper", "code" or "reading", a reconstruction."""
+    """The source of formula and constants: "paper", "code", or "reading" for a reconstruction."""
     SUPERVISED = False
     STATE: ClassVar = {}
-    """Each array of the fitted state, by letters of its shape: d features, k bits, others free."""
+    """This maps the name of each fitted array to the letters of its shape.
+
+    d is the number of features, k is the number of bits, and other letters stand for any size.
+    """
 
     def __init__(self, n_bits: int = 36, random_state: int | None = 0):
         self.n_bits = n_bits
@@ -73,7 +76,10 @@ class Hasher(TransformerMixin, BaseEstimator):
         if (low == high).all():
             raise UserError("the rows of X do not differ, so there is nothing to learn")
         if max(-low.min(), high.max()) > LARGE or (high - low).max() < 1 / LARGE:
-            raise UserError(f"X holds values beyond {LARGE:g}, or differs by less than its inverse")
+            raise UserError(
+                f"X has values beyond {LARGE:g}, or its rows differ by less than the inverse of it; "
+                "rescale X"
+            )
         checks.whole("n_bits", self.n_bits, 1)
         if self.random_state is not None:
             checks.whole("random_state", self.random_state, 0)
@@ -160,7 +166,9 @@ class Hasher(TransformerMixin, BaseEstimator):
 
         found = saving.load(path, baselines.METHODS)
         if not isinstance(found, cls):
-            raise UserError(f"{path} holds {type(found).__name__}, not {cls.__name__}")
+            raise UserError(
+                f"{path} contains the method {type(found).__name__}, not {cls.__name__}"
+            )
         return found
 
     def _checked(self, X, reset):

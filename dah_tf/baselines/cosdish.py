@@ -148,7 +148,7 @@ def alternate(B, S, drawn, starts, rng):
         residue -= np.outer(sampled[:, r], sampled[:, r])
     B[drawn] = sampled
     product = s_rest @ sampled.astype(np.float32)
-    # `rest` still holds B at the other rows as it was before.
+    # `rest` still has the earlier values of B at the other rows.
     B[others] = np.where(np.abs(product) < UNDECIDED, rest, signs(product))
 
 
@@ -169,7 +169,7 @@ def minimise(Q, p, start, starts, rng):
     b = np.concatenate([start[None], drawn])
     product = b @ Q
     rows = np.arange(len(b))
-    least = -1e-9 * (np.abs(Q).sum() + np.abs(p).sum())  # Less is mere rounding.
+    least = -1e-9 * (np.abs(Q).sum() + np.abs(p).sum())  # A smaller change is a rounding error.
     while True:
         # Flipping b_i adds -4 b_i (Q b)_i - 2 b_i p_i.
         change = b * (-4 * product - 2 * p)

@@ -92,7 +92,9 @@ def canonical(X, centre, supervision, ridge, most):
     # One-hot labels sum to 1, so one correlation is always 0.
     kept = np.flatnonzero(correlations > 1e-6)[:most]
     if not len(kept):
-        raise UserError("the rows of X have nothing to do with y: each class has the same mean")
+        raise UserError(
+            "the rows of X do not depend on y: every class has the same mean; check the order of y"
+        )
     axes = scipy.linalg.solve_triangular(lower_x, left[:, kept], lower=True, trans="T")
     largest = np.abs(axes).argmax(axis=0)
     return axes * np.sign(axes[largest, np.arange(len(kept))]), correlations[kept]

@@ -186,7 +186,9 @@ def gradient(K, f, product):
 def descend(K, residue, a, steps, tolerance):
     """Applies Nesterov's accelerated gradient, starting from a: `(m,)`."""
     now = before = a
-    values = values_before = times(K, a)  # The products are linear, so those of `at` follow.
+    values = values_before = times(
+        K, a
+    )  # The products are linear in a, so those of `at` follow from them.
     cost, steepness, momentum = relaxed(residue, values)[0], 1.0, (0.0, 1.0)
     for _ in range(steps):
         share = (momentum[0] - 1) / momentum[1]

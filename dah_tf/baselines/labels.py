@@ -5,7 +5,7 @@ import numpy as np
 from dah_tf.errors import UserError
 
 MOST_SETS = 8192
-"""Distinct sets of labels whose similarity is held as a matrix."""
+"""The largest number of distinct sets of labels, whose similarities are stored as a matrix."""
 
 
 class Supervision:
@@ -42,12 +42,12 @@ class Supervision:
         if len(np.atleast_1d(y)) != n or y.ndim not in (1, 2):
             raise UserError(f"y has shape {y.shape}, but X has {n} rows")
         if y.dtype.kind == "f" and not np.isfinite(y).all():
-            raise UserError("y has NaN or infinity in it; each row needs its class")
+            raise UserError("y contains NaN or infinity; give the class of each row")
         if y.ndim == 1:
             self.sets, self.groups = _classes(y)
         else:
             if y.dtype.kind not in "biuf" or not np.isin(y, (0, 1)).all():
-                raise UserError("y of two axes must hold 0 and 1 only: rows by classes")
+                raise UserError("y of shape (rows, classes) must contain only 0 and 1")
             sets, groups = np.unique(y.astype(np.int8), axis=0, return_inverse=True)
             self.sets, self.groups = sets.astype(np.float64), groups.reshape(-1)
         if len(self.sets) < 2:
@@ -65,7 +65,7 @@ class Supervision:
         """
         if len(self.sets) > MOST_SETS:
             raise UserError(
-                f"y has {len(self.sets)} distinct sets of labels, this method takes {MOST_SETS}; "
+                f"y has {len(self.sets)} distinct sets of labels, but this method takes {MOST_SETS}; "
                 "fit on fewer rows"
             )
         return (self.sets @ self.sets.T > 0).astype(np.float64)
@@ -87,11 +87,11 @@ def _classes(y):
     """Returns one-hot sets and their numbers, for labels with one class for each row."""
     if y.dtype.kind == "f":
         if (y != np.round(y)).any():
-            raise UserError("y holds fractions, but classes are whole numbers or names")
+            raise UserError("y contains fractions, but classes are whole numbers or names")
     elif y.dtype.kind not in "biuUSO":
-        raise UserError(f"y holds {y.dtype}, but classes are whole numbers or names")
+        raise UserError(f"y is {y.dtype}, but classes are whole numbers or names")
     try:
         values, groups = np.unique(y, return_inverse=True)
     except TypeError:
-        raise UserError("y mixes numbers and names; give one kind") from None
+        raise UserError("y mixes numbers and names; give only one kind") from None
     return np.eye(len(values)), groups.reshape(-1)

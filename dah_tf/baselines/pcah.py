@@ -31,7 +31,7 @@ def directions(X, bits):
     centre, axes, variances = linear.principal(X, bits)
     if len(variances) < bits:
         raise UserError(
-            f"n_bits={bits} is above the {len(variances)} directions in which X varies "
+            f"n_bits={bits} is more than the {len(variances)} directions in which X varies "
             f"(n_samples = {len(X)}, n_features = {X.shape[1]}); lower it"
         )
     return centre, axes, variances

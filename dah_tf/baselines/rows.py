@@ -3,7 +3,7 @@
 import numpy as np
 
 BLOCK = 2048
-"""Rows that are in float64 at a time."""
+"""The number of rows that are converted to float64 at a time."""
 
 
 def blocks(X, size=BLOCK):

@@ -50,16 +50,16 @@ def load(path, methods):
     except FileNotFoundError:
         raise UserError(f"{path} is not there; fit a method and save it there") from None
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
-        raise UserError(f"{path} is damaged or no .npz file; {AGAIN}") from None
+        raise UserError(f"{path} is damaged or not a .npz file; {AGAIN}") from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-        raise UserError(f"{path} does not hold a shallow method of dah_tf; {AGAIN}") from None
+        raise UserError(f"{path} does not contain a shallow method of dah_tf; {AGAIN}") from None
     if form != FORMAT:
-        raise UserError(f"{path} does not hold a shallow method of dah_tf; {AGAIN}")
+        raise UserError(f"{path} does not contain a shallow method of dah_tf; {AGAIN}")
     if version != VERSION:
         raise UserError(
-            f"{path} has format {version}, this dah_tf reads format {VERSION}; use the dah_tf "
+            f"{path} has format {version}, but this dah_tf reads format {VERSION}; use the dah_tf "
             f"that wrote it, or {AGAIN}"
         )
     classes = {each.__name__: each for each in (parts.factory("m", n, methods) for n in methods)}

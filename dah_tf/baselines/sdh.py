@@ -128,7 +128,9 @@ class SDH(base.Kernel):
     def _objective(self, sums, gram, W, P, supervision):
         """Computes the objective from the sums over the rows."""
         counts = np.bincount(supervision.groups, minlength=len(supervision.sets))
-        labels = (counts @ supervision.sets).sum()  # This is |Y|², because Y is 0 and 1.
+        labels = (
+            counts @ supervision.sets
+        ).sum()  # This is |Y|², because the entries of Y are 0 and 1.
         labels -= 2 * np.sum(W * (sums.by_set.T @ supervision.sets))
         labels += np.sum(W * (sums.between @ W)) + self.l2_labels * np.square(W).sum()
         kernel = len(supervision.groups) * self.n_bits - 2 * np.sum(P * sums.kernel)

@@ -56,7 +56,7 @@ def modes(ranges, count):
         Two arrays of shape `(count,)`: the axis of each mode, and its frequency. The frequencies
         are in ascending order. If they are equal, the earlier axis comes first.
     """
-    # The longest axis alone has `count` modes, so j of another axis need not exceed its share.
+    # The longest axis alone has `count` modes. Another axis needs fewer, by the ratio of the lengths.
     most = np.ceil(count * ranges / ranges.max()).astype(int)
     axes = np.repeat(np.arange(len(ranges)), most)
     j = np.concatenate([np.arange(1, each + 1) for each in most])

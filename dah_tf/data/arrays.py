@@ -31,18 +31,18 @@ def given(images, labels, test_images, test_labels, class_names, **options):
     found = {name: each for name, each in found.items() if each is not None}
     for part in ("train", "test"):
         if (f"x_{part}" in found) != (f"y_{part}" in found):
-            raise UserError(f"{_called(f'x_{part}')} and {_called(f'y_{part}')} go together")
+            raise UserError(f"give {_called(f'x_{part}')} and {_called(f'y_{part}')} together")
     paths = _are_paths(images)
     for name, each in found.items():
         if name[0] == "x" and _are_paths(each) != paths:
-            raise UserError("images and test_images must be both paths or both arrays")
+            raise UserError("images and test_images must both be paths or both be arrays")
         if not paths or name[0] == "y":
             found[name] = _array(name, each)
     names = None if class_names is None else [str(name) for name in class_names]
     found, names = _numbered(found, names)
     if names is not None:
         if len(set(names)) < len(names):
-            raise UserError(f"class_names must differ. Received: {names}")
+            raise UserError(f"class_names must differ from each other. Received: {names}")
         found["names"] = np.array(names)
     if not paths:
         return _of_parts("arrays", found, None, options["image_size"], options["channels"])
@@ -77,7 +77,9 @@ def _numbered(found, names):
         if name in found and found[name].dtype.kind in "UO":
             texts[name] = found[name]
             if texts[name].ndim != 1 or not all(isinstance(each, str) for each in texts[name]):
-                raise UserError(f"{_called(name)} must be whole numbers or names, one an image")
+                raise UserError(
+                    f"{_called(name)} must be whole numbers or names, one for each image"
+                )
     if texts:
         if names is None:
             names = sorted({str(each) for labels in texts.values() for each in labels})
@@ -139,8 +141,8 @@ def _parts(arrays, path):
     ]
     if len({each.shape[1:] for each in pixels}) > 1:
         raise UserError(
-            f"{_called('x_test', path)} must be of shape (n, {str(pixels[0].shape[1:])[1:]} as the "
-            f"training images are, it is of shape {pixels[1].shape}"
+            f"{_called('x_test', path)} must have shape (n, {str(pixels[0].shape[1:])[1:]} like the "
+            f"training images, but it has shape {pixels[1].shape}"
         )
     return pixels, *_labels(arrays, path)
 
@@ -150,7 +152,8 @@ def _pixels(x, called):
     x = x[..., None] if x.ndim == 3 else x
     if x.ndim != 4 or x.dtype != np.uint8 or x.shape[3] not in (1, 3) or not x.size:
         raise UserError(
-            f"{called} must be uint8 of shape (n, h, w, 1 or 3), it is {x.dtype} of shape {x.shape}"
+            f"{called} must be uint8 of shape (n, h, w, 1 or 3), but it is {x.dtype} of shape "
+            f"{x.shape}"
         )
     return x
 
@@ -179,7 +182,10 @@ def _labels(arrays, path):
             )
     names = [str(name) for name in (named if len(named) else range(classes))]
     if len(names) < classes or (y.ndim == 2 and len(names) != classes):
-        raise UserError(f"{_called('names', path)}: {len(names)} names for {classes} classes")
+        raise UserError(
+            f"{_called('names', path)} has {len(names)} names for {classes} classes; give one name "
+            "for each class"
+        )
     return y.astype(np.int32 if y.ndim == 1 else np.uint8), names, counts
 
 
@@ -189,10 +195,12 @@ def _part_labels(y, count, called):
     if y.dtype.kind not in "iub" or y.ndim not in (1, 2) or len(y) != count or not y.size:
         raise UserError(
             f"{called} must be integers of shape ({count},), or 0/1 of shape ({count}, classes), "
-            f"it is {y.dtype} of shape {y.shape}"
+            f"but it is {y.dtype} of shape {y.shape}"
         )
     if y.min() < 0 or (y.ndim == 2 and y.max() > 1):
-        raise UserError(f"{called} must count from 0, or be 0/1 for several labels")
+        raise UserError(
+            f"{called} must number the classes from 0, or be 0/1 if images have several labels"
+        )
     if y.ndim == 2 and not y.any(axis=1).all():
         row = int(np.flatnonzero(~y.any(axis=1))[0])
         raise UserError(f"{called}: row {row} has no label; remove such images")

@@ -10,7 +10,7 @@ from dah_tf.errors import UserError
 from dah_tf.images import luma
 
 UNLABELLED = "image"
-"""The class of all images where none has a label."""
+"""The name of the only class in a data set without labels."""
 
 
 @dataclasses.dataclass
@@ -58,7 +58,10 @@ class Dataset:
 
     def __post_init__(self):
         if self.labelled and len(self.class_names) < 2:
-            raise UserError(f"{self.name} has {len(self.class_names)} class; it takes two or more")
+            raise UserError(
+                f"{self.name} has {len(self.class_names)} class, but at least two are needed; add "
+                "images of other classes"
+            )
         if not self.fingerprint:
             self.fingerprint = fingerprint_of(self.labels, self.images.array, self.train)
 
@@ -132,7 +135,8 @@ def tensorflow(spec):
         if error.name != "tensorflow":  # The installation is broken.
             raise
         raise UserError(
-            f"dataset={spec} needs TensorFlow, which is not installed; arrays, npz: and digits do not"
+            f"dataset={spec} needs TensorFlow, which is not installed; arrays, npz:FILE and digits "
+            "do not need it"
         ) from None
     return tf
 
@@ -165,8 +169,8 @@ def check_skipped(where, skipped, count, most):
     if len(skipped) > max(most * count, 1 if most else 0):
         names = ", ".join(f"{name} ({reason})" for name, reason in skipped[:3])
         raise Unreadable(
-            f"{len(skipped)} of {count} images of {where} cannot be read, more than "
-            f"{100 * most:g}%: {names}{', ...' if len(skipped) > 3 else ''}; mend or remove them, or "
-            "raise max_unreadable",
+            f"{len(skipped)} of {count} images of {where} cannot be read, which is more than "
+            f"{100 * most:g}%: {names}{', ...' if len(skipped) > 3 else ''}; repair or remove them, "
+            "or raise max_unreadable",
             skipped,
         )

@@ -10,7 +10,7 @@ from dah_tf.data.dataset import Dataset
 from dah_tf.errors import UserError
 
 MAX_UNREADABLE = 0.01
-"""Share of unreadable images above which loading stops."""
+"""The share of unreadable images above which loading stops."""
 
 KINDS = "cifar10, tfds:NAME, folder:PATH, csv:FILE, npz:FILE, digits"
 
@@ -113,4 +113,4 @@ def _labelled(spec, kind, value, data_dir, options, of_files):
 
 def unknown(spec: str) -> UserError:
     """Returns the error for a text that does not name a data set."""
-    return UserError(f"unknown dataset={spec}; known: {KINDS}")
+    return UserError(f"dataset={spec} is unknown; there are {KINDS}")

@@ -8,10 +8,10 @@ from dah_tf import images
 from dah_tf.data import dataset, image_sources
 
 SIZE, CHANNELS = 32, 3
-"""Side and channels that files are decoded to where nothing else is asked for."""
+"""The side in pixels and the number of channels to which files are decoded by default."""
 
 SAMPLE = 256
-"""Files whose headers tell the sizes of a data set's originals."""
+"""The number of files whose headers are read to learn the sizes of the original images."""
 
 
 def load(
@@ -71,7 +71,7 @@ def load(
     gone = wanted - {label for row in rows for label in row[1]}
     if gone:
         raise dataset.Unreadable(
-            f"{where}: class {min(gone)} has no readable image; mend or remove it", skipped
+            f"{where}: class {min(gone)} has no readable image; repair or remove it", skipped
         )
     paths = [row[0] for row in rows]
     source = (

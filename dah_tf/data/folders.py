@@ -46,7 +46,7 @@ def from_folder(root):
     """
     root = pathlib.Path(root)
     if not root.is_dir():
-        raise UserError(f"{root} is no folder; folder:PATH takes PATH/CLASS/IMAGE")
+        raise UserError(f"{root} is not a folder; folder:PATH takes a folder of PATH/CLASS/IMAGE")
     bases = {part: root / part for part in PARTS if (root / part).is_dir()}
     found = Found([], collections.Counter(), [])
     try:
@@ -57,13 +57,17 @@ def from_folder(root):
             for folder in filter(pathlib.Path.is_dir, _visible(base)):
                 rows = [(path, [folder.name], part) for path in images_below(folder, found.ignored)]
                 if not rows:
-                    found.warnings.append(f"The folder {folder} holds no images and is left out.")
+                    found.warnings.append(
+                        f"The folder {folder} contains no images and is left out."
+                    )
                 found.rows.extend(rows)
     except OSError as error:
         raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
     if not any(part == "train" for _, _, part in found.rows):
         base = bases.get("train", root / "train")
-        raise UserError(f"{base} holds no folders of images; wanted: {base / 'CLASS' / 'IMAGE'}")
+        raise UserError(
+            f"{base} contains no folders of images; name the images {base / 'CLASS' / 'IMAGE'}"
+        )
     return found
 
 
@@ -90,7 +94,7 @@ def without_classes(root):
     except OSError as error:
         raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
     if not found.rows:
-        raise UserError(f"{root} holds no images")
+        raise UserError(f"{root} contains no images; name another folder")
     return found
 
 
@@ -198,11 +202,15 @@ def from_csv(path):
                     continue
                 rows.append(_row(f"{path}:{reader.line_num}", path.parent, cells, lines))
     except FileNotFoundError:
-        raise UserError(f"{path} is not there; csv:FILE takes rows path,label") from None
+        raise UserError(
+            f"{path} is not there; csv:FILE takes a file with rows path,label"
+        ) from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} cannot be read as a list of images: {error}") from None
     if not any(part == "train" for _, _, part in rows):
-        raise UserError(f"{path} names no training images; want rows path,label[;label...]")
+        raise UserError(
+            f"{path} names no training images; its rows must be path,label[;label...][,train|test]"
+        )
     rows = sorted(rows, key=lambda row: (row[2] != "train", row[0]))
     return Found(rows, collections.Counter(), [])
 
@@ -212,10 +220,13 @@ def _row(where, folder, cells, lines):
     labels = sorted({label.strip() for label in "".join(cells[1:2]).split(";")} - {""})
     part = "".join(cells[2:3]) or "train"
     if not labels:
-        raise UserError(f"{where}: no label; want path,label[;label...][,train|test]")
+        raise UserError(
+            f"{where}: the row has no label; it must be path,label[;label...][,train|test]"
+        )
     if not cells[0] or part not in PARTS or len(cells) > 3:
         raise UserError(
-            f"{where}: want path,label[;label...][,train|test], found {','.join(cells)!r}"
+            f"{where}: the row must be path,label[;label...][,train|test], but it is "
+            f"{','.join(cells)!r}"
         )
     name = str(folder / cells[0])
     if lines.setdefault(name, where) != where:

@@ -71,5 +71,7 @@ def outline(
     else:
         raise datasets.unknown(spec)
     if classes < 2:
-        raise UserError(f"{spec} has {classes} class; it takes two or more")
+        raise UserError(
+            f"{spec} has {classes} class, but at least two are needed; add images of other classes"
+        )
     return Outline(classes, image_size or size, channels or own, several)

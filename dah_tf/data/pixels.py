@@ -13,12 +13,12 @@ from dah_tf.images.decoding import LUMA, MAX_PIXELS
 PNG = b"\x89PNG\r\n\x1a\n"  # A PNG file begins with these bytes.
 
 TAGGED = r"(\C{6}|\C{24})Exif\C*"
-"""How a JPEG with EXIF tags begins: they come first, or after the 18 bytes of JFIF's own."""
+"""A pattern of the start of a JPEG with EXIF tags, which come first or after 18 bytes of JFIF."""
 
-ORIENTATION = 0x0112  # This is the number of the tag.
+ORIENTATION = 0x0112  # This is the number of the tag in EXIF.
 TAGS = 255  # At most this many tags are examined.
 
-HEAD = 64  # Bytes. Every header except JPEG's gives the image's size within them.
+HEAD = 64  # bytes; every header except that of a JPEG gives the size of the image within them
 
 
 def decode(contents, channels=3):
@@ -152,7 +152,7 @@ def _decode_other(contents):
     def webp():
         # With expand_animations=False, TensorFlow 2.21 writes past its buffer for an animation.
         moves = _at(head, 12, b"VP8X") & (_number(head, 20, 1) // 2 % 2 == 1)
-        still = tf.debugging.assert_equal(moves, False, "animated WebP is not read")
+        still = tf.debugging.assert_equal(moves, False, "an animated WebP is not read")
         with tf.control_dependencies([still]):
             return image(_webp_size(head), channels=0)[..., :3]
 
@@ -291,7 +291,9 @@ def _first_frame(contents):
     extension, frame = 0x21, 0x2C
     start = 13 + table(byte(10))
     start = skip(lambda p: tf.equal(byte(p), extension), lambda p: skip_blocks(p + 2), start)
-    with tf.control_dependencies([tf.debugging.assert_equal(byte(start), frame, "no frame")]):
+    with tf.control_dependencies(
+        [tf.debugging.assert_equal(byte(start), frame, "the file has no frame")]
+    ):
         width = byte(start + 5) + 256 * byte(start + 6)
         height = byte(start + 7) + 256 * byte(start + 8)
         end = skip_blocks(start + 11 + table(byte(start + 9)))

@@ -98,15 +98,15 @@ def make(name, dataset, *, validation=0, seed=0):
         UserError: the data does not allow this protocol.
     """
     if name not in NAMES:
-        raise UserError(f"unknown protocol={name}; known: {', '.join(NAMES)}")
+        raise UserError(f"protocol={name} is unknown; there are {', '.join(NAMES)}")
     if seed < 0:
-        raise UserError(f"seed={seed} is below 0")
+        raise UserError(f"seed={seed} must be at least 0")
     rng = np.random.default_rng([seed, 101])
     everything = np.sort(np.concatenate([dataset.train, dataset.test]))
     if name == "unlabelled":
         if validation:
             raise UserError(f"validation={validation} needs labels; leave it out")
-        description = "all images train and are the database; there are no queries"
+        description = "all images are used for training and are the database; there are no queries"
         nothing = everything[:0]
         return Protocol(name, everything, nothing, nothing, everything, seed, description)
     if not dataset.labelled:
@@ -117,7 +117,7 @@ def make(name, dataset, *, validation=0, seed=0):
                 f"{dataset.name} has no test images for protocol=full; use protocol=own"
             )
         train, query, database = dataset.train, dataset.test, dataset.train
-        description = "training images are the database, test images the queries"
+        description = "the training images are the database, and the test images are the queries"
     elif name.startswith("1k"):
         query = _take(dataset, everything, 100, rng, name)
         rest = np.setdiff1d(everything, query)
@@ -125,15 +125,15 @@ def make(name, dataset, *, validation=0, seed=0):
         database = rest if name.endswith("59k") else np.setdiff1d(rest, train)
         kept = "with" if name.endswith("59k") else "without"
         description = (
-            f"100 queries and 500 training images a class, seeded; all other images are the "
-            f"database, {kept} the training images"
+            f"the seed chooses 100 queries and 500 training images of each class; the database is "
+            f"all other images, {kept} the training images"
         )
     elif name == "unseen":
         classes = np.unique(dataset.labels[everything])
         if dataset.multi_label or len(classes) < 4:
             raise UserError(
-                f"protocol=unseen needs 4 or more classes, one an image, which {dataset.name} "
-                "has not; use protocol=own"
+                f"protocol=unseen needs at least 4 classes and one label for each image, which "
+                f"{dataset.name} does not have; use protocol=own"
             )
         seen = np.sort(rng.permutation(classes)[: len(classes) * 7 // 10])
         is_seen = np.isin(dataset.labels, seen)
@@ -144,20 +144,27 @@ def make(name, dataset, *, validation=0, seed=0):
         if counts[smallest] < 5:
             raise UserError(
                 f"protocol=unseen needs 5 images of class {dataset.class_names[smallest]}, "
-                f"{dataset.name} has {counts[smallest]}; add some, remove the class or use "
+                f"but {dataset.name} has {counts[smallest]}; add some, remove the class or use "
                 "protocol=own"
             )
         query = _take(dataset, others, min(100, counts[smallest] // 5), rng, name)
         database = np.setdiff1d(others, query)
         names = [dataset.class_names[i] for i in seen]
-        description = f"trained on {', '.join(names)}; queries and database are the other classes"
+        description = (
+            f"the classes of the training images are {', '.join(names)}; queries and database are "
+            "images of the other classes"
+        )
     else:
         query = _share(dataset, everything, OWN_SHARE, rng)
         train = database = np.setdiff1d(everything, query)
-        description = f"{OWN_SHARE:.0%} of each class are queries, seeded; the rest is the database"
+        description = (
+            f"the seed chooses {OWN_SHARE:.0%} of each class as queries; the rest is the database"
+        )
     for part, rows in (("query", query), ("database image", database)):
         if not len(rows):
-            raise UserError(f"{dataset.name} is too small for protocol={name}: no {part} is left")
+            raise UserError(
+                f"{dataset.name} is too small for protocol={name}: no {part} is left; add images"
+            )
     if validation is None:
         validation = min(1000, len(train) // 10)
     held = _validation(dataset, train, validation, np.random.default_rng([seed, 102]))
@@ -201,7 +208,7 @@ def _take(dataset, indices, per_class, rng, name):
         if len(members) < per_class or per_class < 1:
             raise UserError(
                 f"protocol={name} needs {max(per_class, 1)} images of class "
-                f"{dataset.class_names[label]}, {dataset.name} has {len(members)}; use "
+                f"{dataset.class_names[label]}, but {dataset.name} has {len(members)}; use "
                 "protocol=own"
             )
         parts.append(rng.permutation(members)[:per_class])

@@ -3,13 +3,13 @@
 import numpy as np
 
 FEWEST = 10
-"""Images of a class, below which it is warned of."""
+"""A class with fewer images than this causes a warning."""
 
 RATIO = 20
-"""Ratio of the largest class to the smallest, above which it is warned of."""
+"""A larger ratio of the largest class to the smallest causes a warning."""
 
 SHRINKING = 4
-"""Ratio of the originals' median side to the side they are resized to, likewise."""
+"""A larger ratio of the median side of the originals to `image_size` causes a warning."""
 
 NAMED = 3  # This many classes or files are named in a sentence.
 
@@ -34,7 +34,7 @@ def describe(dataset, protocol=None) -> tuple[list[str], list[str]]:
     counts = _counts(dataset)
     number = f"The data set {dataset.name} has {len(dataset.labels):,} images"
     facts = [
-        f"{number} in {len(counts)} classes." if dataset.labelled else f"{number}, unlabelled."
+        f"{number} in {len(counts)} classes." if dataset.labelled else f"{number} without labels."
     ]
     small, large = int(counts.argmin()), int(counts.argmax())
     names = dataset.class_names
@@ -44,8 +44,8 @@ def describe(dataset, protocol=None) -> tuple[list[str], list[str]]:
         facts.append(f"Each class has {counts[small]:,} images.")
     else:
         facts.append(
-            f"The smallest class is {names[small]} with {_images(counts[small])}, the largest "
-            f"{names[large]} with {_images(counts[large])}."
+            f"The smallest class is {names[small]} with {_images(counts[small])}, and the largest "
+            f"is {names[large]} with {_images(counts[large])}."
         )
     sides = dataset.sizes.min(axis=1) if len(dataset.sizes) else np.zeros(0, int)
     if len(sides) and sides.min() == sides.max():
@@ -59,7 +59,8 @@ def describe(dataset, protocol=None) -> tuple[list[str], list[str]]:
         kinds = sorted(dataset.ignored.items(), key=lambda each: (-each[1], each[0]))
         count = sum(dataset.ignored.values())
         facts.append(
-            f"{count:,} {'file is no image and was' if count == 1 else 'files are no images and were'}"
+            f"{count:,} "
+            f"{'file is not an image and was' if count == 1 else 'files are not images and were'}"
             f" ignored: {_listed([f'{number:,} {kind}' for kind, number in kinds])}."
         )
     if dataset.skipped:
@@ -74,7 +75,7 @@ def _warnings(dataset, protocol, counts, sides):
         few = few[np.argsort(counts[few], kind="stable")]
         named = _listed([f"{dataset.class_names[each]} ({counts[each]})" for each in few])
         classes = "1 class has" if len(few) == 1 else f"{len(few):,} classes have"
-        yield f"{classes} fewer than {FEWEST} images, too few to learn from: {named}."
+        yield f"{classes} fewer than {FEWEST} images, which are too few to learn from: {named}."
     there = counts[counts > 0]
     if there.max() > RATIO * there.min():
         yield (
@@ -84,8 +85,8 @@ def _warnings(dataset, protocol, counts, sides):
     side = dataset.images.size
     if len(sides) and np.median(sides) > SHRINKING * side:
         yield (
-            f"The originals are much larger than image_size={side}, which their median side of "
-            f"{np.median(sides):,.0f} pixels is shrunk to; details are lost."
+            f"The originals are much larger than image_size={side}: their median side has "
+            f"{np.median(sides):,.0f} pixels. Details are lost when they are shrunk."
         )
     yield from _same(dataset, protocol)
 
@@ -106,7 +107,7 @@ def _same(dataset, protocol):
         yield (
             f"{len(leaked):,} of {len(query):,} queries {'is' if len(leaked) == 1 else 'are'} also "
             f"among the training images, by content: {_name(dataset, leaked[0])} is the same as "
-            f"{_name(dataset, twin)}. Results will be too good."
+            f"{_name(dataset, twin)}. The results will be too good."
         )
     labels = dataset.labels
     if dataset.multi_label:
@@ -118,7 +119,7 @@ def _same(dataset, protocol):
         place = int(clash.argmax())
         contents = len(np.unique(hashes[first][clash]))
         yield (
-            f"{_images(contents)} {'stands' if contents == 1 else 'stand'} under two classes with "
+            f"{_images(contents)} {'occurs' if contents == 1 else 'occur'} in two classes with "
             f"the same content: {_name(dataset, first[place])} is the same as "
             f"{_name(dataset, second[place])}."
         )

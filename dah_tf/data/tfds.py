@@ -31,7 +31,7 @@ def load(spec, name, data_dir, *, image_size, channels, cache_gib, max_unreadabl
     counts = [splits[part].num_examples for part in parts]
     if sum(counts) * size * size * channels > cache_gib * 2**30:
         need = sum(counts) * size * size * channels / 2**30
-        raise UserError(f"{spec} takes {need:.1f} GiB of memory; raise cache_gib={cache_gib:g}")
+        raise UserError(f"{spec} needs {need:.1f} GiB of memory; raise cache_gib={cache_gib:g}")
     pixels, labels, skipped = [], [], []
     for part, count in zip(parts, counts, strict=True):
         raw = {"image": tfds.decode.SkipDecoding()}
@@ -44,7 +44,10 @@ def load(spec, name, data_dir, *, image_size, channels, cache_gib, max_unreadabl
         if len(own) and own.min() < 0:  # TFDS stores -1 if labels are secret.
             if part == "test" and own.max() < 0:
                 continue
-            raise UserError(f"{spec}: {np.sum(own < 0):,} images of its {part} part have no label")
+            raise UserError(
+                f"{spec}: {np.sum(own < 0):,} images of its {part} part have no label; choose "
+                "another data set"
+            )
         pixels.append(images)
         labels.append(own)
         lost = np.setdiff1d(np.arange(count), tags.reshape(-1, 2)[:, 0])
@@ -117,7 +120,10 @@ def find(name, data_dir=None):
         with contextlib.redirect_stdout(io.StringIO()):
             return tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError:
-        raise UserError(f"TensorFlow Datasets knows no {name}, and data_dir has none") from None
+        raise UserError(
+            f"TensorFlow Datasets has no data set {name}, and data_dir does not contain it; check "
+            "the name"
+        ) from None
     except (AssertionError, ValueError) as error:  # A part of the name is wrong.
         raise UserError(f"TensorFlow Datasets has no {name}: {_line(error)}") from error
     except (OSError, ImportError) as error:
@@ -143,7 +149,7 @@ def _faults():
 def _line(error):
     """Returns the first line of an error's message, shortened so that it fits the screen."""
     line = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-    return line.rpartition('}": ')[2][:120]  # TFDS starts with the arguments.
+    return line.rpartition('}": ')[2][:120]  # TFDS puts the arguments before the message.
 
 
 def _check_network(urls):

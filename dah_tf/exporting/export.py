@@ -54,7 +54,8 @@ DISK = (
     tf.errors.UnknownError,
 )
 
-DECODERS = 16  # images at a time. One request is too short for AUTOTUNE to find a number.
+# This many images are decoded at a time. A request is too short for AUTOTUNE to find a number.
+DECODERS = 16
 
 
 def save(
@@ -105,7 +106,7 @@ def save(
         raise ValueError(f"Formats other than the SavedModel need `samples`. Received: {formats}")
     if keras.backend.backend() != "tensorflow":
         raise UserError(
-            f"export needs TensorFlow, Keras runs on {keras.backend.backend()}: "
+            f"export needs TensorFlow, but Keras runs on {keras.backend.backend()}; "
             "repeat the command with KERAS_BACKEND=tensorflow"
         )
     check(output, formats)
@@ -171,7 +172,9 @@ def check(output, formats):
         UserError: the folder exists, or a format's packages are missing.
     """
     if os.path.lexists(output):
-        raise UserError(f"{output} exists already: name a new version folder or remove it")
+        raise UserError(
+            f"{output} exists already; name a new folder for the version, or remove the old one"
+        )
     for name in formats:
         if name != runtimes.SAVEDMODEL:
             runtime = runtimes.get(name)
@@ -215,7 +218,7 @@ def _describe(model, class_names, mirror, flags, metrics, extra):
     }
     hidden = description.keys() & (extra or {}).keys()
     if hidden:
-        raise ValueError(f"Entries that `extra` may not replace. Received: {sorted(hidden)}")
+        raise ValueError(f"`extra` may not replace these entries: {sorted(hidden)}")
     return plain({**description, **(extra or {})})
 
 

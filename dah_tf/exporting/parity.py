@@ -117,7 +117,7 @@ class Reference:
         if wrong > LIMIT:
             raise UserError(
                 f"{name} gives other codes than the model in float32: {wrong:.2%} of the bits of "
-                f"{len(theirs)} images; leave it out of format"
+                f"{len(theirs)} images differ; leave it out of format"
             )
         return found
 

@@ -39,7 +39,7 @@ def _head(answers):
     if any(map(captions.judged, answers)):
         legend = (
             f'<p class="legend"><span class="tile wrong">{CROSS}</span> '
-            "framed and crossed: not of the query's class</p>\n"
+            "A frame and a cross mark a neighbour that is not of the query's class.</p>\n"
         )
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

@@ -50,8 +50,8 @@ def draw(answers):
     heights = [max(1, -(-len(answer["neighbours"]) // PER_LINE)) for answer in answers]
     if sum(heights) > MAX_LINES:
         raise UserError(
-            f"a .png gallery holds {MAX_LINES} lines of {PER_LINE} neighbours, and these are "
-            f"{sum(heights):,}; write a .html"
+            f"a .png gallery holds {MAX_LINES} lines of {PER_LINE} neighbours, but these answers "
+            f"need {sum(heights):,}; write a .html"
         )
     widest = max((len(answer["neighbours"]) for answer in answers), default=0)
     columns = min(max(widest, 2), PER_LINE)

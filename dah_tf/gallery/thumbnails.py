@@ -33,7 +33,7 @@ def thumbnail(path, enlarged, reduced):
             `MAX_PIXELS` pixels.
     """
     if path is None:
-        raise Unreadable("no file known")
+        raise Unreadable("the file is not known")
     if not os.path.exists(path):
         raise Unreadable("file not found")
     if not os.path.isfile(path):  # Reading a pipe could block for ever.
@@ -48,9 +48,9 @@ def thumbnail(path, enlarged, reduced):
     except Image.DecompressionBombError:
         raise Unreadable("too many pixels") from None
     except PermissionError:
-        raise Unreadable("may not be read") from None
+        raise Unreadable("reading is not allowed") from None
     except FAULTS:
-        raise Unreadable("no readable image") from None
+        raise Unreadable("not a readable image") from None
 
 
 def of_pixels(pixels, enlarged, reduced):

@@ -22,7 +22,7 @@ def multiply_adds(backbone, image_size):
     """
     if keras.backend.backend() != "tensorflow":
         raise UserError(
-            f"multiply-adds are counted under TensorFlow, Keras runs on {keras.backend.backend()}: "
+            f"multiply-adds are counted under TensorFlow, but Keras runs on {keras.backend.backend()}; "
             "repeat the command with KERAS_BACKEND=tensorflow"
         )
     import tensorflow as tf

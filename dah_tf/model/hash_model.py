@@ -303,7 +303,7 @@ class HashModel(keras.Model):
                     step = scope.get_current_value(self.optimizer.iterations)
                     terms = self.terms(labels, self(x, training=True), step)
                     loss = self.optimizer.scale_loss(self._minimised(terms))
-                names[:] = terms  # JAX sorts a dict that it returns.
+                names[:] = terms  # The names are kept here, because JAX sorts a dict.
                 held = [scope.get_current_value(v) for v in kept]
                 return loss, (terms, held)
 
@@ -323,7 +323,7 @@ class HashModel(keras.Model):
     def fit(self, *_, **__):
         """Raises a `UserError` that names the function which trains a `HashModel`."""
         raise UserError(
-            "HashModel.fit does not train, for a loss takes class-balanced groups of images; call "
+            "HashModel.fit cannot train, because a loss needs class-balanced groups of images; call "
             "dah_tf.train(recipe, data)"
         )
 
@@ -332,8 +332,8 @@ class HashModel(keras.Model):
     def evaluate(self, *_, **__):
         """Raises a `UserError` that names the function which evaluates a `HashModel`."""
         raise UserError(
-            "HashModel.evaluate does not measure, for retrieval takes queries and a database; call "
-            "dah_tf.evaluate(run), or for a model alone "
+            "HashModel.evaluate cannot measure retrieval, which needs queries and a database; call "
+            "dah_tf.evaluate(run), or for a model without a run "
             "dah_tf.evaluation.measure.evaluate(model, dataset, protocol)"
         )
 
@@ -460,7 +460,7 @@ def _with_feature_map(backbone, method):
     maps = [layer.output for layer in layers if len(layer.output.shape) == 4]
     if not maps:
         raise UserError(
-            f"method {method.name} needs a feature map, and no layer of {backbone.name} has a "
+            f"method {method.name} needs a feature map, but no layer of {backbone.name} has a "
             "height and a width; take another backbone"
         )
     return keras.Model(backbone.inputs, [backbone.output, maps[-1]])

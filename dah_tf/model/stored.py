@@ -79,7 +79,7 @@ def load_weights(model: keras.Model, path, what: str):
     if not path.is_file():
         raise UserError(f"{what} is not there; name a file of weights")
     if path.suffix not in (".h5", ".keras"):
-        raise UserError(f"{what} is of another kind; name a .weights.h5 file")
+        raise UserError(f"{what} is not a .h5 or .keras file; name a .weights.h5 file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
@@ -121,7 +121,7 @@ def _read(path, remedy):
     try:
         with zipfile.ZipFile(path) as archive:
             if broken := archive.testzip():
-                raise zipfile.BadZipFile(f"{broken} is not what was written")
+                raise zipfile.BadZipFile(f"the checksum of {broken} is wrong")
             if missing := {METADATA, CONFIG, WEIGHTS} - {*archive.namelist()}:
                 raise zipfile.BadZipFile(f"it has no {min(missing)}")
             return tuple(json.loads(archive.read(name)) for name in (METADATA, CONFIG))
@@ -193,4 +193,4 @@ def _installed():
 
 
 def _other():
-    return "a newer version may have written it: install that"
+    return "a newer version may have written it; install that version"

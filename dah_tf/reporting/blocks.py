@@ -138,7 +138,7 @@ def _html(block):
             )
         case Table():
             return _html_table(block)
-    raise TypeError(f"no block: {block!r}")
+    raise TypeError(f"Not a block: {block!r}")
 
 
 def _html_table(table):
@@ -220,7 +220,7 @@ def _markdown(block):
             return f"![{_marked(alt)}]({name})\n\n{_marked(caption)}"
         case Table():
             return _markdown_table(block)
-    raise TypeError(f"no block: {block!r}")
+    raise TypeError(f"Not a block: {block!r}")
 
 
 def _markdown_table(table):

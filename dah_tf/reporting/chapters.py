@@ -19,14 +19,16 @@ from dah_tf.reporting.canvas import styles
 TITLE = "Retrieval report"
 DRAWN = 7  # A plot shows at most this many methods, one for each colour.
 READING = (
-    "A row of a table is a method: a hash method, a backbone and a recipe. It is named by the "
-    "settings in which it differs from the other methods of its section; … says that further "
-    f"settings differ, and a section's table of settings has them all. “{naming.USUAL}” are those "
-    "that most recipes have, and an option of a backbone that is false is not named. A note stands "
-    "in quotation marks where runs differ in nothing else. Runs of one recipe agree in every setting but code length, seed, and "
-    "how the run is kept. Runs of one method and code length differ in the seed and are averaged: "
-    "a cell without n is a single run. Results of an unfinished run have a row of their own. "
-    "— is a figure that is not known."
+    "Each row of a table is a method, which is a hash method with a backbone and a recipe. Its "
+    "name lists the settings in which it differs from the other methods of its section. The sign … "
+    "means that further settings differ; the section's table of settings lists all of them. "
+    f"“{naming.USUAL}” are those that most recipes have. Options of a backbone that are false are "
+    "left out of its name. If runs differ only in their notes, a note is shown in quotation marks. "
+    "Runs of one recipe may differ in the code length, in the seed, and in how the run is kept. "
+    "Runs of one method and code length differ in the seed, and their results are averaged; a cell "
+    "without n shows a single run. The results of an unfinished run have a row of their own. The "
+    "sign — means that a figure is not known. Numbers of tables and figures (Figs.) are those of "
+    "the DAH paper."
 )
 
 
@@ -57,7 +59,7 @@ def build(runs, problems, detailed):
         *head,
         *parts,
         Heading(2, "Sources", "sources"),
-        Paragraph("Where the results were read:"),
+        Paragraph("The results were read from these files:"),
         Bullets(sources),
     ]
 
@@ -84,8 +86,8 @@ def _section(section, detailed, problems):
     parts += [Paragraph(READING)] if section.number == 1 else []
     parts += [tables.run_list(section)]
     if len(shown) < len(section.methods):
-        note = f"Plots show {len(shown)} of the {len(section.methods)} methods: those of the most "
-        parts += [Paragraph(f"{note}code lengths, and of these the ones of the highest MAP.")]
+        note = f"The plots show {len(shown)} of the {len(section.methods)} methods. Methods with "
+        parts += [Paragraph(f"{note}more code lengths come first, then those with a higher MAP.")]
     for title, make in (
         ("Leaderboard", _leaderboard),
         ("Retrieval quality", _quality),
@@ -124,17 +126,17 @@ def _facts(section):
         f"Protocol: {section.protocol} ({checksum}){': ' if rule else ''}{rule}",
     ]
     if not section.checksum:
-        facts.append("Without a checksum nothing shows that the runs used the same images.")
+        facts.append("Without a checksum it is not certain that the runs used the same images.")
     twins = [runs for _, _, runs in section.groups if len({r.seed for r in runs}) < len(runs)]
     for runs in twins:
         listed = ", ".join(run.label for run in runs)
-        facts.append(f"Averaged although not every seed is another: runs {listed}.")
+        facts.append(f"These runs are averaged although some of them have the same seed: {listed}.")
     return facts
 
 
 def _variants(section):
     notes = collection.notes(section.runs)
-    return f"; variant as noted: {' / '.join(notes)}" if notes else ""
+    return f"; the notes of the runs name a variant: {' / '.join(notes)}" if notes else ""
 
 
 def _conditions(section):
@@ -169,7 +171,7 @@ def _conventions(section):
         for name, rule in (stated if isinstance(stated, dict) else {}).items():
             held.setdefault(name, []).append(str(rule))
     if not held:
-        return ["Conventions are not stated."]
+        return ["The runs do not state their conventions."]
     facts = []
     for name, rules in held.items():
         distinct = list(dict.fromkeys(rules))
@@ -205,7 +207,7 @@ def _quality(section, looks):
             section,
             "map",
             plots.map_by_length(section, looks),
-            "MAP by code length, mean over seeds; bars are the sample standard deviation.",
+            "MAP by code length, as the mean over the seeds. Bars show the sample standard deviation.",
         ),
         tables.precision_at_1000(section),
         tables.within_radius(section),
@@ -213,8 +215,8 @@ def _quality(section, looks):
             section,
             "radius-2",
             plots.within_radius(section, looks),
-            "Figs. 4 and 9: precision within Hamming radius 2, where an empty result counts as 0, "
-            "and the share of queries that find nothing.",
+            "Figs. 4 and 9: the precision within Hamming radius 2, where an empty result counts as "
+            "0, and the share of queries that find nothing.",
         ),
         tables.tie_bounds(section),
         tables.other_measures(section),
@@ -223,26 +225,26 @@ def _quality(section, looks):
 
 
 def _curves(section, looks):
-    mean = "Mean over seeds."
+    mean = "The lines are means over the seeds."
     return [
         _picture(
             section,
             "precision-recall-rank",
             plots.precision_recall(section, looks, "rank_curve"),
-            f"Figs. 2 and 5: precision against recall, by rank over the whole database. {mean}",
+            f"Figs. 2 and 5: precision against recall, by rank in the whole database. {mean}",
         ),
         _picture(
             section,
             "precision-recall-radius",
             plots.precision_recall(section, looks, "radius_curve"),
-            "Precision against recall by Hamming radius, a mark a radius, 0 to the left; queries "
-            f"that find nothing are left out of precision. {mean}",
+            "Precision against recall by Hamming radius. Each mark is a radius, and radius 0 is on "
+            f"the left. Queries that find nothing are left out of the precision. {mean}",
         ),
         _picture(
             section,
             "top-n",
             plots.top_precision(section, looks),
-            f"Figs. 3 and 6: precision of the top n, n up to 1,000. {mean}",
+            f"Figs. 3 and 6: the precision of the n nearest items, for n up to 1,000. {mean}",
         ),
     ]
 
@@ -254,23 +256,24 @@ def _codes(section, looks):
             section,
             "uniformity",
             plots.uniformity(section, looks),
-            "Table 5 bit by bit: ones to zeros over the database (1 is even), for the first seed "
-            "of each method. Bits with under 1 or over 99 % of ones are drawn at that share.",
+            "Table 5 for each bit: the ratio of ones to zeros in the database, for the first seed "
+            "of each method. Ratio 1 is even. Bits with less than 1 % or more than 99 % of ones are "
+            "shown at that limit.",
         ),
         tables.code_health(section),
         _picture(
             section,
             "distances",
             plots.distances(section, looks),
-            "Distances from the queries to their relevant items, and by the thin lines to all others: "
-            "the less they overlap, the better. Mean over seeds.",
+            "Distances from the queries to their relevant items, and as thin lines to all other "
+            "items. The less they overlap, the better. The lines are means over the seeds.",
         ),
         _picture(
             section,
             "margins",
             plots.margins(section, looks),
-            "Margins: how far the hash values lie from the threshold. Values near 0 are bits that "
-            "a small change of the image may turn. Mean over seeds.",
+            "Margins: the distance of the hash values from the threshold. A small change of the "
+            "image may flip a bit whose margin is near 0. The lines are means over the seeds.",
         ),
     ]
 
@@ -280,7 +283,7 @@ def _classes(section, looks):
         section,
         "per-class",
         plots.per_class(section, looks),
-        "MAP of each class, mean over seeds.",
+        "MAP of each class, as the mean over the seeds.",
     )
     return [picture, *(tables.per_class(section, bits) for bits in section.lengths)]
 
@@ -290,7 +293,7 @@ def _training(section, looks):
         section,
         "validation",
         plots.validation(section, looks),
-        "MAP on the validation part during training; one line a run.",
+        "MAP on the validation images during training, with a line for each run.",
     )
     return [Heading(3, "Training"), picture] if picture else []
 
@@ -303,8 +306,12 @@ def _own_pictures(section, detailed, problems):
         found = [block for block in _of_run(section, run, problems) if block is not None]
         parts += [Heading(3, f"Run {run.label}: {_what(run)}"), *found] if found else []
     if parts and len(section.runs) > min(len(first), detailed):
-        note = "Single runs below: the first seed of each method and code length"
-        more = f", the first {detailed} of {len(first)}" if len(first) > detailed else ""
+        note = "The runs shown below are the first seed of each method and code length"
+        more = (
+            f"; only the first {detailed} of {len(first)} are shown"
+            if len(first) > detailed
+            else ""
+        )
         parts.insert(0, Paragraph(f"{note}{more}."))
     return parts
 
@@ -320,15 +327,15 @@ def _of_run(section, run, problems):
         section,
         f"{name}-training",
         pictures.training(run),
-        f"Training of {run.label}: terms without their weights, each the mean over the last "
-        f"{window} of the steps. Pauses between parts of a run are left out of its time.",
+        f"Training of {run.label}: the terms of the loss without their weights. Each value is the "
+        f"mean over the last {window} of the steps. Pauses between parts of a run do not count.",
     )
     yield _picture(
         section,
         f"{name}-classes",
         pictures.class_distances(run),
-        f"Mean Hamming distance between the classes' codes, {run.label}; on the diagonal, within "
-        "a class.",
+        f"Mean Hamming distance between the codes of two classes, {run.label}. The diagonal shows "
+        "the distance within a class.",
     )
     try:
         found = histories.examples(run.folder / "examples.npz") if run.folder else None
@@ -341,9 +348,10 @@ def _of_run(section, run, problems):
             section,
             f"{name}-examples",
             pictures.retrieval(found),
-            f"Figs. 7 and 8: retrieval examples of {run.label}. Left is the query, then come its "
-            "nearest neighbours, each with its rank, Hamming distance and class. Wrong ones have a "
-            f"thick frame and a cross in the corner. Of all {of:,} neighbours kept, {right:,} are relevant.",
+            f"Figs. 7 and 8: retrieval examples of {run.label}. The query is on the left, followed by "
+            "its nearest neighbours, each with its rank, Hamming distance and class. Wrong "
+            "neighbours have a thick frame and a cross in the corner. Of the "
+            f"{of:,} neighbours that were stored, {right:,} are relevant.",
         )
 
 
@@ -361,6 +369,8 @@ def _settings(section):
     parts = [different] if different else []
     if shared:
         several = len(section.runs) > 1
-        said = "The same in all runs of the section:" if several else "The run's settings:"
+        said = (
+            "All runs of the section have these settings:" if several else "The run's settings are:"
+        )
         parts += [Paragraph(said), Plain("\n".join(shared))]
     return [Heading(3, "Settings"), *parts] if parts else []

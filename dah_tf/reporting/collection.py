@@ -222,7 +222,9 @@ def find(paths):
                 runs += [run] if run else []
                 problems += _told_nothing(run) if run else []
         if not found and not missing:
-            problems.append(f"{path} holds no result: neither {RESULT} nor another result's JSON")
+            problems.append(
+                f"{path} contains no result, neither {RESULT} nor another JSON file of one"
+            )
     runs, copies = _without_copies(runs)
     if not runs:
         more = f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else ""
@@ -242,7 +244,7 @@ def find(paths):
 def _told_nothing(run):
     if not run.flags or run.settings:
         return []
-    return [f"{run.path}: its flags are not those of a run; it stands by its own name"]
+    return [f"the flags of {run.path} are not those of a run, so it has a name of its own"]
 
 
 def sections(runs):
@@ -291,7 +293,7 @@ def _read(file, sure):
         raise UserError(f"{file} is damaged: {error}") from error
     if not isinstance(result, dict) or not {"map", "bit_balance", "top_curve"} & set(result):
         if sure:
-            raise UserError(f"{file} is not a result: it holds no measures")
+            raise UserError(f"{file} is not a result: it contains no measures")
         return None
     folder = file.parent
     if file.name != RESULT and not (folder / "flags.json").exists():
@@ -317,7 +319,7 @@ def _without_copies(runs):
         key = json.dumps(run.result, sort_keys=True)
         first = kept.setdefault(key, run)
         if first.path.resolve() != run.path.resolve():
-            notes.append(f"{run.path} is a copy of {first.path} and counted once")
+            notes.append(f"{run.path} is a copy of {first.path} and is counted once")
     return list(kept.values()), notes
 
 

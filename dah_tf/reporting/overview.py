@@ -21,13 +21,13 @@ def best(sections):
         return None
     kept, left_out = _kept(found)
     caption = (
-        "Best runs: the MAP in percent of each method and backbone at each code length, by the "
-        "recipe that is best there. Small figures are the bounds over the order of items at equal "
-        "distance. Where runs differ in the seed, a cell has the mean ± sample standard deviation "
-        "of n of them."
+        "Best runs: the MAP in percent of each method and backbone at each code length, with the "
+        "recipe that is best at that length. The small figures are the bounds over the order of "
+        "items at equal distance. If n runs differ only in the seed, a cell shows their mean ± "
+        "sample standard deviation."
     )
     if left_out:
-        caption += f" {left_out} further rows stand in the sections below."
+        caption += f" {left_out} further rows are in the sections below."
     header = ["Method", "Backbone", *(f"{bits} bits" for bits in lengths), "Over lengths"]
     header += ["Protocol", "Data", "Runs or source"]
     shown = [_written(section, row, lengths) for section, row in kept]

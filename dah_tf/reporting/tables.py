@@ -11,7 +11,7 @@ from dah_tf.reporting import collection, naming, published
 from dah_tf.reporting.blocks import Table
 
 SHOWN_CLASSES = 40
-CELLS = "Mean ± sample standard deviation of n runs."
+CELLS = "Cells show the mean ± sample standard deviation of n runs."
 
 
 def spread(values, form):
@@ -111,7 +111,7 @@ def tie_bounds(section):
         if any(cells):
             rows.append([method, count(bits), *cells])
     caption = (
-        "Bounds over the order of items at equal distance, %: worst – best order, means over runs."
+        "Bounds over the order of items at equal distance, %: the worst – the best order, as means."
     )
     header = ["Method", "Bits", "MAP", "Precision@1000"]
     return Table(caption, header, rows) if rows else None
@@ -194,8 +194,9 @@ def references(section):
                 rows.append([run.label, name, own, first, *cells[1:]])
     header = ["Run", "Measure", "Hash codes", "One-hot class", "Float features", "Random codes"]
     caption = (
-        "Reference points, %. One-hot class: the code of the class that the classifier names. "
-        "Float features: the network's features ranked by cosine. Random codes: of the same length."
+        "Reference points, %. “One-hot class” is the code of the class that the classifier names. "
+        "“Float features” are the features of the network, ranked by cosine similarity. “Random "
+        "codes” have the same length."
     )
     return Table(caption, header, rows) if rows else None
 
@@ -213,7 +214,7 @@ def encoding_time(section):
         row += [count(collection.number(held, "images"))]
         rows.append([*row, collection.text(held, "hardware"), collection.text(held, "runtime")])
     header = ["Run", "Method", "Bits", "ms, batch of 1", "ms, best batch", "Best batch", "Images"]
-    caption = "Table 4: encoding time, milliseconds an image."
+    caption = "Table 4: encoding time in milliseconds for each image."
     return Table(caption, [*header, "Hardware", "Runtime"], rows) if rows else None
 
 
@@ -236,8 +237,8 @@ def uniformity(section):
     header = ["Run", "Method", "Bits", "Lowest", "Mean", "Highest"]
     header += ["Fewest ones, %", "Most ones, %", "Dead bits"]
     caption = (
-        "Table 5: ratio of ones to zeros of a bit over the database (1 is even). "
-        "A bit that is never zero has no ratio and is left out of it."
+        "Table 5: the ratio of ones to zeros of a bit in the database. Ratio 1 is even. "
+        "A bit that is never zero has no ratio and is left out."
     )
     return Table(caption, header, rows) if rows else None
 
@@ -264,9 +265,9 @@ def code_health(section):
         if any(cells):
             rows.append([run.label, count(run.bits), *cells])
     caption = (
-        "Code health over the database. Shared: codes that images of more than one class have. "
-        "Entropies in bits. Margin: mean |x − 1/2| of the hash values, 0 to 0.25, or with a tanh "
-        "head 0 to 0.5."
+        "Code health in the database. A shared code belongs to images of more than one class. "
+        "Entropies are in bits. The margin is the mean of |x − 1/2| of the hash values; it is at "
+        "most 0.25, or 0.5 with a tanh head."
     )
     header = ["Run", "Bits", *(name for name, _, _ in columns)]
     return Table(caption, header, rows) if rows else None
@@ -313,7 +314,11 @@ def per_class(section, bits):
         ]
         for name in names
     ]
-    part = f" The lowest and highest {len(names)} of {of} classes." if len(names) < of else ""
+    part = (
+        f" The table has {len(names)} of {of} classes: the lowest and the highest."
+        if len(names) < of
+        else ""
+    )
     caption = f"MAP of each class at {bits} bits, %.{part} {CELLS}"
     return Table(caption, ["Class", *methods], rows) if rows else None
 
@@ -362,7 +367,7 @@ def settings(section):
         [method, *(naming.written(found[n]) if n in found else None for n in names)]
         for method, found in first.items()
     ]
-    caption = "Settings in which the methods differ; — is one that is not set or not recorded."
+    caption = "Settings in which the methods differ. The sign — means that one is not set or not recorded."
     return Table(caption, ["Method", *names], rows) if names else None
 
 

@@ -148,8 +148,8 @@ def check_present(name, folder):
     """Raises `UserError` if a model was not exported to a format."""
     if name not in present(folder):
         raise UserError(
-            f"{folder} has no {get(name).FILES[0]}; export it with format={name}, "
-            f"here are {', '.join(present(folder)) or 'none'}"
+            f"{folder} has no {get(name).FILES[0]}; export the model with format={name}, or use a "
+            f"format that is there: {', '.join(present(folder)) or 'none'}"
         )
 
 

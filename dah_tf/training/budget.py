@@ -18,7 +18,7 @@ from dah_tf.runs import runlog
 from dah_tf.terminal import progress
 from dah_tf.training import loop, planning
 
-AIM = 0.97  # share of the minutes that is planned; a rehearsal cannot measure the rest
+AIM = 0.97  # the share of the minutes that is planned; a rehearsal cannot measure the rest
 WARM = 2  # the number of first steps of each kind that are not timed
 QUICK = 0.2  # seconds; shorter steps are timed in groups of ten
 # The timed steps of a kind take at least this many seconds, or this share of the minutes.
@@ -161,9 +161,9 @@ def longest(minutes: float, clock: float, seconds) -> float:
         needed = (least + time.monotonic() - clock) / AIM / 60
         raise UserError(
             f"minutes={minutes:g} is too short: the shortest run takes about {needed:.1f} minutes on "
-            "this machine; raise it, or leave out parts by evaluate=false and export=false"
+            "this machine; raise it, or leave out parts with evaluate=false and export=false"
         )
-    low, high = 1, 2  # tenths of an epoch
+    low, high = 1, 2  # These are tenths of an epoch.
     while seconds(high / 10) <= left and high < 10**7:
         low, high = high, high * 2
     while high - low > 1:
@@ -205,7 +205,7 @@ def rehearse(recipe, dataset, protocol, plan, make, strategy=None) -> Costs:
 
 
 def _time_steps(model, plan, dataset, folder, size, frozen, window, strategy):
-    most = 1_000_000  # steps; the timer ends the rehearsal earlier
+    most = 1_000_000  # The timer ends the rehearsal long before so many steps.
     settings = loop.Settings(
         workdir=str(pathlib.Path(folder) / f"{size}-{frozen}"),
         steps=most,

@@ -73,7 +73,7 @@ def build_model(
     if image_size < smallest:
         name = recipe.part("backbone").name
         raise UserError(
-            f"{name} takes images of at least {smallest} pixels, not {image_size}; "
+            f"{name} takes images of at least {smallest} pixels, not of {image_size}; "
             f"set image_size={smallest}"
         )
     backbone = backbones.get(
@@ -109,7 +109,7 @@ def check_needs(model, plan, replicas):
     if plan.group_size < method.needs.smallest_group:
         raise UserError(
             f"method={method.name} needs groups of at least {method.needs.smallest_group} "
-            f"images, and these have {plan.group_size}; raise images_per_class or "
+            f"images, but these have {plan.group_size}; raise images_per_class or "
             "classes_per_group"
         )
     if replicas > 1 and not method.needs.splits:
@@ -165,13 +165,13 @@ def take_backbone(backbone, run):
     """
     model, step = load_run(pretrained.folder(run))
     if step is not None:
-        raise UserError(f"backbone_weights={run}: its training has not ended")
+        raise UserError(f"backbone_weights={run}: the run has not ended; train it to its end first")
     theirs = model.backbone
     if [(w.path, w.shape) for w in theirs.weights] != [(w.path, w.shape) for w in backbone.weights]:
         raise UserError(
             f"backbone_weights={run} holds another backbone ({theirs.name}, "
             f"{theirs.count_params():,} parameters) than the recipe asks for ({backbone.name}, "
-            f"{backbone.count_params():,})"
+            f"{backbone.count_params():,}); name a run with that backbone"
         )
     backbone.set_weights(theirs.get_weights())
 
@@ -298,5 +298,5 @@ def _remedy(folder):
     from dah_tf.training import checkpoint
 
     if checkpoint.files(folder / "checkpoints"):
-        return "restore it, or move it away and run the training's command, which writes it anew"
+        return "restore it, or move it away and run the same training command, which writes it anew"
     return "restore it from a copy"

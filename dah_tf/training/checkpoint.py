@@ -83,7 +83,7 @@ def read(folder):
                 meta = json.loads(content["meta"].tobytes())
                 return path, meta, [content[f"v{i:05d}"] for i in range(len(meta["names"]))]
         except PermissionError as error:
-            raise UserError(f"{path} cannot be read: {error.strerror}; allow it") from error
+            raise UserError(f"{path} cannot be read: {error.strerror}; allow reading it") from error
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             reason = reason or str(error) or type(error).__name__
     if found:
@@ -114,8 +114,8 @@ def restore(folder, variables, facts, without=None):
     for name, value in facts.items():
         if meta["facts"].get(name) != value:
             raise UserError(
-                f"{path} was written with {name}={meta['facts'].get(name)}, this run has "
-                f"{name}={value}; use the same, or another workdir"
+                f"{path} was written with {name}={meta['facts'].get(name)}, but this run has "
+                f"{name}={value}; use the same value, or another workdir"
             )
     if without:
         kept = [not name.startswith(f"{without}/") for name in meta["names"]]
@@ -129,7 +129,8 @@ def restore(folder, variables, facts, without=None):
             (f"{len(ours)} variables", f"{len(theirs)} variables"),
         )
         raise UserError(
-            f"{path} does not fit this model: it has {other[1]} where the model has {other[0]}"
+            f"{path} does not fit this model: it has {other[1]} where the model has {other[0]}; use "
+            "another workdir"
         )
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)

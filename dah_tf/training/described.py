@@ -15,7 +15,7 @@ from dah_tf.errors import UserError
 from dah_tf.files import cache, durable
 
 PART = 2048  # the number of images whose features are computed at a time
-# The most bytes that are kept. Larger features are computed where they are needed.
+# Features of more bytes than this are not kept. They are computed where they are needed.
 MOST = 4 * 2**30
 
 

@@ -73,12 +73,14 @@ def write(run, *, output: str | None = None, note: str | None = None, data=None,
         if about.get(key) not in (None, getattr(own, key))
     ]
     if not output and (others or pretrained.is_name(name) or data is not None):
-        raise UserError(f"{name} keeps its own figures; name a file: output=FILE.json")
+        raise UserError(
+            f"the result would replace that of {name}; name another file: output=FILE.json"
+        )
     result, pictures, changed = _measured(run, data, **about)
     if changed and not output:
         raise UserError(
-            f"{result['data']['name']} has changed since {name} was trained, which keeps its own "
-            "figures; name a file: output=FILE.json"
+            f"{result['data']['name']} has changed since {name} was trained, and the result would "
+            "replace that of the run; name another file: output=FILE.json"
         )
     if note is not None:
         result["run"]["note"] = note
@@ -123,8 +125,8 @@ def _measured(
     if changed and own.protocol != "full":
         raise UserError(
             f"{loaded.name} has changed since the run was trained, and protocol={own.protocol} "
-            "would draw other queries, some of them from its training images; restore the data, "
-            "train again, or name images kept apart by dataset"
+            "would choose other queries, some of them from its training images; restore the data, "
+            "train again, or name a dataset of images that were kept apart"
         )
     links = lineage.of(name)
     training = lineage.training_parts(links[0], recipe, loaded)
@@ -133,7 +135,7 @@ def _measured(
         recipe = recipe.replace(validation=0)
     chosen = build.make_protocol(recipe, loaded, recipe.protocol)
     if not len(chosen.query):
-        raise UserError(f"protocol={chosen.name} has no queries in {loaded.name}")
+        raise UserError(f"protocol={chosen.name} has no queries in {loaded.name}; choose another")
     others = links[1:] if chosen.name == own.protocol else links
     lineage.check(others, recipe, loaded, chosen, str(name))
     # `trained` lists the classes that the classifier knows. None stands for those that the

@@ -89,7 +89,7 @@ def _backbone(recipe):
         return found
     if kind:
         if not backbones.facts(recipe.features).fixed:
-            raise UserError(f"features={recipe.features}: there are {KINDS}")
+            raise UserError(f"features={recipe.features} is unknown; there are {KINDS}")
         return {"backbone": recipe.features}
     if weights == "none" and not backbones.facts(recipe.backbone).fixed:
         return {"backbone": "gist"}

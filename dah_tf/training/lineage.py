@@ -80,7 +80,7 @@ def check(links: list[dict], recipe: Recipe, dataset, protocol, what: str):
         if training is not None and (known := trained_on(protocol, training)):
             raise UserError(
                 f"{what}: {link['name']} was trained on {known:,} of the "
-                f"{len(protocol.query):,} queries of protocol={protocol.name}, by "
-                f"protocol={training.name}; take that protocol, or a run with "
+                f"{len(protocol.query):,} queries of protocol={protocol.name}, because it used "
+                f"protocol={training.name}; use that protocol, or a run that was trained with "
                 f"protocol={protocol.name}"
             )

@@ -75,10 +75,10 @@ def strategy(name):
     if keras.backend.backend() != "tensorflow":
         if keras.backend.backend() != "jax":
             raise UserError(
-                f"training takes KERAS_BACKEND=tensorflow or jax, not {keras.backend.backend()}"
+                f"training needs KERAS_BACKEND=tensorflow or jax, not {keras.backend.backend()}"
             )
         if name not in ("auto", "one"):
-            raise UserError(f"strategy={name} needs the TensorFlow back end")
+            raise UserError(f"strategy={name} needs KERAS_BACKEND=tensorflow; set strategy=one")
         return None
     import tensorflow as tf
 
@@ -237,7 +237,7 @@ class Run:
         except tf.errors.OpError:
             if self.saved_step != self.step:
                 self.save()
-            # This raises an error that names the file.
+            # Reading the same images again raises an error that names the file.
             self.images.read(self.plan.batch(self.step)["indices"])
             raise
 
@@ -249,7 +249,7 @@ class Run:
         # Each phase defines this function anew, because a traced function keeps its image size.
         def step(state, batch):
             terms, state = model.train_step(state, batch)
-            names[:] = terms  # JAX sorts a dict that it returns.
+            names[:] = terms  # The names are kept here, because JAX sorts a dict.
             return [*terms.values()], state
 
         # A step reuses the memory of the state before it. Between steps the values are in
@@ -358,13 +358,14 @@ class Run:
         shown = f"about {shown}" if seconds >= 60 else "less than a minute"
         end = time.strftime("%H:%M", time.localtime(time.time() + seconds))
         self.progress.message(
-            f"{shown} to go, until {end}, at {self.progress.images_per_second:.0f} images/s"
+            f"the training needs {shown} more, until {end}, at "
+            f"{self.progress.images_per_second:.0f} images/s"
         )
         if self.advice and seconds > 7200:
             self.progress.message(self.advice)
 
     def _last_good(self):
-        return f"the last good checkpoint is step {self.saved_step} in {self.folder}"
+        return f"the last good checkpoint is that of step {self.saved_step} in {self.folder}"
 
     def _what_now(self):
         return (

@@ -41,7 +41,7 @@ def make_plan(recipe, dataset, protocol):
     size = dataset.images.size
     if recipe.cutout >= size:
         raise UserError(
-            f"cutout={recipe.cutout} would cover images of {size} pixels; lower it, such as to "
+            f"cutout={recipe.cutout} would cover images of {size} pixels; lower it, for example to "
             f"{size // 4}"
         )
     classes = recipe.classes_per_group or min(dataset.num_classes, 100)
@@ -97,7 +97,7 @@ def sizes_of(text, steps, size):
     if not whole or min(parts)[0] < 8:
         raise UserError(
             f"train_sizes={text}: give SIZE:SHARE,... with shares that sum to 1, "
-            "such as 16:0.5,32:0.5"
+            "for example 16:0.5,32:0.5"
         )
     starts = np.cumsum([0.0] + [share for _, share in parts[:-1]])
     return [(each, round(start * steps)) for (each, _), start in zip(parts, starts, strict=True)]

@@ -99,7 +99,7 @@ def train(
         recipe = recipe.replace(dataset=data.name)
     workdir = recipe.workdir or default_workdir(recipe)
     if pretrained.is_name(workdir):
-        raise UserError(f"workdir={workdir} is trained already; name a folder")
+        raise UserError(f"workdir={workdir} is a ready-made model; name the folder of a new run")
     recipe = recipe.replace(workdir=str(workdir))
     begun = time.monotonic()
     with runlog.Lock(workdir) as held, planning.undisturbed(recipe.seed):
@@ -140,13 +140,13 @@ def _train(given, data, held, watch, stop_on_sigterm, say, clock):
     plan = planning.make_plan(recipe, dataset, protocol)
     replicas = strategy.num_replicas_in_sync if strategy else 1
     if recipe.groups % replicas:
-        raise UserError(f"groups={recipe.groups} cannot be split over {replicas} devices")
+        raise UserError(f"groups={recipe.groups} must be a multiple of the {replicas} devices")
 
     def make(recipe):
         return planning.made(recipe, dataset, protocol, plan, facts, strategy, begun)
 
     if given.minutes and not workspace.is_begun(workdir):
-        say(f"measuring what {given.minutes:g} minutes are enough for")
+        say(f"a rehearsal measures how many epochs fit into {given.minutes:g} minutes")
         recipe = budget.within(given, recipe, dataset, protocol, plan, make, strategy, clock)
         left = 60 * given.minutes - (time.monotonic() - clock)
         end = time.strftime("%H:%M", time.localtime(time.time() + left))
@@ -189,14 +189,14 @@ def _train(given, data, held, watch, stop_on_sigterm, say, clock):
         )
         run.log.hparams(recipe.as_dict(), {})
     if run.step:
-        say(f"resuming at step {run.step:,} of {steps:,}")
+        say(f"the run resumes at step {run.step:,} of {steps:,}")
     run.advice = slow_advice(recipe)
     run.describe = lambda: described.features(model, dataset)
     start = time.time()
     try:
         run.fit()
     except loop.Stopped:
-        say(f"stopped at step {run.step:,}; the same command resumes it from {workdir}")
+        say(f"the run was stopped at step {run.step:,}; the same command resumes it from {workdir}")
         run.log.close()
         return TrainedRun(workdir, recipe, None, {})
     trained = time.time() - start
@@ -208,7 +208,7 @@ def _train(given, data, held, watch, stop_on_sigterm, say, clock):
         durable.sync(temporary)
         temporary.replace(path)
         durable.sync(path.parent)
-    say(f"trained to step {steps:,} ({trained / 60:.1f} min in this part); {path}")
+    say(f"the run was trained to step {steps:,} ({trained / 60:.1f} min in this part); {path}")
     result = finish(recipe, model, dataset, protocol, run.log, facts, say)
     with keeping(workdir):
         run.log.close()
@@ -277,7 +277,7 @@ def finish(recipe, model, dataset, protocol, log, facts, say) -> dict:
             log.hparams(recipe.as_dict(), {"map": result["map"]["expected"]})
         say(retrieval.table(result))
     if recipe.export and keras.backend.backend() != "tensorflow":
-        say(f"export it under TensorFlow: python -m dah_tf.export --workdir={folder}")
+        say(f"the run can be exported under TensorFlow: python -m dah_tf.export --workdir={folder}")
     elif recipe.export and not (folder / "export" / "1").exists():
         from dah_tf.exporting import export
 
@@ -289,7 +289,7 @@ def finish(recipe, model, dataset, protocol, log, facts, say) -> dict:
             class_names=facts["class_names"],
             mirror=recipe.mirror,
         )
-        say(f"SavedModel: {folder / 'export' / '1'} (image bytes to packed codes)")
+        say(f"the SavedModel turns image bytes into packed codes: {folder / 'export' / '1'}")
     return result
 
 
@@ -343,7 +343,9 @@ def write_skipped(workdir, skipped, say):
         with writing(workdir):
             path.write_bytes(os.fsencode("".join(lines)))
         count = len(skipped)
-        say(f"{count} unreadable {'file' if count == 1 else 'files'} skipped, listed in {path}")
+        say(
+            f"{count} unreadable {'file was' if count == 1 else 'files were'} skipped; {path} lists them"
+        )
 
 
 def make_validator(recipe, dataset, protocol):

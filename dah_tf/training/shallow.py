@@ -9,7 +9,7 @@ import numpy as np
 
 from dah_tf.training import loop
 
-RIDGE = 1e-3  # the ridge penalty of the probe as a share of the number of rows
+RIDGE = 1e-3  # the ridge penalty of the probe, as a share of the number of rows
 PART = 8192  # the number of rows for which hash values are held at a time
 
 

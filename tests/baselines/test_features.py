@@ -212,14 +212,22 @@ def test_extract_looks_at_a_batch_at_a_time():
 @pytest.mark.parametrize(
     ("text", "images", "match"),
     [
-        ("gist", np.zeros((2, 32, 32, 3)), r"uint8 array of shape .*, received float64 of shape"),
-        ("pixels", np.zeros((32, 32), np.uint8), r"received uint8 of shape \(32, 32\)"),
-        ("hog", np.zeros((2, 32, 32, 2), np.uint8), "received uint8"),
+        (
+            "gist",
+            np.zeros((2, 32, 32, 3)),
+            r"uint8 array of shape .*, but they are float64 of shape",
+        ),
+        ("pixels", np.zeros((32, 32), np.uint8), r"they are uint8 of shape \(32, 32\)"),
+        ("hog", np.zeros((2, 32, 32, 2), np.uint8), "they are uint8"),
         ("gist", np.zeros((0, 32, 32, 3), np.uint8), "at least one image"),
-        ("gist", np.zeros((1, 32, 31), np.uint8), "square images, received 32 x 31 pixels"),
+        ("gist", np.zeros((1, 32, 31), np.uint8), "square images, but these have 32 x 31 pixels"),
         ("gist", np.zeros((1, 3, 3), np.uint8), "at least 4 pixels a side"),
-        ("hog", np.zeros((1, 32, 15), np.uint8), "at least 16 pixels a side, received 32 x 15"),
-        ("gist:size=4", None, "feature gist:size=4: size=4 is below 8 pixels"),
+        (
+            "hog",
+            np.zeros((1, 32, 15), np.uint8),
+            "at least 16 pixels a side, but these have 32 x 15",
+        ),
+        ("gist:size=4", None, "feature gist:size=4: size=4 must be at least 8 pixels"),
         ("hog:cell=0", None, "feature hog:cell=0: orientations, cell and block must be"),
         ("sift", None, "there is no feature 'sift'; there are gist, hog, pixels"),
         ("gist:side=4", None, "feature gist has no option 'side'; its options are size"),

@@ -82,12 +82,12 @@ def test_pcah_takes_the_mean_of_the_training_rows():
 @pytest.mark.parametrize("name", ["pcah", "itq"])
 def test_more_bits_than_directions_are_refused(name):
     x, _ = blobs(d=6)
-    with pytest.raises(UserError, match="n_bits=7 is above the 6 directions in which X varies"):
+    with pytest.raises(UserError, match="n_bits=7 is more than the 6 directions in which X varies"):
         baselines.get(name, 7).fit(x)
     flat = np.hstack([x, x @ np.ones((6, 3))])
-    with pytest.raises(UserError, match="n_bits=7 is above the 6 directions"):
+    with pytest.raises(UserError, match="n_bits=7 is more than the 6 directions"):
         baselines.get(name, 7).fit(flat)
-    with pytest.raises(UserError, match="n_bits=5 is above the 4 directions"):
+    with pytest.raises(UserError, match="n_bits=5 is more than the 4 directions"):
         baselines.get(name, 5).fit(x[:5])
     baselines.get(name, 6).fit(flat)
 
@@ -178,7 +178,7 @@ def test_itq_cca_does_not_depend_on_the_scale():
 
 def test_itq_cca_refuses_labels_that_say_nothing():
     x = np.array([[0.0, 1], [1, 0], [0, 1], [1, 0]])
-    with pytest.raises(UserError, match="nothing to do with y: each class has the same mean"):
+    with pytest.raises(UserError, match="do not depend on y: every class has the same mean"):
         baselines.get("itq_cca", 2).fit(x, [0, 0, 1, 1])
 
 

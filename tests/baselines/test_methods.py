@@ -226,10 +226,10 @@ def test_a_wrong_x_is_refused_in_one_line(name):
     refused("contains NaN", method, hole, y)
     refused("Expected 2D array", method, x[0], y[:1])
     refused("minimum of 2 is required", method, x[:1], y[:1])
-    refused("n_bits=0 is not a whole number of at least 1", baselines.get(name, 0), x, y)
-    refused("n_bits=True is not", baselines.get(name, True), x, y)
-    refused("n_bits=2.5 is not", baselines.get(name, 2.5), x, y)
-    refused("random_state=-1 is not", baselines.get(name, 4, -1), x, y)
+    refused("n_bits=0 must be a whole number of at least 1", baselines.get(name, 0), x, y)
+    refused("n_bits=True must be", baselines.get(name, True), x, y)
+    refused("n_bits=2.5 must be", baselines.get(name, 2.5), x, y)
+    refused("random_state=-1 must be", baselines.get(name, 4, -1), x, y)
     with pytest.raises(NotFittedError):
         method.transform(x)
     method.fit(x, y)
@@ -247,7 +247,7 @@ def test_rows_that_do_not_differ_are_refused(name, dtype):
         refused("the rows of X do not differ", baselines.get(name, 2), x, y)
     x = np.arange(200.0).reshape(40, 5)
     for scale in (1e120, 1e-120):
-        refused("X holds values beyond 1e\\+100", baselines.get(name, 2), x * scale, y)
+        refused("X has values beyond 1e\\+100", baselines.get(name, 2), x * scale, y)
     baselines.get(name, 1).fit(x * 1e30, y).transform(x * 1e30)
     baselines.get(name, 1).fit(x * 1e-30, y).transform(x * 1e-30)
 
@@ -260,11 +260,11 @@ def test_wrong_labels_are_refused_in_one_line(name):
     refused(r"y has shape \(39,\), but X has 40 rows", method, x, y[:39])
     refused(r"y has shape \(40, 2, 2\)", method, x, np.zeros((40, 2, 2)))
     refused("y has one class only", method, x, np.zeros(40))
-    refused("y holds fractions", method, x, y + 0.5)
-    refused("y has NaN or infinity", method, x, np.where(y > 0, np.nan, 1.0))
-    refused("y of two axes must hold 0 and 1 only", method, x, one_hot(y) * 2)
+    refused("y contains fractions", method, x, y + 0.5)
+    refused("y contains NaN or infinity", method, x, np.where(y > 0, np.nan, 1.0))
+    refused(r"y of shape \(rows, classes\) must contain only 0 and 1", method, x, one_hot(y) * 2)
     refused("y mixes numbers and names", method, x, np.array(["a", 3] * 20, object))
-    refused("y holds complex128", method, x, y.astype(complex))
+    refused("y is complex128", method, x, y.astype(complex))
 
 
 @pytest.mark.parametrize(
@@ -293,4 +293,4 @@ def test_wrong_labels_are_refused_in_one_line(name):
 )
 def test_options_out_of_range_are_refused(text):
     key = text.partition(":")[2]
-    refused(f"^{key}(.0)? is not a", baselines.get(text, 4), *blobs(40))
+    refused(f"^{key}(.0)? must be a", baselines.get(text, 4), *blobs(40))

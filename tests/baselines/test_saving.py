@@ -53,7 +53,7 @@ def test_no_file_holds_pickled_objects(saved):
 
 
 def test_another_methods_file_is_refused(saved):
-    with pytest.raises(UserError, match="sh.npz holds SH, not PCAH"):
+    with pytest.raises(UserError, match="sh.npz contains the method SH, not PCAH"):
         PCAH.load(saved)
 
 
@@ -98,26 +98,26 @@ def test_files_of_other_kinds_are_refused(saved):
     refused(saved.with_name("none.npz"), "is not there")
     refused(saved.parent, "cannot read .*: Is a directory")
     saved.write_text("no archive")
-    refused(saved, "does not hold a shallow method")
+    refused(saved, "does not contain a shallow method")
     np.savez(saved, x=np.zeros(3))
-    refused(saved, "does not hold a shallow method")
+    refused(saved, "does not contain a shallow method")
     np.savez(saved, about=np.array([{"format": "dah_tf shallow method"}], object))
-    refused(saved, "does not hold a shallow method")
+    refused(saved, "does not contain a shallow method")
     np.savez(saved, about=np.array('{"format": "another", "version": 1}'))
-    refused(saved, "does not hold a shallow method")
+    refused(saved, "does not contain a shallow method")
     np.savez(saved, about=np.array("[1, 2]"))
-    refused(saved, "does not hold a shallow method")
+    refused(saved, "does not contain a shallow method")
     with zipfile.ZipFile(saved, "w") as file:
         file.writestr("about.npy", b"")
-    refused(saved, "does not hold a shallow method")
+    refused(saved, "does not contain a shallow method")
     np.save(saved.with_suffix(".npy"), np.zeros(3))
-    refused(saved.with_suffix(".npy"), "does not hold a shallow method")
+    refused(saved.with_suffix(".npy"), "does not contain a shallow method")
 
 
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"version": 2}, "has format 2, this dah_tf reads format 1"),
+        ({"version": 2}, "has format 2, but this dah_tf reads format 1"),
         ({"class": "Nothing"}, "its arrays are not those"),
         ({"class": "PCAH"}, "its arrays are not those"),
         ({"class": ["SH"]}, "its arrays are not those"),

@@ -159,12 +159,12 @@ def test_up_to_a_hundredth_unreadable_is_skipped(tmp_path, gib):
 def test_folder_errors(tmp_path, folder):
     assert str(tmp_path / "none") in error(f"folder:{tmp_path / 'none'}")
     (tmp_path / "empty").mkdir()
-    assert "holds no folders of images" in error(f"folder:{tmp_path / 'empty'}")
+    assert "contains no folders of images" in error(f"folder:{tmp_path / 'empty'}")
     write(tmp_path / "single" / "one" / "x.png", crop(0))
-    assert "two or more" in error(f"folder:{tmp_path / 'single'}")
+    assert "at least two" in error(f"folder:{tmp_path / 'single'}")
     write(tmp_path / "late" / "test" / "a" / "x.png", crop(0))
     (tmp_path / "late" / "train").mkdir()
-    assert "late/train holds no folders of images" in error(f"folder:{tmp_path / 'late'}")
+    assert "late/train contains no folders of images" in error(f"folder:{tmp_path / 'late'}")
 
 
 def test_a_class_whose_only_file_is_broken(tmp_path):
@@ -217,8 +217,8 @@ def test_csv_of_several_labels_and_parts(tmp_path, images):
         ("path,label\na.png,x\nb.png\n", 3, "no label"),
         ("a.png,x\nb.png, ; \n", 2, "no label"),
         ("a.png,x\nb.png,y,valid\n", 2, "valid"),
-        ("a.png,x,train,1\n", 1, "want path,label"),
-        (",x\n", 1, "want path,label"),
+        ("a.png,x,train,1\n", 1, "must be path,label"),
+        (",x\n", 1, "must be path,label"),
         ("a.png,x\nb.png,y\na.png,y\n", 3, "already named at"),
     ],
 )
@@ -291,14 +291,14 @@ def test_npz_forms(tmp_path):
         ({"x_train": X[:0], "y_train": Y[:0]}, r"\(0, 8, 8, 3\)"),
         ({"x_train": X, "y_train": Y[:5]}, r"y_train must be integers of shape \(6,\)"),
         ({"x_train": X, "y_train": Y / 2}, "y_train must be integers"),
-        ({"x_train": X, "y_train": Y - 1}, "count from 0"),
+        ({"x_train": X, "y_train": Y - 1}, "must number the classes from 0"),
         ({"x_train": X, "y_train": np.full((6, 3), 2)}, "0/1"),
         ({"x_train": X, "y_train": np.zeros((6, 3), int)}, "y_train: row 0 has no label"),
         ({"x_train": X, "y_train": Y, "names": ["a"]}, "1 names for 3 classes"),
-        ({"x_train": X, "y_train": Y * 0}, "two or more"),
+        ({"x_train": X, "y_train": Y * 0}, "at least two"),
         (
             {"x_train": X, "y_train": Y, "x_test": X[:, 1:], "y_test": Y},
-            r"x_test must be of shape \(n, 8, 8, 3\)",
+            r"x_test must have shape \(n, 8, 8, 3\)",
         ),
         ({"x_train": X, "y_train": Y + 2**40}, "in .* images; number the classes from 0"),
     ],
@@ -402,4 +402,4 @@ def test_arrays_load_without_tensorflow(tmp_path):
 @pytest.mark.parametrize("spec", ["", "imagenet", "tfds:", "folder:", "folder", "cifar10:x", "npz"])
 def test_unknown_names(spec):
     text = error(spec)
-    assert f"dataset={spec};" in text and "folder:PATH" in text
+    assert f"dataset={spec} is unknown" in text and "folder:PATH" in text

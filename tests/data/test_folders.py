@@ -106,7 +106,7 @@ def test_absolute_paths_stay(tmp_path):
 
 def test_line_numbers_are_the_files(tmp_path):
     # A quoted cell that holds a line's end makes the third row begin on line 4.
-    with pytest.raises(UserError, match=r"list\.csv:4: no label"):
+    with pytest.raises(UserError, match=r"list\.csv:4: the row has no label"):
         table(tmp_path, 'path,label\n"a\n.png",x\nb.png\n')
 
 

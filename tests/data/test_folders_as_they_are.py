@@ -52,9 +52,11 @@ def test_other_files_are_ignored_and_counted(photos):
     assert dataset.ids == expected.ids and dataset.fingerprint == expected.fingerprint
     assert dataset.ignored == {".db": 1, ".txt": 3, "no ending": 1}
     assert dataset.class_names == ["a", "b", "c"]
-    assert dataset.warnings == [f"The folder {photos / 'empty'} holds no images and is left out."]
+    assert dataset.warnings == [
+        f"The folder {photos / 'empty'} contains no images and is left out."
+    ]
     facts, warnings = data.describe(dataset)
-    assert "5 files are no images and were ignored: 3 .txt, 1 .db, 1 no ending." in facts
+    assert "5 files are not images and were ignored: 3 .txt, 1 .db, 1 no ending." in facts
     assert warnings[0] == dataset.warnings[0]
 
 
@@ -85,7 +87,7 @@ def test_a_linked_folder_is_found_as_a_clash_and_a_leak(photos):
     first = f"{photos}/a/00.jpeg"
     _, warnings = data.describe(dataset)
     clash = next(each for each in warnings if "two classes" in each)
-    assert clash.startswith("10 images stand under two classes with the same content: ")
+    assert clash.startswith("10 images occur in two classes with the same content: ")
     one, other = clash[clash.index(": ") + 2 : -1].split(" is the same as ")
     assert pathlib.Path(one).samefile(other) and one != other
     protocol = data.make_protocol("own", dataset)

@@ -240,7 +240,7 @@ def test_too_few_images_of_a_class_for_unseen(seed):
     try:
         protocol = protocols.make("unseen", dataset, seed=seed)
     except UserError as error:
-        assert "needs 5 images of class class4, mine has 4; add some" in str(error)
+        assert "needs 5 images of class class4, but mine has 4; add some" in str(error)
     else:
         assert 4 not in dataset.labels[protocol.query], "the small class trains"
 

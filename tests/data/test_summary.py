@@ -21,7 +21,7 @@ def test_facts():
     facts, warnings = data.describe(make([30, 20, 25], class_names=["ant", "bee", "cat"]))
     assert facts == [
         "The data set arrays has 75 images in 3 classes.",
-        "The smallest class is bee with 20 images, the largest ant with 30 images.",
+        "The smallest class is bee with 20 images, and the largest is ant with 30 images.",
         "The shorter sides of the originals measure 8 pixels.",
     ]
     assert warnings == []
@@ -35,8 +35,8 @@ def test_small_and_uneven_classes_are_warned_of():
     _, warnings = data.describe(make([9, 3, 8, 7, 64], class_names=list("abcde")))
     assert warnings == [
         (
-            "4 classes have fewer than 10 images, too few to learn from: b (3), d (7), c (8) and 1 "
-            "more."
+            "4 classes have fewer than 10 images, which are too few to learn from: b (3), d (7), "
+            "c (8) and 1 more."
         ),
         (
             "The largest class has 21 times as many images as the smallest; results on the small "
@@ -48,7 +48,9 @@ def test_small_and_uneven_classes_are_warned_of():
 @pytest.mark.parametrize(("size", "warned"), [(2, False), (1, True)])
 def test_large_originals_are_warned_of(size, warned):
     _, warnings = data.describe(make([20, 20], image_size=size))
-    assert any(f"image_size={size}, which their median side of 8" in w for w in warnings) == warned
+    assert (
+        any(f"image_size={size}: their median side has 8 pixels" in w for w in warnings) == warned
+    )
 
 
 def test_leaks_and_clashes_by_content():
@@ -64,10 +66,10 @@ def test_leaks_and_clashes_by_content():
     assert warnings == [
         (
             "2 of 10 queries are also among the training images, by content: image 50 (0) is the same "
-            "as image 3 (0). Results will be too good."
+            "as image 3 (0). The results will be too good."
         ),
         (
-            "1 image stands under two classes with the same content: image 51 (0) is the same as "
+            "1 image occurs in two classes with the same content: image 51 (0) is the same as "
             "image 40 (1)."
         ),
     ]
@@ -85,7 +87,7 @@ def test_several_labels():
     images[1] = images[0]  # twice under the same labels: no clash
     dataset = data.load(images=images, labels=labels)
     facts, warnings = data.describe(dataset)
-    assert "The smallest class is 0 with 12 images, the largest 2 with 24 images." in facts
+    assert "The smallest class is 0 with 12 images, and the largest is 2 with 24 images." in facts
     assert not warnings
     images[20] = images[0]
     (warning,) = data.describe(data.load(images=images, labels=labels))[1]

@@ -187,4 +187,4 @@ def test_tfds_that_is_not_there_says_what_to_do(tmp_path, monkeypatch):
     assert "cannot be downloaded (www.cs.toronto.edu: Name or service not known)" in text
     assert str(tmp_path / "nowhere") in text and "data_dir" in text and "npz:" in text
     assert not (tmp_path / "nowhere").exists()
-    assert "knows no nonesuch" in refusal("tfds:nonesuch", data_dir=tmp_path)
+    assert "has no data set nonesuch" in refusal("tfds:nonesuch", data_dir=tmp_path)

@@ -21,7 +21,7 @@ def test_arrays_need_no_labels():
     labelled = data.load(images=x, labels=np.arange(8) % 4, unlabelled=True)
     assert labelled.fingerprint == plain.fingerprint, "labels are passed over"
     assert data.load(images=pixels(seed=1), unlabelled=True).fingerprint != plain.fingerprint
-    with pytest.raises(UserError, match="go together"):
+    with pytest.raises(UserError, match="give images and labels together"):
         data.load(images=x)
 
 
@@ -41,12 +41,12 @@ def test_a_tree_of_any_shape(tmp_path):
     assert sorted(found.ids) == sorted(str(tmp_path / place) for place in places)
     assert sum(found.ignored.values()) == 1 and not found.labelled
     facts, warnings = data.summary.describe(found)
-    assert facts[0].endswith("has 5 images, unlabelled.") and not warnings
+    assert facts[0].endswith("has 5 images without labels.") and not warnings
     assert "classes" not in " ".join(facts)
 
 
 def test_no_image_at_all(tmp_path):
-    with pytest.raises(UserError, match="holds no images"):
+    with pytest.raises(UserError, match="contains no images"):
         data.load(f"folder:{tmp_path}", unlabelled=True)
     with pytest.raises(UserError, match="is not a folder"):
         data.load(f"folder:{tmp_path / 'none'}", unlabelled=True)

@@ -74,7 +74,7 @@ def test_splits_of_tensorflow_datasets(encoder, tmp_path, monkeypatch):
     assert {(code.tobytes(), label) for code, label in zip(codes, labels, strict=True)} == wanted
     for spec, message in [
         ("tfds:cifar10/train", "there is no such split, only test"),
-        ("tfds:none_such/test", "TensorFlow Datasets knows no none_such"),
+        ("tfds:none_such/test", "TensorFlow Datasets has no data set none_such"),
     ]:
         with pytest.raises(UserError, match=message):
             encode(encoder, spec, "other", **options)

@@ -87,7 +87,7 @@ def test_shards_of_an_unknown_job_are_refused(encoder, photos, tmp_path):
 
 
 def test_a_format_that_is_not_there_begins_nothing(encoder, photos):
-    with pytest.raises(UserError, match="has no model.onnx; export it with format=onnx"):
+    with pytest.raises(UserError, match="has no model.onnx; export the model with format=onnx"):
         job.run(encoder.path, "photos", "codes", runtime="onnx", work=None)
     assert not Path("codes").exists()
 
@@ -242,7 +242,7 @@ def test_killed_command_goes_on(encoder, photos):
     out, errors = process.communicate()
     assert process.returncode == 0, errors
     assert f"{len(done) * 32:,} of 3,003 images are encoded already; the others follow" in out
-    assert "3,000 codes of 12 bits in codes" in out
+    assert "3,000 codes of 12 bits are in codes" in out
     assert "3 images could not be read: codes/broken.tsv" in out
     assert "image 3,003/3,003 (100%)" in errors
     after = {n: Path("codes", "shards", archive.shard_name(n)).stat().st_ino for n in done}
@@ -276,7 +276,7 @@ def test_ray_worker_killed(encoder, photos):
     os.kill(workers[0], signal.SIGKILL)
     out, errors = process.communicate()
     assert process.returncode == 0, errors
-    assert "1,000 codes of 12 bits in codes" in out
+    assert "1,000 codes of 12 bits are in codes" in out
     codes, keys, _ = Codes.open("codes").read()
     found = encoder.files("photos")
     assert keys == found.keys

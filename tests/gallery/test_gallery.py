@@ -191,9 +191,9 @@ def test_wrong_neighbours_are_marked_in_a_page(tmp_path):
         found = [neighbour(i, label, path) for i, label in enumerate(LABELS)]
         page = written(tmp_path, answer("cat;pet", found, picture), answer("", found, picture))
         assert page.wrong() == [(wrong,) * 3 for wrong in WRONG + [False] * 5]
-        assert "framed and crossed" in page.text
+        assert "A frame and a cross mark" in page.text
     page = written(tmp_path, answer("", found, picture))
-    assert "framed and crossed" not in page.text
+    assert "A frame and a cross mark" not in page.text
 
 
 def test_wrong_neighbours_are_framed_and_crossed_in_a_sheet(tmp_path):
@@ -249,7 +249,7 @@ def test_a_picture_is_embedded_once(tmp_path):
 
 def test_unreadable_files_become_tiles_that_say_so(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no image at all")
-    reasons = {"broken.png": "no readable image", "missing\udcff\n.png": "file not found"}
+    reasons = {"broken.png": "not a readable image", "missing\udcff\n.png": "file not found"}
     reasons[""] = "not a file"
     reasons = {f"{tmp_path}/{name}": reason for name, reason in reasons.items()}
     found = [neighbour(i, path=path, key=path) for i, path in enumerate(reasons)]

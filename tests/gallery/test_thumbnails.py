@@ -25,16 +25,16 @@ def png_header(width, height):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"\xff\xd8\xffoops", "no readable image"),
-        (b"no image at all", "no readable image"),
-        (b"P6 1 1 255 \0\0\0", "no readable image"),  # PPM, which Pillow could read
-        (b"", "no readable image"),
-        (png_header(0, 0), "no readable image"),
-        (png_header(9, 9), "no readable image"),
+        (b"\xff\xd8\xffoops", "not a readable image"),
+        (b"no image at all", "not a readable image"),
+        (b"P6 1 1 255 \0\0\0", "not a readable image"),  # PPM, which Pillow could read
+        (b"", "not a readable image"),
+        (png_header(0, 0), "not a readable image"),
+        (png_header(9, 9), "not a readable image"),
         (png_header(100000, 100000), "too many pixels"),
         # Pillow itself would go on to decode it: its own limit is 179 million.
         (png_header(8192, 8193), "too many pixels"),
-        (png_header(8192, 8192), "no readable image"),
+        (png_header(8192, 8192), "not a readable image"),
     ],
 )
 def test_damaged_and_huge_images(tmp_path, content, reason):
@@ -50,7 +50,7 @@ def test_an_image_cut_short(tmp_path):
         image.save(path)
         thumbnails.thumbnail(str(path), 128, 128)
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-        with pytest.raises(thumbnails.Unreadable, match="no readable image"):
+        with pytest.raises(thumbnails.Unreadable, match="not a readable image"):
             thumbnails.thumbnail(str(path), 128, 128)
 
 
@@ -61,7 +61,7 @@ def test_what_is_no_file(tmp_path):
     for name, reason in reasons.items():
         with pytest.raises(thumbnails.Unreadable, match=reason):
             thumbnails.thumbnail(f"{tmp_path}/{name}", 128, 128)
-    with pytest.raises(thumbnails.Unreadable, match="no file known"):
+    with pytest.raises(thumbnails.Unreadable, match="the file is not known"):
         thumbnails.thumbnail(None, 128, 128)
 
 

@@ -50,7 +50,7 @@ def command(line, cwd, code=0):
 
 
 def test_from_codes_to_answers(folder):
-    assert command(f"{BUILD} --keys=keys.npy", folder) == "40 items of 36 bits in ix\n"
+    assert command(f"{BUILD} --keys=keys.npy", folder) == "40 items of 36 bits are in ix\n"
     lines = command("query --index=ix --codes=codes.npy --k=3", folder).splitlines()
     assert lines[0].split() == ["query", "rank", "distance", "id", "key", "label"]
     assert lines[1].split() == ["0", "1", "0", "100", r"photos/0\n.png", "0"]
@@ -77,7 +77,7 @@ def test_from_codes_to_answers(folder):
     assert command("verify --index=ix", folder) == "ix has no faults: 48 items\n"
     assert json.loads(command("stats --index=ix --json", folder))["removed"] == 0
     assert command("rebuild --index=ix --codes=other.npy --bits=36", folder) == (
-        "10 items of 36 bits in ix\n"
+        "10 items of 36 bits are in ix\n"
     )
 
 

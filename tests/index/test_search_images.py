@@ -34,7 +34,9 @@ def make_photos(models, tmp_path, monkeypatch):
     write_folder(tmp_path / "photos", 60)
     encoder = Encoder(models / "old")
     job.run(models / "old", "photos", "codes", work=lambda begun: begun.encode_missing(encoder))
-    assert commands(["build --index=ix --codes=codes"], tmp_path) == ["60 items of 12 bits in ix\n"]
+    assert commands(["build --index=ix --codes=codes"], tmp_path) == [
+        "60 items of 12 bits are in ix\n"
+    ]
     return tmp_path
 
 
@@ -165,7 +167,7 @@ def test_another_model_is_refused_and_rebuilt(models, photos):
         photos,
     )
     assert refused.startswith("error: ") and "codes of 20 bits, but ix has codes of 12" in refused
-    assert built == "60 items of 20 bits in ix\n"
+    assert built == "60 items of 20 bits are in ix\n"
     assert [each["neighbours"][0]["distance"] for each in json.loads(found)] == [0] * 20
     assert "makes codes of 12 bits" in wrong
     encoder = Encoder(models / "new")
@@ -207,7 +209,7 @@ def test_keys_begin_where_the_images_were_encoded(models, photos, monkeypatch):
     assert moved == (
         "6 items are in ../ix already\n0 items were added to ../ix, which has 60 items now\n"
     )
-    assert rebuilt == "60 items of 20 bits in ../ix\n"
+    assert rebuilt == "60 items of 20 bits are in ../ix\n"
     assert "leave out --root" in wrong
     index = Index.open("../ix")
     assert index.root == index.stats()["root"] == str(photos)
@@ -216,7 +218,7 @@ def test_keys_begin_where_the_images_were_encoded(models, photos, monkeypatch):
     np.testing.assert_array_equal(index.codes(ids), made.codes)
     # And back, from here, without a word on where the images lie.
     (back,) = commands([f"rebuild --index=../ix --model={old}"], photos / "later")
-    assert back == "60 items of 12 bits in ../ix\n"
+    assert back == "60 items of 12 bits are in ../ix\n"
     index = Index.open("../ix")
     made = Encoder(old).files(*(photos / key for key in keys))
     np.testing.assert_array_equal(index.codes(ids), made.codes)

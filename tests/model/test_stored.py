@@ -161,7 +161,7 @@ def test_weights(tmp_path, recwarn):
         ("none.weights.h5", network, "weights is not there"),
         ("half.weights.h5", network, "weights cannot be read: .*truncated"),
         ("text.weights.h5", network, "weights cannot be read: .*signature"),
-        ("own.txt", network, "weights is of another kind"),
+        ("own.txt", network, "weights is not a .h5 or .keras file"),
         ("own.weights.h5", backbone(16), "weights does not fit compact: .*could not be loaded"),
     ):
         with pytest.raises(UserError, match=reason) as caught:

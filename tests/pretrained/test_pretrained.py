@@ -175,8 +175,8 @@ def test_unknown_name_and_unwritable_cache(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     "command, reason",
     [
-        (["train", "--dataset=digits"], "is trained already"),
-        (["evaluate"], "keeps its own figures; name a file: --output"),
+        (["train", "--dataset=digits"], "is a ready-made model; name the folder"),
+        (["evaluate"], "; name another file: --output"),
     ],
 )
 def test_nothing_is_written_into_it(command, reason):

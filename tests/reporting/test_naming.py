@@ -174,7 +174,7 @@ def test_flags_that_are_not_those_of_a_run(tmp_path, flags):
     [run] = [run for run in runs if run.name == "odd one"]
     if not run.settings:
         assert run.method == "odd one"
-        assert len(problems) == 1 and "its flags are not those of a run" in problems[0]
+        assert len(problems) == 1 and "are not those of a run" in problems[0]
 
 
 def test_notes_tell_runs_apart_that_differ_in_nothing_else(tmp_path):

@@ -191,7 +191,7 @@ def test_many_methods_are_not_all_drawn(tmp_path):
     store(tmp_path / "long", result(24, 0.4, flags={"epochs": 1.0}))
     reporting.write([str(tmp_path)], tmp_path / "out", detailed=0)
     markdown = (tmp_path / "out" / "report.md").read_text()
-    assert "Plots show 7 of the 10 methods" in markdown
+    assert "The plots show 7 of the 10 methods" in markdown
     assert len(rows(markdown, "Table 3")) == 1 + 10 + 2  # and the paper's, with a divider
     [section] = sections(tmp_path)
     shown = chapters.drawn(section)

@@ -117,7 +117,7 @@ def test_command(tmp_path):
     store(tmp_path / "runs" / "bad", {})
     done = command(tmp_path / "runs", f"--output={tmp_path / 'out'}")
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"1 run reported in {tmp_path / 'out'}/report.html\n"
+    assert done.stdout == f"1 run is shown in {tmp_path / 'out'}/report.html\n"
     assert re.fullmatch(r"warning: .*bad/evaluation.json is not a result: .*\n", done.stderr)
     assert sorted(os.listdir(tmp_path)) == ["out", "runs"]
 

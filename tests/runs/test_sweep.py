@@ -145,10 +145,10 @@ def test_killed_sweep_goes_on_and_skips_what_is_done(tmp_path, arguments):
     process = sweep(*long)
     out, err = process.communicate()
     assert process.returncode == 0, err
-    assert "run 2 of 2: bits=12: training" in out
+    assert "run 2 of 2 (bits=12) is being trained" in out
     rows = json.loads((output / "sweep.json").read_text())
     assert [row["state"] for row in rows] == ["done", "done"]
-    assert "resuming at step" in (first / "train.log").read_text()
+    assert "resumes at step" in (first / "train.log").read_text()
     steps = [json.loads(line)["step"] for line in (first / "metrics.jsonl").open()]
     assert steps == list(range(1, len(steps) + 1))
     made = (first / "model.keras").stat().st_mtime_ns
@@ -174,7 +174,7 @@ def test_a_search_sees_no_query_and_a_failed_run_does_not_stop_the_others(tmp_pa
         process = sweep(*arguments, "--epochs=1", *grids, *more)
         out, err = process.communicate()
         assert process.returncode == 1
-        assert "run 1 of 2: protocol=1k/5k/59k: failed" in out
+        assert "run 1 of 2 (protocol=1k/5k/59k) failed" in out
         assert "failed: protocol=1k/5k/59k" in err
         rows = json.loads((tmp_path / "sweep.json").read_text())
         return out, [(row["state"], row["map"]) for row in rows]

@@ -233,7 +233,7 @@ def test_refusals(folder, tmp_path):
         export_model(tmp_path / "none", formats=["onnx"])
     path = export_model(tmp_path / "1", formats=["onnx"], samples=SAMPLES)
     assert Encoder(path).runtime == "onnx"
-    with pytest.raises(UserError, match="has no model.tflite; export it with format=litert"):
+    with pytest.raises(UserError, match="has no model.tflite; export the model with format=litert"):
         Encoder(path, "litert")
     (path / "model.onnx").write_bytes(b"no model")
     with pytest.raises(UserError, match="cannot load .*model.onnx: .*; export it again"):

@@ -149,8 +149,8 @@ def test_photos_without_labels(tmp_path):
     )
     run = dah_tf.train(asked, say=said.append)
     assert run.recipe.method == "itq:rounds=50" and run.recipe.protocol == "unlabelled"
-    assert f"The data set folder:{tmp_path / 'photos'} has 61 images, unlabelled." in said
-    assert any(line.startswith("1 file is no image") for line in said)
+    assert f"The data set folder:{tmp_path / 'photos'} has 61 images without labels." in said
+    assert any(line.startswith("1 file is not an image") for line in said)
     assert run.result == {} and "accuracy" not in run.history
     # The order of the data set is that of the paths; the fit does not depend on it but by rounding.
     rows = features.extract("pixels", images[:61])

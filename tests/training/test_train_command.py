@@ -145,10 +145,10 @@ def test_evaluate_repeats_the_runs_own_figures(finished, tmp_path):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--protocol=own"], "keeps its own figures; name a file: --output"),
+        (["--protocol=own"], "; name another file: --output=FILE.json"),
         (
             ["--protocol=own", "--output={}/x.json"],
-            "queries of --protocol=own, by --protocol=full",
+            "queries of --protocol=own, because it used --protocol=full",
         ),
     ],
 )
@@ -187,13 +187,14 @@ def test_the_runs_data_by_another_name(finished, data, tmp_path):
     other, output = shutil.copy(data, tmp_path / "same.npz"), tmp_path / "same.json"
     arguments = f"--workdir={finished[0]}", f"--dataset=npz:{other}", f"--output={output}"
     code, _, err = run("evaluate", *arguments, "--protocol=own")
-    assert code == 2 and "queries of --protocol=own, by --protocol=full" in err
+    assert code == 2 and "queries of --protocol=own, because it used --protocol=full" in err
     assert not output.exists()
     more = f"--dataset=npz:{other} --protocol=own --epochs=1 --backbone_weights={finished[0]}"
     code, _, err = run("train", *flags(data, tmp_path / "run", more))
     assert code == 2 and err.count("\n") == 1 and not (tmp_path / "run" / "flags.json").exists()
     assert re.search(
-        r"was trained on \d+ of the \d+ queries of --protocol=own, by --protocol=full", err
+        r"was trained on \d+ of the \d+ queries of --protocol=own, because it used --protocol=full",
+        err,
     )
 
 
@@ -207,8 +208,8 @@ def test_data_that_changed_since_the_training(finished, data, tmp_path):
     recorded = json.loads((workdir / "flags.json").read_text())
     before = (workdir / "evaluation.json").read_bytes()
     for protocol, message in [
-        ("own", "has changed since the run was trained, and --protocol=own would draw other"),
-        ("full", "which keeps its own figures; name a file: --output=FILE.json"),
+        ("own", "has changed since the run was trained, and --protocol=own would choose other"),
+        ("full", "would replace that of the run; name another file: --output=FILE.json"),
     ]:
         recorded["flags"] |= {"dataset": f"npz:{changed}", "protocol": protocol}
         (workdir / "flags.json").write_text(json.dumps(recorded))
@@ -322,7 +323,7 @@ def test_only_the_same_backbone_of_an_ended_run_is_taken(finished, data, tmp_pat
     process.kill()
     process.communicate()
     same = backbones.get("compact:attention", channels=1)
-    with pytest.raises(UserError, match="its training has not ended"):
+    with pytest.raises(UserError, match="the run has not ended"):
         build.take_backbone(same, tmp_path / "begun")
     with pytest.raises(UserError, match="no ready-made model 'nothing'"):
         build.take_backbone(same, "pretrained:nothing")
@@ -370,7 +371,7 @@ def test_files_that_vanish_end_a_run_in_one_line(data, tmp_path):
     until(lambda: size(log) > before, process)
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate()
-    assert process.returncode == 0 and f"resuming at step {done}" in out, err
+    assert process.returncode == 0 and f"resumes at step {done}" in out, err
     assert steps(workdir) == list(range(1, last_arrays(workdir)[0]["step"] + 1))
     assert len(steps(workdir)) > done
 

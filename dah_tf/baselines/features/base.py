@@ -44,7 +44,7 @@ def checked(images):
     if images.dtype != np.uint8 or len(shape) != 4 or shape[3] not in (1, 3) or not images.size:
         raise UserError(
             "images must be a uint8 array of shape (n, h, w) or (n, h, w, 1 or 3) with at least "
-            f"one image, received {images.dtype} of shape {images.shape}"
+            f"one image, but they are {images.dtype} of shape {images.shape}"
         )
     return images.reshape(shape)
 
@@ -58,7 +58,7 @@ def square(images, name):
     height, width = images.shape[1:3]
     if height != width:
         raise UserError(
-            f"{name} describes square images, received {height} x {width} pixels; resize them"
+            f"{name} needs square images, but these have {height} x {width} pixels; resize them"
         )
     return height
 
@@ -71,7 +71,7 @@ def gray(images):
 def extract_with(feature, images, batch):
     """Does the same as `features.extract`, with a `Feature` object."""
     if batch < 1:
-        raise UserError(f"batch={batch} is below 1")
+        raise UserError(f"batch={batch} must be at least 1")
     result = None
     for start in range(0, max(len(images), 1), batch):
         rows = feature(images[start : start + batch])

@@ -14,7 +14,7 @@ SCALES, ORIENTATIONS, CELLS = 4, 8, 4
 LOCAL_PAD, LOCAL_CYCLES, LOCAL_OFFSET = 5, 4.0, 0.2
 FILTER_PAD = 32
 # Frequencies at which a filter is below this share of its largest value are left out. This changes
-# the result by 1e-4 of float32's rounding, and saves three quarters of the work.
+# the result by 1e-4 of a rounding error of float32, and saves three quarters of the work.
 NEGLIGIBLE = 1e-7
 
 
@@ -54,7 +54,7 @@ class Gist(base.Feature):
 
     def __init__(self, *, size: int | None = None):
         if size is not None and size < 8:
-            raise ValueError(f"size={size} is below 8 pixels")
+            raise ValueError(f"size={size} must be at least 8 pixels")
         self.size = size
 
     def _describe(self, images):

@@ -45,7 +45,7 @@ class HOG(base.Feature):
         if min(rows, columns) < self.block:
             raise base.UserError(
                 f"hog needs images of at least {self.cell * self.block} pixels a side, "
-                f"received {height} x {width}"
+                f"but these have {height} x {width}"
             )
         length, direction = gradients(images)
         bins = np.minimum((direction * (self.orientations / np.pi)).astype(int), self.orientations)

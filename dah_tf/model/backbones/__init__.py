@@ -85,7 +85,7 @@ def _application(text, channels, weights):
         # Keras raises a plain `Exception` when a download fails.
         if type(error) is Exception or isinstance(error, OSError):
             raise UserError(
-                f"the ImageNet weights of {name} cannot be had ({error}); name a file by "
+                f"the ImageNet weights of {name} cannot be downloaded ({error}); name a file by "
                 "backbone_weights"
             ) from error
         raise

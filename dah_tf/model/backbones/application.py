@@ -12,7 +12,7 @@ from dah_tf.model.backbones.facts import Facts
 FACTS = Facts(
     smallest=32,
     imagenet=True,
-    advice="that is long for a CPU: backbone=compact is a network made for one",
+    advice="this backbone takes long on a CPU; backbone=compact is a network made for CPUs",
 )
 
 

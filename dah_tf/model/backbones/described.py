@@ -91,7 +91,7 @@ class Described(keras.layers.Layer):
         kwargs.setdefault("dtype", "float32")
         super().__init__(autocast=False, **kwargs)
         if size < self.smallest:
-            raise ValueError(f"size={size} is below {self.smallest} pixels")
+            raise ValueError(f"size={size} must be at least {self.smallest} pixels")
         self.size = size
 
     def call(self, inputs):

@@ -122,7 +122,7 @@ def test_a_method_without_needs_is_fed_as_before():
 def test_unmet_needs_are_one_line():
     model, labels, _ = fake_methods.model(Bank())
     plan = data.GroupPlan(labels, groups=2, images_per_class=1)
-    with pytest.raises(UserError, match="needs groups of at least 4 images, and these have 3"):
+    with pytest.raises(UserError, match="needs groups of at least 4 images, but these have 3"):
         build.check_needs(model, plan, replicas=1)
     plan = data.GroupPlan(labels, groups=2)
     build.check_needs(model, plan, replicas=1)
