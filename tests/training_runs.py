@@ -18,13 +18,20 @@ def train(model, labels, images, folder, steps, groups=2, **settings):
         folder: path of the run's folder.
         steps: int, the last step.
         groups: int, groups a step.
-        **settings: of `loop.Settings`; and `stop`, the step after which the run is stopped.
+        **settings: of `loop.Settings`; `stop`, the step after which the run is stopped; and
+            `images_per_class`, the number of images of a class in a group.
 
     Returns:
         The model, and the list of what was logged at each step, dicts.
     """
     stop = settings.pop("stop", None)
-    plan = data.GroupPlan(labels, groups=groups, shift=1, image_size=images.shape[1])
+    plan = data.GroupPlan(
+        labels,
+        groups=groups,
+        images_per_class=settings.pop("images_per_class", 2),
+        shift=1,
+        image_size=images.shape[1],
+    )
     model.compile(optimizer=keras.optimizers.SGD(0.02, momentum=0.9, name="sgd"))
     model.optimizer.build(model.trainable_variables)
     rows = []

@@ -103,9 +103,15 @@ def check_needs(model, plan, replicas):
         replicas: int, the number of devices that the groups of a step are split over.
 
     Raises:
-        UserError: the groups are too small, or the method cannot be split between devices.
+        UserError: the images have several labels and the method takes one, the groups are too
+            small, or the method cannot be split between devices.
     """
     method = model.method
+    if model.multi_label and not method.needs.several:
+        raise UserError(
+            f"method={method.name} takes images with one label, and these may have several; take "
+            "another method, such as method=dah"
+        )
     if plan.group_size < method.needs.smallest_group:
         raise UserError(
             f"method={method.name} needs groups of at least {method.needs.smallest_group} "

@@ -27,6 +27,13 @@ METHODS = {
     "dah": "dah_tf.model.methods.dah:DAH",
     "ce": "dah_tf.model.methods.ce:CrossEntropy",
     "dpsh": "dah_tf.model.methods.dpsh:DPSH",
+    "csq": "dah_tf.model.methods.csq:CSQ",
+    "greedyhash": "dah_tf.model.methods.greedyhash:GreedyHash",
+    "orthohash": "dah_tf.model.methods.orthohash:OrthoHash",
+    "relahash": "dah_tf.model.methods.relahash:RelaHash",
+    "mdsh": "dah_tf.model.methods.mdsh:MDSH",
+    "dcwh": "dah_tf.model.methods.dcwh:DCWH",
+    "dhd": "dah_tf.model.methods.dhd:DHD",
 }
 
 

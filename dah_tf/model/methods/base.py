@@ -59,6 +59,7 @@ class Needs:
         splits: bool, whether a batch may be split between its groups. This is allowed if the
             mean of the losses of the parts is the loss of the whole batch, so that several
             devices train the same weights. It must be False if `terms` assigns to the state.
+        several: bool, whether images may have several labels.
     """
 
     rows: bool = False
@@ -66,6 +67,7 @@ class Needs:
     views: int = 1
     smallest_group: int = 1
     splits: bool = True
+    several: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +120,12 @@ class Method:
             learns from the hash values behind a stopped gradient, with a separate cross-entropy
             loss, and does not change any code.
         needs: `Needs` of the method.
+        exact_gradient: bool, whether the gradient of the loss is its derivative wherever it has
+            one. It is False if the gradient is an estimate, passes straight through a sign, or is
+            stopped at a tensor on which the loss depends. The method's own tests then check the
+            gradient, and those of all methods do not.
+        sampled: bool, whether `terms` draws random numbers, so that the loss depends on the places
+            of the images in a group.
         one_fit: bool, whether the method learns from features in a single fit, without any step
             of an optimiser.
         loop: None for `training.loop.Run`, or another class with the same arguments, attributes
@@ -130,6 +138,8 @@ class Method:
     activation = "tanh"
     has_classifier = False
     needs = Needs()
+    exact_gradient = True
+    sampled = False
     one_fit = False
     loop = None
 

@@ -1,77 +1,23 @@
 """What every method must do, tried on each of `METHODS`: a new one is tested by being listed."""
 
 import inspect
+import types
 
 import keras
+import method_parts as parts
 import numpy as np
 import pytest
 import tensorflow as tf
-from training_runs import train
+from method_parts import BITS, CLASSES, GROUPS
 
-from dah_tf import codes, parts
+from dah_tf import codes
 from dah_tf.errors import UserError
-from dah_tf.model import HashModel, backbones, methods
+from dah_tf.model import methods
 from dah_tf.model.methods import base
-
-BITS, CLASSES = 6, 3
-GROUPS, M = 2, 6
-FACTS = methods.Facts(
-    labels=np.tile(np.arange(CLASSES), 8),
-    bits=BITS,
-    num_classes=CLASSES,
-    features=5,
-    groups=GROUPS,
-    group_size=M,
-    steps=10,
-    steps_per_epoch=2,
-    seed=0,
-)
+from dah_tf.parts import keys
+from dah_tf.training import build
 
 every = pytest.mark.parametrize("name", methods.METHODS)
-
-
-def labels_of(several=False):
-    one = np.tile(np.repeat(np.arange(CLASSES), 2), (GROUPS, 1)).astype("int32")
-    return np.eye(CLASSES, dtype="uint8")[one] if several else one
-
-
-def logits_of(seed=0):
-    return np.random.default_rng(seed).normal(size=(GROUPS, M, BITS))
-
-
-class Loss:
-    """A method's terms as a function of logits, in float64 where they are."""
-
-    def __init__(self, name, num_classes=CLASSES):
-        self.method = methods.get(name)
-        self.activation = self.method.head(BITS).activation
-        rng = np.random.default_rng(9)
-        width = self.method.seen(tf.zeros((1, BITS)), tf.zeros((1, BITS))).shape[-1]
-        self.kernel, self.bias = rng.normal(size=(width, num_classes)), rng.normal(size=num_classes)
-        self.state = {k: keras.Variable(v) for k, v in self.method.variables(FACTS).items()}
-
-    def __call__(self, logits, labels, rows=None, second=None):
-        outputs = self.outputs(logits)
-        if self.method.needs.views == 2:
-            outputs["second"] = self.outputs(logits[::-1] if second is None else second)
-        if self.method.needs.rows:
-            every = np.arange(labels.shape[0] * labels.shape[1]).reshape(labels.shape[:2])
-            outputs["rows"] = tf.constant(every if rows is None else rows, tf.int32)
-        return self.method.terms(labels, outputs, self.state, tf.constant(3))
-
-    def outputs(self, logits):
-        logits = tf.convert_to_tensor(logits)
-        kernel, bias = (tf.cast(each, logits.dtype) for each in (self.kernel, self.bias))
-        flat = tf.reshape(logits, (-1, BITS))
-        values = self.activation.call(flat)  # the layer itself would round to float32
-        outputs = {
-            "features": flat,
-            "logits": flat,
-            "hash": values,
-            "classes": tf.matmul(self.method.seen(flat, values), kernel) + bias,
-        }
-        shape = logits.shape[:2]
-        return {k: tf.reshape(v, (*shape, v.shape[-1])) for k, v in outputs.items()}
 
 
 @every
@@ -79,7 +25,7 @@ def test_it_says_what_it_is(name):
     method = methods.get(name)
     assert method.name == name and method.title and method.source in base.SOURCES
     assert inspect.getdoc(type(method)) and type(method).__doc__ != base.Method.__doc__
-    for parameter in parts.keys(type(method)).values():
+    for parameter in keys(type(method)).values():
         assert parameter.annotation is not parameter.empty
     assert set(method.facts) == {"name", "title", "spec", "source"}
     # The text with every option written out makes the same method again.
@@ -94,82 +40,72 @@ def test_hash_values_keep_the_contract(name):
     assert head.name == "hash_head"
     lowest, highest = head.span
     assert 0 <= lowest < 0.5 < highest <= 1 and lowest + highest == pytest.approx(1)
-    logits = np.linspace(-4, 4, 81).astype("float32")
+    logits = np.tile(np.linspace(-4, 4, 81).astype("float32")[:, None], BITS)
     values = np.array(head.activation(logits))
-    assert values[40] == 0.5 and (np.diff(values) > 0).all()
-    ends = np.array(head.activation(np.array([-1e4, 1e4], "float32")))
-    np.testing.assert_allclose(ends, [lowest, highest], atol=1e-6)
+    assert (values[40] == 0.5).all() and (np.diff(values, axis=0) > 0).all()
+    ends = np.array(head.activation(np.array([[-1e4] * BITS, [1e4] * BITS], "float32")))
+    np.testing.assert_allclose(ends, np.transpose([[lowest, highest]] * BITS), atol=1e-6)
     logits, values = head(np.random.default_rng(0).normal(size=(4, 5)).astype("float32"))
     assert logits.shape == values.shape == (4, BITS)
     np.testing.assert_array_equal(values, head.activation(logits))
 
 
 @every
-def test_a_bit_is_one_where_its_logit_is_above_zero(name):
-    model = tiny(name)
+def test_a_bit_is_one_where_its_logit_is_above_zero(name, monkeypatch):
+    images = np.random.default_rng(3).normal(size=(9, 1, 1, BITS)).astype("float32")
+    model = parts.model_of_numbers(name)
+    found = model.outputs(images)
+    bits = codes.unpack(model.encode(images), BITS)
+    assert 0 < bits.mean() < 1
+    np.testing.assert_array_equal(bits, found["logits"] > 0)
+    np.testing.assert_array_equal(bits, found["hash"] > 0.5)
+    # The same round 0, with a head that gives the features as they are.
+    model = parts.model_of_numbers(name)
+    head = model.hash_head
+    monkeypatch.setattr(head, "call", lambda x, **_: (x, head.activation(x)))
     logits = np.array([[0.0, 1e-7, -1e-7, 1e-3, -1e-3, 0.5]], "float32")
-    # A head that gives the features as they are.
-    model.hash_head.dense.set_weights([np.eye(BITS, dtype="float32"), np.zeros(BITS, "float32")])
-    images = np.zeros((1, BITS), "float32") + logits
-    np.testing.assert_array_equal(codes.unpack(model.encode(images), BITS), logits > 0)
-
-
-def tiny(name, **options):
-    """A model whose backbone hands on its input, a row of numbers."""
-    keras.utils.set_random_seed(1)
-    inputs = keras.Input((BITS,))
-    backbone = keras.Model(inputs, keras.layers.Activation("linear")(inputs))
-    if methods.get(name).needs.feature_map:
-        pytest.skip("needs images")
-    return HashModel(backbone, BITS, CLASSES, method=name, **options)
+    found = model.encode(logits[:, None, None])
+    np.testing.assert_array_equal(codes.unpack(found, BITS), logits > 0)
 
 
 @every
 @pytest.mark.parametrize("several", [False, True], ids=["one label", "several labels"])
 def test_gradient_against_finite_differences(name, several):
-    loss, logits, labels = Loss(name), logits_of(), labels_of(several)
-    x = tf.constant(logits)
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        value = loss(x, labels)["loss"]
-    assert value.dtype == tf.float64
-    found = np.array(tape.gradient(value, x))
-    assert np.abs(found).max() > 1e-4
-    step = 1e-6
-    for place in np.random.default_rng(2).permutation(logits.size)[:12]:
-        moved = [logits.copy().ravel() for _ in range(2)]
-        moved[0][place] += step
-        moved[1][place] -= step
-        up, down = (float(loss(each.reshape(logits.shape), labels)["loss"]) for each in moved)
-        expected = (up - down) / (2 * step)
-        np.testing.assert_allclose(found.ravel()[place], expected, rtol=1e-4, atol=1e-7)
+    method = methods.get(name)
+    if not method.exact_gradient:
+        pytest.skip("its gradient is another; its own tests check it")
+    if several and not method.needs.several:
+        pytest.skip("refuses several labels")
+    loss, labels = parts.Loss(name, several=several), parts.labels_of(name, several)
+    parts.check_gradient(lambda x: loss(x, labels)["loss"], parts.logits_of(name))
 
 
 @every
 def test_order_in_a_group_does_not_matter(name):
-    logits, labels = logits_of(), labels_of()
-    rows = np.arange(GROUPS * M).reshape(GROUPS, M)
-    orders = [np.random.default_rng(seed).permutation(M) for seed in range(GROUPS)]
-    parts = (logits, labels, rows, logits[:, ::-1])
+    if methods.get(name).sampled:
+        pytest.skip("draws random numbers for each place")
+    loss, logits = parts.Loss(name), parts.logits_of(name)
+    orders = [np.random.default_rng(seed).permutation(logits.shape[1]) for seed in range(GROUPS)]
+    given = (logits, parts.labels_of(name), parts.rows_of(name), logits[:, ::-1], loss.map)
     shuffled = [
         np.stack([group[order] for group, order in zip(part, orders, strict=True)])
-        for part in parts
+        for part in given
     ]
-    one, other = Loss(name)(*parts), Loss(name)(*shuffled)
+    one, other = loss(*given), loss(*shuffled)
     for term, value in one.items():
-        np.testing.assert_allclose(value, other[term], rtol=1e-6, err_msg=term)
+        np.testing.assert_allclose(value, other[term], rtol=1e-6, atol=1e-9, err_msg=term)
 
 
 @every
 def test_the_mean_over_groups_is_the_loss_of_all(name):
-    if not methods.get(name).needs.splits:
-        pytest.skip("says that it does not split")
-    logits, labels = logits_of(), labels_of()
-    rows = np.arange(GROUPS * M).reshape(GROUPS, M)
-    whole = Loss(name)(logits, labels, rows)
-    alone = [
-        Loss(name)(*(each[g : g + 1] for each in (logits, labels, rows))) for g in range(GROUPS)
-    ]
+    method = methods.get(name)
+    if not method.needs.splits or method.sampled:
+        pytest.skip("says that it does not split, or draws random numbers for each place")
+    loss = parts.Loss(name)
+    given = (parts.logits_of(name), parts.labels_of(name), parts.rows_of(name))
+    given += (parts.logits_of(name, seed=1), loss.map)
+    whole = loss(*given)
+    alone = [loss(*(each[g : g + 1] for each in given)) for g in range(GROUPS)]
     for term, value in whole.items():
         expected = np.mean([float(each[term]) for each in alone])
         np.testing.assert_allclose(float(value), expected, rtol=1e-6, err_msg=term)
@@ -178,68 +114,105 @@ def test_the_mean_over_groups_is_the_loss_of_all(name):
 @every
 def test_rows_of_one_label_are_that_label(name):
     """What is no classification, of which several labels mean another loss, is the same."""
-    logits = logits_of()
-    one, several = (Loss(name)(logits, labels_of(rows)) for rows in (False, True))
+    method = methods.get(name)
+    if not method.needs.several:
+        pytest.skip("refuses several labels")
+    logits = parts.logits_of(name)
+    one, several = (
+        parts.Loss(name, several=rows)(logits, parts.labels_of(name, rows))
+        for rows in (False, True)
+    )
     assert list(one) == list(several)
-    skip = {"loss", "class_loss"} if methods.get(name).has_classifier else set()
+    skip = {"loss", "class_loss"} if method.has_classifier else set()
     for term in one.keys() - skip - {"accuracy"}:
         np.testing.assert_allclose(one[term], several[term], rtol=1e-6, err_msg=term)
 
 
 @every
-@pytest.mark.parametrize("kinds", [1, CLASSES, M])
+@pytest.mark.parametrize("kinds", ["one", "some", "each its own"])
 def test_everything_stays_finite(name, kinds):
     """Also where all images of a group are alike, and where each has a class of its own."""
-    labels, loss = np.tile(np.arange(M) % kinds, (GROUPS, 1)).astype("int32"), Loss(name, M)
+    normal = parts.logits_of(name)
+    m = normal.shape[1]
+    number = {"one": 1, "some": CLASSES, "each its own": m}[kinds]
+    labels = np.tile(np.arange(m) % number, (GROUPS, 1)).astype("int32")
+    loss = parts.Loss(name, num_classes=m, dtype="float32")
     for logits in (
-        np.zeros((GROUPS, M, BITS), "float32"),
-        np.where(logits_of() > 0, 1e4, -1e4).astype("float32"),
-        np.full((GROUPS, M, BITS), 1e4, "float32"),
-        np.full((GROUPS, M, BITS), -1e4, "float32"),
+        np.zeros(normal.shape),
+        np.where(normal > 0, 1e4, -1e4),
+        np.full(normal.shape, 1e4),
+        np.full(normal.shape, -1e4),
     ):
-        x = tf.constant(logits)
+        x = tf.constant(logits, tf.float32)
         with tf.GradientTape() as tape:
             tape.watch(x)
             terms = loss(x, labels)
         for term, value in terms.items():
             assert np.isfinite(value), term
+        assert terms["loss"].dtype == tf.float32
         assert np.isfinite(tape.gradient(terms["loss"], x)).all()
 
 
-def small(name, seed=0):
-    keras.utils.set_random_seed(seed)
-    backbone = backbones.get("compact:widths=8/8/8,depth=1", channels=1)
-    return HashModel(backbone, BITS, CLASSES, image_size=16, method=name)
-
-
-def trained(name, folder, steps=4):
-    """A model after some steps of `training.loop.Run`, and what the run logged."""
-    rng = np.random.default_rng(0)
-    labels = np.repeat(np.arange(CLASSES), 8).astype("int32")
-    images = rng.integers(0, 100, (24, 16, 16, 1)) + 60 * labels[:, None, None, None]
-    return train(small(name), labels, images.astype("uint8"), folder, steps)
+@every
+def test_the_state_keeps_its_shape_and_follows_from_the_step(name):
+    """A run that resumes calls `between` again, and must get the same."""
+    method, known = methods.get(name), parts.facts(name)
+    state, encode = method.variables(known), parts.encoded(method, known)
+    for key, value in method.variables(known).items():
+        np.testing.assert_array_equal(value, state[key], err_msg=key)
+    for step in range(known.steps):
+        if method.due(step, known):
+            one, other = (method.between(step, encode, dict(state), known) for _ in range(2))
+            assert one.keys() <= state.keys() and one.keys() == other.keys()
+            for key, value in one.items():
+                assert np.shape(value) == np.shape(state[key]) and np.isfinite(value).all(), key
+                np.testing.assert_array_equal(value, other[key], err_msg=key)
+            state = state | one
 
 
 @every
-def test_two_runs_of_one_seed_are_equal(name, tmp_path):
-    (one, log), (other, _) = (trained(name, tmp_path / each) for each in "ab")
-    assert one.fingerprint() == other.fingerprint() != small(name).fingerprint()
+def test_several_labels_are_refused_if_it_cannot_use_them(name):
+    method = methods.get(name)
+    model = types.SimpleNamespace(method=method, multi_label=True)
+    plan = types.SimpleNamespace(group_size=1000)
+    if method.needs.several:
+        build.check_needs(model, plan, replicas=1)
+    else:
+        with pytest.raises(UserError, match=f"^method={name} takes images with one label"):
+            build.check_needs(model, plan, replicas=1)
+    model.multi_label = False
+    build.check_needs(model, plan, replicas=1)
+
+
+@every
+def test_a_run_trains_all_of_it(name):
+    model, log = parts.once_trained(name)
     # What is logged are the terms, by name and in order.
     terms = [*log[-1]]
     assert terms[0] == "loss" and len(log) == 4 and np.isfinite([*log[-1].values()]).all()
-    assert ("probe_loss" in terms) != one.method.has_classifier
+    assert ("probe_loss" in terms) != model.method.has_classifier
     # Whatever is trained by a run has moved, the class layer too.
-    for ours, first in zip(one.trainable_weights, small(name).trainable_weights, strict=True):
+    for ours, first in zip(
+        model.trainable_weights, parts.small(name).trainable_weights, strict=True
+    ):
         assert np.abs(np.array(ours) - np.array(first)).max() > 0, ours.path
 
 
 @every
+@pytest.mark.slow
+def test_two_runs_of_one_seed_are_equal(name):
+    (one, log), (other, again) = parts.once_trained(name), parts.trained(name)
+    assert one.fingerprint() == other.fingerprint() != parts.small(name).fingerprint()
+    assert log == again
+
+
+@every
 def test_a_probe_moves_no_code(name):
-    model = small(name)
+    model = parts.small(name)
     if model.method.has_classifier:
         pytest.skip("its class layer is no probe")
-    features = np.random.default_rng(0).normal(size=(M, 8)).astype("float32")
-    labels = np.arange(M) % CLASSES
+    features = np.random.default_rng(0).normal(size=(6, 8)).astype("float32")
+    labels = np.arange(6) % CLASSES
     with tf.GradientTape() as tape:
         logits, values = model.hash_head(features)
         classes = model.classifier(model.method.seen(logits, values))
@@ -252,7 +225,7 @@ def test_a_probe_moves_no_code(name):
 
 @every
 def test_reloaded_it_gives_the_same(name, tmp_path):
-    model = small(name)
+    model = parts.small(name)
     model.save(tmp_path / "m.keras")
     again = keras.saving.load_model(tmp_path / "m.keras", compile=False)
     assert str(again.method) == str(model.method) and again.span == model.span
@@ -261,17 +234,18 @@ def test_reloaded_it_gives_the_same(name, tmp_path):
         np.testing.assert_array_equal(value, again(images)[key])
 
 
-@every
+@pytest.mark.parametrize("name", parts.one_for_each_head())
 @pytest.mark.slow
 def test_exported_it_gives_the_same_bits(name, tmp_path):
+    """Of methods with the same layers, one is exported: what differs between them is the loss."""
     from dah_tf.encoding import Encoder
     from dah_tf.exporting import export
 
-    model, _ = trained(name, tmp_path / "run")
+    model, _ = parts.once_trained(name)
     export.save(model, tmp_path / "model" / "1")
     encoder = Encoder(tmp_path / "model")
     assert encoder.span == model.span
-    images = np.random.default_rng(1).integers(0, 256, (40, 16, 16, 1), np.uint8)
+    images = np.random.default_rng(1).integers(0, 256, (40, parts.SIDE, parts.SIDE, 1), np.uint8)
     clear = np.abs(model.outputs(images)["logits"]) > 1e-4
     found = encoder(images)
     bits = (codes.unpack(each, BITS) for each in (found["codes"], model.encode(images)))
@@ -281,10 +255,15 @@ def test_exported_it_gives_the_same_bits(name, tmp_path):
     assert lowest <= found["hash"].min() and found["hash"].max() <= highest
 
 
+def test_every_head_is_exported():
+    heads = {type(methods.get(name).head(BITS)) for name in methods.METHODS}
+    assert heads == {type(methods.get(name).head(BITS)) for name in parts.one_for_each_head()}
+
+
 @pytest.mark.parametrize(
     "text, words",
     [
-        ("dahh", "there is no method 'dahh'; there are dah, ce, dpsh"),
+        ("dahh", "there is no method 'dahh'; there are dah, ce, "),
         ("dpsh:phi=1", "has no option 'phi'; its options are eta"),
         ("dpsh:eta=-1", "dpsh: eta=-1.0 must be at least 0"),
         ("dah:similar_weight=2", "dah: similar_weight=2.0 must lie from 0 to 1"),
