@@ -22,7 +22,7 @@ class DCWH(Method):
 
     The constants are those of the reimplementation `mzhang367/dcwh`, which also renews the centres
     every 2 epochs. Both penalties are means over images here. The begin of the second stage is our
-    own choice, because no source states it.
+    own choice, because no source states it. The method is therefore a reading.
 
     Args:
         inverse_variance: float, the factor t on the squared distances.
@@ -41,7 +41,7 @@ class DCWH(Method):
 
     name = "dcwh"
     title = "DCWH (2018)"
-    source = "code"
+    source = "reading"
 
     def __init__(
         self,

@@ -25,8 +25,7 @@ class MDSH(Method):
         UserError: the weight is negative, or a run has more classes than there are codes.
 
     References:
-        Wang, Pan, Liu, Liu and Ding, "Deep hashing with minimal-distance-separated hash centers",
-        CVPR 2023.
+        Wang et al., "Deep hashing with minimal-distance-separated hash centers", CVPR 2023.
     """
 
     name = "mdsh"

@@ -28,8 +28,7 @@ class RelaHash(Method):
         UserError: a value is out of its range, or a run has more classes than there are codes.
 
     References:
-        Minh, Dung, Hoang and others, "RelaHash: deep hashing with relative position", IEEE Access
-        2023.
+        Minh et al., "RelaHash: deep hashing with relative position", IEEE Access 2023.
     """
 
     name = "relahash"
