@@ -27,6 +27,12 @@ METHODS = {
     "dah": "dah_tf.model.methods.dah:DAH",
     "ce": "dah_tf.model.methods.ce:CrossEntropy",
     "dpsh": "dah_tf.model.methods.dpsh:DPSH",
+    "dsh": "dah_tf.model.methods.dsh:DSH",
+    "hashnet": "dah_tf.model.methods.hashnet:HashNet",
+    "dtsh": "dah_tf.model.methods.dtsh:DTSH",
+    "mihash": "dah_tf.model.methods.mihash:MIHash",
+    "talr": "dah_tf.model.methods.talr:TALR",
+    "sdhp": "dah_tf.model.methods.sdhp:SDHP",
 }
 
 
