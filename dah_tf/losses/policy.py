@@ -58,7 +58,7 @@ def policy_gradient(logits, similar, noise):
         without a gradient. It is 0 at best.
     """
     u = in_floats(logits)
-    samples, _, m, bits = noise.shape
+    samples, bits = noise.shape[0], noise.shape[-1]
     ones = ops.cast(noise, u.dtype) < ops.sigmoid(u)
     codes = ops.where(ones, 1.0, -1.0)
     codes = ops.stop_gradient(ops.cast(codes, u.dtype))

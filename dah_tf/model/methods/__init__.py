@@ -33,6 +33,9 @@ METHODS = {
     "mihash": "dah_tf.model.methods.mihash:MIHash",
     "talr": "dah_tf.model.methods.talr:TALR",
     "sdhp": "dah_tf.model.methods.sdhp:SDHP",
+    "ninh": "dah_tf.model.methods.ninh:NINH",
+    "drsch": "dah_tf.model.methods.drsch:DRSCH",
+    "pgdh": "dah_tf.model.methods.pgdh:PGDH",
 }
 
 
