@@ -36,6 +36,8 @@ METHODS = {
     "ninh": "dah_tf.model.methods.ninh:NINH",
     "drsch": "dah_tf.model.methods.drsch:DRSCH",
     "pgdh": "dah_tf.model.methods.pgdh:PGDH",
+    "cnnh": "dah_tf.model.methods.cnnh:CNNH",
+    "dsdh": "dah_tf.model.methods.dsdh:DSDH",
 }
 
 
