@@ -14,6 +14,8 @@ from dah_tf.layers.normalization import BatchNorm
 from dah_tf.layers.package import PACKAGE
 from dah_tf.layers.preprocess import PixelTransform
 from dah_tf.layers.shallow import CosineHash, KernelHash, LinearHash
+from dah_tf.layers.slices import SlicedHash, thresholded
+from dah_tf.layers.weighted import WeightedHash
 
 __all__ = [
     "CBAM",
@@ -34,5 +36,8 @@ __all__ = [
     "SeparableBottleneck",
     "ShiftedTanh",
     "ShrinkSigmoid",
+    "SlicedHash",
     "SpatialAttention",
+    "WeightedHash",
+    "thresholded",
 ]

@@ -202,6 +202,8 @@ class HashModel(keras.Model):
             "hash": values,
             "classes": self.classifier(self.method.seen(logits, values)),
         }
+        if with_map and hasattr(self.hash_head, "bit_weights"):
+            outputs["bit_weights"] = ops.broadcast_to(self.hash_head.bit_weights, logits.shape)
         if found is not None:
             found = ops.cast(found, "float32")
             outputs["map"] = ops.stop_gradient(found) if self.backbone_frozen else found

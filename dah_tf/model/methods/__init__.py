@@ -34,6 +34,17 @@ METHODS = {
     "mdsh": "dah_tf.model.methods.mdsh:MDSH",
     "dcwh": "dah_tf.model.methods.dcwh:DCWH",
     "dhd": "dah_tf.model.methods.dhd:DHD",
+    "dsh": "dah_tf.model.methods.dsh:DSH",
+    "hashnet": "dah_tf.model.methods.hashnet:HashNet",
+    "dtsh": "dah_tf.model.methods.dtsh:DTSH",
+    "mihash": "dah_tf.model.methods.mihash:MIHash",
+    "talr": "dah_tf.model.methods.talr:TALR",
+    "sdhp": "dah_tf.model.methods.sdhp:SDHP",
+    "ninh": "dah_tf.model.methods.ninh:NINH",
+    "drsch": "dah_tf.model.methods.drsch:DRSCH",
+    "pgdh": "dah_tf.model.methods.pgdh:PGDH",
+    "cnnh": "dah_tf.model.methods.cnnh:CNNH",
+    "dsdh": "dah_tf.model.methods.dsdh:DSDH",
 }
 
 

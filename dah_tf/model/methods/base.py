@@ -206,7 +206,8 @@ class Method:
                 `(groups, m, classes)` if images have several labels.
             outputs: dict of float32 tensors. It holds `features` of shape `(groups, m, d)`,
                 `logits` and `hash` of shape `(groups, m, bits)`, `classes` (logits) of shape
-                `(groups, m, classes)`, and what `needs` asks for.
+                `(groups, m, classes)`, and what `needs` asks for. If the head has an attribute
+                `bit_weights`, it also holds these, repeated to shape `(groups, m, bits)`.
             state: dict of the Keras variables that `variables` describes. A method that does
                 not split may assign to them.
             step: int tensor, the number of optimiser steps done before this one.
