@@ -142,11 +142,17 @@ def test_a_rehearsal_leaves_no_trace_in_the_run(tmp_path):
             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
             capture_output=True,
             text=True,
-            check=True,
+            check=False,
         )
+        assert done.returncode == 0 or "is too short" in done.stderr, done.stderr
         return done.stdout
 
-    out = train(tmp_path / "timed", "--minutes=0.4")
+    # A busy machine needs more time for the least run.
+    minutes = next(
+        each
+        for each in (0.4, 1.0, 3.0, 9.0)
+        if (out := train(tmp_path / "timed", f"--minutes={each}")).endswith("model.keras\n")
+    )
     flags = json.loads((tmp_path / "timed" / "flags.json").read_text())["flags"]
     assert f"{flags['epochs']:g} epochs" in out and "until about" in out
     metrics = (tmp_path / "timed" / "metrics.jsonl").read_text().splitlines()
@@ -154,7 +160,7 @@ def test_a_rehearsal_leaves_no_trace_in_the_run(tmp_path):
     plain = (tmp_path / "plain" / "metrics.jsonl").read_text().splitlines()
     losses = [[json.loads(line)["loss"] for line in lines] for lines in (metrics, plain)]
     assert losses[0] == losses[1]
-    again = train(tmp_path / "timed", "--minutes=0.4")
+    again = train(tmp_path / "timed", f"--minutes={minutes}")
     assert "a rehearsal" in out and "a rehearsal" not in again
     after = json.loads((tmp_path / "timed" / "flags.json").read_text())["flags"]
     assert after == flags
