@@ -331,8 +331,8 @@ class HashModel(keras.Model):
     def fit(self, *_, **__):
         """Raises a `UserError` that names the function which trains a `HashModel`."""
         raise UserError(
-            "HashModel.fit cannot train, because a loss needs class-balanced groups of images; call "
-            "dah_tf.train(recipe, data)"
+            "HashModel.fit cannot train, because a loss needs class-balanced groups of images; "
+            "call dah_tf.train(recipe, data)"
         )
 
     train_on_batch = fit
