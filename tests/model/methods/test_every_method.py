@@ -1,4 +1,4 @@
-"""Tests that every method in `METHODS` must pass. A new method is tested once it is listed."""
+"""What every method must do, tried on each of `METHODS`: a new one is tested by being listed."""
 
 import inspect
 
@@ -40,7 +40,7 @@ def logits_of(seed=0):
 
 
 class Loss:
-    """Computes the terms of a method from logits, in float64 if the logits are float64."""
+    """A method's terms as a function of logits, in float64 where they are."""
 
     def __init__(self, name, num_classes=CLASSES):
         self.method = methods.get(name)
@@ -108,14 +108,14 @@ def test_hash_values_keep_the_contract(name):
 def test_a_bit_is_one_where_its_logit_is_above_zero(name):
     model = tiny(name)
     logits = np.array([[0.0, 1e-7, -1e-7, 1e-3, -1e-3, 0.5]], "float32")
-    # This head returns the features unchanged.
+    # A head that gives the features as they are.
     model.hash_head.dense.set_weights([np.eye(BITS, dtype="float32"), np.zeros(BITS, "float32")])
     images = np.zeros((1, BITS), "float32") + logits
     np.testing.assert_array_equal(codes.unpack(model.encode(images), BITS), logits > 0)
 
 
 def tiny(name, **options):
-    """Makes a model whose backbone returns its input, which is a row of numbers."""
+    """A model whose backbone hands on its input, a row of numbers."""
     keras.utils.set_random_seed(1)
     inputs = keras.Input((BITS,))
     backbone = keras.Model(inputs, keras.layers.Activation("linear")(inputs))
@@ -177,7 +177,7 @@ def test_the_mean_over_groups_is_the_loss_of_all(name):
 
 @every
 def test_rows_of_one_label_are_that_label(name):
-    """All terms except the classification are the same. Its loss differs for several labels."""
+    """What is no classification, of which several labels mean another loss, is the same."""
     logits = logits_of()
     one, several = (Loss(name)(logits, labels_of(rows)) for rows in (False, True))
     assert list(one) == list(several)
@@ -189,7 +189,7 @@ def test_rows_of_one_label_are_that_label(name):
 @every
 @pytest.mark.parametrize("kinds", [1, CLASSES, M])
 def test_everything_stays_finite(name, kinds):
-    """This includes groups of one class, and groups in which each image has its own class."""
+    """Also where all images of a group are alike, and where each has a class of its own."""
     labels, loss = np.tile(np.arange(M) % kinds, (GROUPS, 1)).astype("int32"), Loss(name, M)
     for logits in (
         np.zeros((GROUPS, M, BITS), "float32"),
@@ -213,7 +213,7 @@ def small(name, seed=0):
 
 
 def trained(name, folder, steps=4):
-    """Returns a model after some steps of `training.loop.Run`, and the log of the run."""
+    """A model after some steps of `training.loop.Run`, and what the run logged."""
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(CLASSES), 8).astype("int32")
     images = rng.integers(0, 100, (24, 16, 16, 1)) + 60 * labels[:, None, None, None]
@@ -224,11 +224,11 @@ def trained(name, folder, steps=4):
 def test_two_runs_of_one_seed_are_equal(name, tmp_path):
     (one, log), (other, _) = (trained(name, tmp_path / each) for each in "ab")
     assert one.fingerprint() == other.fingerprint() != small(name).fingerprint()
-    # The log has the terms by name and in order.
+    # What is logged are the terms, by name and in order.
     terms = [*log[-1]]
     assert terms[0] == "loss" and len(log) == 4 and np.isfinite([*log[-1].values()]).all()
     assert ("probe_loss" in terms) != one.method.has_classifier
-    # All trainable weights have changed, including those of the class layer.
+    # Whatever is trained by a run has moved, the class layer too.
     for ours, first in zip(one.trainable_weights, small(name).trainable_weights, strict=True):
         assert np.abs(np.array(ours) - np.array(first)).max() > 0, ours.path
 
