@@ -7,6 +7,14 @@ class UserError(ValueError):
     The message is one line. It says what is wrong, where, and what to do about it.
 
     Commands print it as `error: ...` and exit with code 2.
+
+    Example:
+        >>> import dah_tf
+        >>> try:
+        ...     dah_tf.Recipe(bits=0)
+        ... except UserError as error:
+        ...     print(error)
+        bits=0 must be at least 1
     """
 
 

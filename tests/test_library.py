@@ -10,17 +10,19 @@ import runpy
 import subprocess
 import sys
 import threading
-import typing
 
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 import dah_tf
 from dah_tf import UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
 SMALL = {"backbone": "compact:widths=8/16/16", "bits": 16, "epochs": 1.0, "dataset": "digits"}
+
+SPECIAL = {"__call__", "__init__", "__len__"}
 
 
 def quiet(text):
@@ -33,17 +35,45 @@ def run(tmp_path_factory):
     return dah_tf.train(recipe, say=quiet)
 
 
+# These arguments are tensors of any back end, whose type has no name, or belong to Keras.
+UNTYPED = {
+    "HashModel.__init__": {"self", "kwargs"},
+    "HashModel.build": {"self", "input_shape", "return"},
+    "HashModel.call": {"self", "inputs"},
+    "HashModel.terms": {"self", "labels", "step"},
+    "HashModel.train_step": {"self", "state", "data", "return"},
+    "HashModel.fit": {"self", "_", "__", "return"},
+    "HashModel.evaluate": {"self", "_", "__", "return"},
+}
+
+
+def public_functions(found):
+    """The functions that a public name offers: itself, its methods, or those of its `__all__`."""
+    if inspect.ismodule(found):
+        return [each for name in found.__all__ for each in public_functions(getattr(found, name))]
+    if inspect.isfunction(found):
+        return [found]
+    ours = [vars(each) for each in found.__mro__ if each.__module__.startswith("dah_tf")]
+    names = {name for each in ours for name in each if name[0] != "_" or name in SPECIAL}
+    members = [inspect.getattr_static(found, name) for name in sorted(names)]
+    members = [each.fget if isinstance(each, property) else each for each in members]
+    members = [getattr(each, "__func__", each) for each in members]
+    return [each for each in members if inspect.isfunction(each)]
+
+
 def test_public_names_are_listed_typed_and_documented():
     assert sorted(dah_tf.__all__) == sorted([*dah_tf._PUBLIC, "__version__"])
     assert set(dah_tf.__all__) <= set(dir(dah_tf))
     for name in dah_tf._PUBLIC:
         found = getattr(dah_tf, name)
         assert inspect.getdoc(found), name
-        if inspect.isfunction(found):
-            hints = typing.get_type_hints(found)
-            parameters = inspect.signature(found).parameters.values()
-            plain = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
-            assert set(plain) - hints.keys() <= {"labels", "test_labels", "about"}, name
+        for function in public_functions(found):
+            signature = inspect.signature(function)
+            given = {each.name: each.annotation for each in signature.parameters.values()}
+            if function.__name__ != "__init__":
+                given["return"] = signature.return_annotation
+            bare = {each for each, hint in given.items() if hint is signature.empty}
+            assert bare <= UNTYPED.get(function.__qualname__, {"self", "cls"}), function
     with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
         dah_tf.nonsense  # noqa: B018
 
@@ -216,6 +246,25 @@ def test_the_quick_start_example_runs(tmp_path, monkeypatch, capsys):
     runpy.run_path(str(ROOT / "configs" / "examples" / "quickstart.py"), run_name="__main__")
     said = capsys.readouterr().out
     assert "nearest" in said
+
+
+@pytest.mark.parametrize("name", sorted(dah_tf._PUBLIC))
+def test_the_example_of_every_public_name(name, run, tmp_path, monkeypatch):
+    """The examples find the folder of a small run in `runs/digits`, and two images in `photos`."""
+    if name in ("Index", "open_index"):
+        pytest.importorskip("faiss")
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path("runs").mkdir()
+    pathlib.Path("runs", "digits").symlink_to(run.folder)
+    pathlib.Path("photos").mkdir()
+    for kind, level in (("cat", 40), ("owl", 200)):
+        Image.new("L", (16, 16), level).save(f"photos/{kind}.png")
+    found = getattr(dah_tf, name)
+    names = dict(vars(found if inspect.ismodule(found) else sys.modules[found.__module__]))
+    example = doctest.DocTestParser().get_doctest(found.__doc__, names, name, None, 0)
+    runner = doctest.DocTestRunner()
+    runner.run(example)
+    assert example.examples and not runner.failures
 
 
 @pytest.mark.parametrize("name", ["dah_tf.runs.recipe", "dah_tf.parts", "dah_tf.data.datasets"])

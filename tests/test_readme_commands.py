@@ -1,8 +1,9 @@
-"""The commands of README's section on one's own images, on small data, as they stand there."""
+"""README's Python code, and its commands for one's own images, run on small data."""
 
 import os
 import pathlib
 import re
+import runpy
 import subprocess
 import sys
 
@@ -15,13 +16,13 @@ SECTION = "## Your own images"
 
 
 def blocks():
-    """The bash blocks of the section: with labels, and without."""
+    """Returns the two bash blocks of the section: for images with labels, and without labels."""
     section = (ROOT / "README.md").read_text().split(SECTION)[1].split("\n## ")[0]
     return re.findall(r"```bash\n(.*?)```", section, re.DOTALL)
 
 
 def photos(folder):
-    """Two classes of 24 photographs, discs and stripes; and four new ones as JPEG."""
+    """Writes 24 photographs of discs and 24 of stripes, and four new ones as JPEG files."""
     rng = np.random.default_rng(0)
     rows, columns = np.mgrid[:48, :48]
     for number in range(52):
@@ -40,7 +41,7 @@ def photos(folder):
 
 
 def run(commands, folder):
-    """Runs a block in a folder, without its installing; returns what it printed."""
+    """Runs a block in a folder without the installing, and returns the printed text."""
     lines = [line for line in commands.splitlines() if "pip install" not in line]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment["PATH"] = f"{pathlib.Path(sys.executable).parent}:{environment['PATH']}"
@@ -54,6 +55,22 @@ def run(commands, folder):
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_one_minute_in_python(tmp_path, monkeypatch):
+    """The code of the section, with a smaller network and one epoch of training."""
+    section = (ROOT / "README.md").read_text().split("## One minute in Python")[1]
+    code = re.search(r"```python\n(.*?)```", section, re.DOTALL)[1]
+    small = code.replace('backbone="compact"', 'backbone="compact:widths=8/16/16", epochs=1.0')
+    assert small != code
+    pytest.importorskip("faiss")
+    monkeypatch.chdir(tmp_path)
+    names = {"images": np.random.default_rng(0).integers(0, 256, (20, 16, 16, 1), np.uint8)}
+    pathlib.Path("minute.py").write_text(small)
+    names = runpy.run_path("minute.py", names)
+    assert names["run"].result["map"]["expected"] > 0.3
+    assert names["codes"].shape == (20, 5) and names["codes"].dtype == np.uint8
+    assert names["distances"].shape == (1, 10) and names["distances"][0, 0] == 0
 
 
 @pytest.mark.slow
@@ -71,9 +88,9 @@ def test_three_commands_from_a_folder_to_neighbours(tmp_path):
 
 @pytest.mark.slow
 def test_photos_without_labels(tmp_path):
-    """As README has it, but for the network, whose weights a test cannot download, and the bits.
+    """README's network is replaced, because a test cannot download its weights.
 
-    There are fewer images here than bits there.
+    The codes have fewer bits, because there are fewer images here than bits in README.
     """
     photos(tmp_path)
     labelled, unlabelled = blocks()

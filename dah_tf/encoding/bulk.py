@@ -10,12 +10,12 @@ from dah_tf.errors import UserError
 
 
 def encode_folder(
-    model,
-    images,
-    output,
+    model: str | os.PathLike,
+    images: str | os.PathLike,
+    output: str | os.PathLike,
     *,
     labels: str = "auto",
-    skip: Sequence = (),
+    skip: Sequence[str | os.PathLike] = (),
     shard_items: int = 8192,
     batch_size: int = runtimes.BATCH,
     data_dir: str | None = None,
@@ -53,8 +53,10 @@ def encode_folder(
             encoded are kept.
 
     Example:
-        >>> codes = encode_folder("pretrained:cifar10-compact-36", "photos", "photos.codes")
+        >>> codes = encode_folder("runs/digits", "photos", "photos.codes", runtime="savedmodel")
         >>> packed, keys, labels = codes.read()
+        >>> packed.shape, keys
+        ((2, 2), ['photos/cat.png', 'photos/owl.png'])
     """
     if runner not in ("local", "ray"):
         raise UserError(f"runner={runner} must be local or ray")

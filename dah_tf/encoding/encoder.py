@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import typing
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -55,12 +56,13 @@ class Encoder:
         UserError: there is no such model, or its runtime is not installed.
 
     Example:
-        >>> encoder = Encoder("models/dah")
+        >>> encoder = Encoder("runs/digits")
         >>> photos = encoder.files("photos")
-        >>> photos.codes.shape, photos.keys[0]
+        >>> photos.codes.shape, photos.keys
+        ((2, 2), ['photos/cat.png', 'photos/owl.png'])
     """
 
-    def __init__(self, path, runtime=None):
+    def __init__(self, path: str | os.PathLike, runtime: str | None = None):
         import tensorflow as tf
 
         self.path, self.description = find_model(path)
@@ -77,7 +79,7 @@ class Encoder:
         data = [tf.TensorSpec([], tf.string)]
         self._decode = tf.function(self._decoded, input_signature=data, autograph=False)
 
-    def __call__(self, images):
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Encodes images.
 
         Args:
@@ -105,7 +107,9 @@ class Encoder:
             images = pixels.resize(images, size).numpy()
         return {name: value[:n] for name, value in self._run(images).items()}
 
-    def files(self, *paths, labels="auto", batch_size=runtimes.BATCH):
+    def files(
+        self, *paths: str | os.PathLike, labels: str = "auto", batch_size: int = runtimes.BATCH
+    ) -> Encoded:
         """Encodes image files into memory. For many images, use `python -m dah_tf.encode`.
 
         Args:
@@ -152,7 +156,9 @@ class Encoder:
             ],
         )
 
-    def stream(self, items, contents, batch_size=runtimes.BATCH):
+    def stream(
+        self, items: Iterable[tuple], contents: Callable, batch_size: int = runtimes.BATCH
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]]:
         """Decodes images on several threads and encodes them.
 
         Args:
@@ -181,7 +187,9 @@ class Encoder:
         for rows, labels, pixels in found:
             yield rows.numpy(), labels.numpy(), self(pixels)
 
-    def once_more(self, contents, what):
+    def once_more(
+        self, contents: Callable, what: bytes
+    ) -> tuple[dict[str, np.ndarray] | None, str | None]:
         """Tries an image again that `stream` left out.
 
         Args:

@@ -62,8 +62,13 @@ def open_index(path: str | os.PathLike, backend: str | None = None) -> Store:
         UserError: there is no index, it is damaged, or it does not have the backend.
 
     Example:
+        >>> import numpy as np
+        >>> codes = np.array([[0, 0], [0, 3], [255, 255]], np.uint8)
+        >>> index = create_index("photos.index", bits=16, codes=codes)
         >>> with open_index("photos.index") as index:
-        ...     distances, ids = index.search(codes, k=10)
+        ...     distances, ids = index.search(codes[:1], k=2)
+        >>> distances.tolist(), ids.tolist()
+        ([[0, 2]], [[0, 1]])
     """
     return at(path).open(path, backend)
 

@@ -1,6 +1,8 @@
 """An index in a folder: packed binary codes with ids, which are mapped and not loaded."""
 
+import os
 import pathlib
+import typing
 
 import numpy as np
 
@@ -23,13 +25,16 @@ class Index(Store):
     in few segments.
 
     Example:
-        >>> index = Index.create("photos.index", bits=48)
-        >>> ids = index.add(codes, keys=paths)
-        >>> distances, ids = index.search(query_codes, k=10)
-        >>> keys, labels = index.describe(ids[0])
+        >>> import numpy as np
+        >>> codes = np.array([[0, 0], [0, 3], [255, 255]], np.uint8)
+        >>> index = Index.create("photos.index", bits=16)
+        >>> ids = index.add(codes, keys=["a.jpg", "b.jpg", "c.jpg"])
+        >>> distances, ids = index.search(codes[:1], k=2)
+        >>> distances.tolist(), index.describe(ids[0])
+        ([[0, 2]], (['a.jpg', 'b.jpg'], ['', '']))
     """
 
-    def __init__(self, path, backend=None):
+    def __init__(self, path: str | os.PathLike, backend: str | None = None):
         self.path, self._backend = pathlib.Path(path), backend
         self._facts, self._segments = None, []
         self.refresh()
@@ -43,7 +48,7 @@ class Index(Store):
             disk.write_manifest(folder, content)
         return cls(path)
 
-    def refresh(self):
+    def refresh(self) -> None:
         while True:
             manifest = disk.read_manifest(self.path)
             if manifest == self._facts:
@@ -63,15 +68,15 @@ class Index(Store):
             self._facts, self._segments = manifest, opened
             return
 
-    def __len__(self):
+    def __len__(self) -> int:
         return sum(segment.live for segment in self._segments)
 
     @property
-    def beside(self):
+    def beside(self) -> pathlib.Path:
         path = self.path.absolute()
         return path.with_name(f".{path.name}")
 
-    def describe(self, ids):
+    def describe(self, ids: np.ndarray) -> tuple[list[str], list[str]]:
         ids = np.asarray(ids, np.int64)
         wanted, back = np.unique(ids, return_inverse=True)
         described = {"keys": [""] * len(wanted), "labels": [""] * len(wanted)}
@@ -82,12 +87,12 @@ class Index(Store):
                     strings[place] = string
         return tuple([strings[i] for i in back] for strings in described.values())
 
-    def items(self):
+    def items(self) -> typing.Iterator[tuple[np.ndarray, list[str], list[str]]]:
         for segment in self._segments:
             rows = np.flatnonzero(segment.living())
             yield segment.ids[rows], *(segment.strings(name, rows) for name in ("keys", "labels"))
 
-    def verify(self):
+    def verify(self) -> list[str]:
         while True:
             seen = self._facts
             try:

@@ -18,8 +18,12 @@ These conventions hold, and every report states them:
   other queries. Recall is 0 if no item is relevant.
 
 Example:
-    >>> relevant, total = histograms(query_codes, query_labels, codes, labels, bits=36)
-    >>> mean_average_precision(relevant, total, cutoff=1000).expected
+    >>> import numpy as np
+    >>> codes = np.array([[0], [1], [3], [255]], np.uint8)
+    >>> labels = np.array([0, 1, 0, 1])
+    >>> found, total = histograms(codes[:1], labels[:1], codes, labels, bits=8)
+    >>> mean_average_precision(found, total).expected  # the ranks 1 and 3: (1 / 1 + 2 / 3) / 2
+    0.8333333333333333
 """
 
 from dah_tf.metrics.curves import (

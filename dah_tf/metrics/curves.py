@@ -10,7 +10,7 @@ TopCurve = collections.namedtuple("TopCurve", ["precision", "recall"])
 Radii = collections.namedtuple("Radii", ["precision", "precision_nonempty", "recall", "empty"])
 
 
-def precision_at(relevant, total, n):
+def precision_at(relevant: np.ndarray, total: np.ndarray, n: int) -> Bounds:
     """Returns the mean precision of the n nearest items.
 
     Args:
@@ -36,7 +36,7 @@ def precision_at(relevant, total, n):
     return mean_bounds(Bounds(*((found + part) / np.maximum(retrieved, 1) for part in parts)))
 
 
-def top_curve(relevant, total, depth):
+def top_curve(relevant: np.ndarray, total: np.ndarray, depth: int) -> TopCurve:
     """Returns the expected precision and recall of the n nearest items, for n = 1 to `depth`.
 
     In a group of ties, each place has a relevant item with the same probability. The expected
@@ -78,7 +78,7 @@ def top_curve(relevant, total, depth):
     return TopCurve(found / np.arange(1, depth + 1), recall)
 
 
-def radius_curve(relevant, total):
+def radius_curve(relevant: np.ndarray, total: np.ndarray) -> Radii:
     """Returns precision and recall within each Hamming radius from 0 to `bits`.
 
     Args:
@@ -100,7 +100,7 @@ def radius_curve(relevant, total):
     return Radii(precision / queries, nonempty, recall, 1 - filled / queries)
 
 
-def precision_within(relevant, total, radius):
+def precision_within(relevant: np.ndarray, total: np.ndarray, radius: int) -> Radii:
     """Returns `radius_curve` at one radius.
 
     Returns:
@@ -115,7 +115,9 @@ def precision_within(relevant, total, radius):
     return Radii(*(float(part[min(radius, len(part) - 1)]) for part in curve))
 
 
-def class_means(values, labels, classes=None):
+def class_means(
+    values: np.ndarray, labels: np.ndarray, classes: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Returns the means of a figure over the queries of each class.
 
     Args:

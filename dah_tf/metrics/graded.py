@@ -21,7 +21,13 @@ Graded = collections.namedtuple("Graded", ["total", "relevant", "grades", "gains
 CELLS = 1 << 24
 
 
-def graded_histograms(query_codes, query_labels, database_codes, database_labels, bits):
+def graded_histograms(
+    query_codes: np.ndarray,
+    query_labels: np.ndarray,
+    database_codes: np.ndarray,
+    database_labels: np.ndarray,
+    bits: int,
+) -> Graded:
     """Counts items and their grades at each Hamming distance from each query.
 
     Args:
@@ -66,7 +72,7 @@ def graded_histograms(query_codes, query_labels, database_codes, database_labels
     return Graded(total.astype(np.int64), relevant.astype(np.int64), grades, gains, ideal)
 
 
-def ndcg(graded, cutoff=None):
+def ndcg(graded: Graded, cutoff: int | None = None) -> np.ndarray:
     """Returns the expected normalised discounted cumulative gain over all orders of tied items.
 
     Args:
@@ -100,7 +106,7 @@ def _spread(counts, gain, upto):
     return (gain * (upto[ends] - upto[ends - counts])).sum(axis=1)
 
 
-def weighted_average_precision(graded):
+def weighted_average_precision(graded: Graded) -> np.ndarray:
     """Returns the expected weighted average precision over all orders of tied items.
 
     It is the mean, over the relevant items of the whole ranking, of the mean grade of all items up

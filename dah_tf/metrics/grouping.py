@@ -7,7 +7,7 @@ from dah_tf import codes
 BLOCK = 1 << 20
 
 
-def relevant(query_labels, database_labels):
+def relevant(query_labels: np.ndarray, database_labels: np.ndarray) -> np.ndarray:
     """Says which items are relevant to which queries.
 
     Args:
@@ -68,7 +68,7 @@ class Grouped:
         ValueError: the arrays do not fit together.
     """
 
-    def __init__(self, packed, labels, bits):
+    def __init__(self, packed: np.ndarray, labels: np.ndarray, bits: int):
         packed, labels = codes.check(packed, bits), np.asarray(labels)
         check_labels(labels)
         if len(packed) != len(labels):
@@ -105,7 +105,13 @@ def distinct(rows):
     return (first, member) if rows.shape[1] else (np.arange(min(len(rows), 1)), member)
 
 
-def histograms(query_codes, query_labels, database_codes, database_labels, bits):
+def histograms(
+    query_codes: np.ndarray,
+    query_labels: np.ndarray,
+    database_codes: np.ndarray,
+    database_labels: np.ndarray,
+    bits: int,
+) -> tuple[np.ndarray, np.ndarray]:
     """Counts all items and the relevant items at each Hamming distance from each query.
 
     The database may be larger than the memory, because arrays of `np.load(..., mmap_mode="r")` are

@@ -32,7 +32,7 @@ def _common(a, b):
     return np.array(rows, np.int64).reshape(len(a), len(b))
 
 
-def bit_balance(packed, bits):
+def bit_balance(packed: np.ndarray, bits: int) -> Balance:
     """Returns the share of ones, and the ratio of ones to zeros, of each bit (DAH, Table 5).
 
     Args:
@@ -52,7 +52,7 @@ def bit_balance(packed, bits):
     return Balance(count / max(len(packed), 1), ratio, dead)
 
 
-def bit_entropy(packed, bits):
+def bit_entropy(packed: np.ndarray, bits: int) -> tuple[np.ndarray, float]:
     """Returns the entropy of each bit and of the whole code, in bits.
 
     Returns:
@@ -70,7 +70,7 @@ def _plogp(p):
     return -p * np.log2(p, out=np.zeros_like(p), where=p > 0)
 
 
-def bit_correlation(packed, bits):
+def bit_correlation(packed: np.ndarray, bits: int) -> np.ndarray:
     """Returns the Pearson correlation of each pair of bits.
 
     Returns:
@@ -86,7 +86,7 @@ def bit_correlation(packed, bits):
     return np.divide(covariance, scale, out=np.full_like(both, np.nan), where=scale > 0)
 
 
-def collisions(packed, labels, bits):
+def collisions(packed: np.ndarray, labels: np.ndarray, bits: int) -> tuple[int, int, int]:
     """Counts the codes that items with different labels share.
 
     Args:
@@ -121,7 +121,7 @@ def _class_ones(packed, labels, bits):
     return ones, sizes
 
 
-def class_distances(packed, labels, bits):
+def class_distances(packed: np.ndarray, labels: np.ndarray, bits: int) -> np.ndarray:
     """Returns the mean Hamming distance between the items of each pair of classes.
 
     Returns:
@@ -135,7 +135,7 @@ def class_distances(packed, labels, bits):
     return np.divide(apart, pairs, out=np.full_like(apart, np.nan), where=pairs > 0)
 
 
-def distance_to_centre(packed, labels, bits):
+def distance_to_centre(packed: np.ndarray, labels: np.ndarray, bits: int) -> np.ndarray:
     """Returns the mean Hamming distance between an item and the majority code of its class.
 
     With a good MAP it is near 1. It grows if similar images do not attract each other.

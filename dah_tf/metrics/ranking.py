@@ -13,7 +13,7 @@ import numpy as np
 Bounds = collections.namedtuple("Bounds", ["expected", "worst", "best"])
 
 
-def average_precision(relevant, total, cutoff=None):
+def average_precision(relevant: np.ndarray, total: np.ndarray, cutoff: int | None = None) -> Bounds:
     """Returns the tie-aware average precision of each query.
 
     Args:
@@ -48,7 +48,9 @@ def average_precision(relevant, total, cutoff=None):
     return Bounds(*result)
 
 
-def mean_average_precision(relevant, total, cutoff=None):
+def mean_average_precision(
+    relevant: np.ndarray, total: np.ndarray, cutoff: int | None = None
+) -> Bounds:
     """Returns the tie-aware MAP, the mean of `average_precision` over the queries.
 
     Returns:

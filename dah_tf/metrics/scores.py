@@ -8,7 +8,13 @@ from dah_tf.metrics.ranking import Bounds
 BLOCK = 64
 
 
-def cosine_ranking(query_features, query_labels, database_features, database_labels, top=1000):
+def cosine_ranking(
+    query_features: np.ndarray,
+    query_labels: np.ndarray,
+    database_features: np.ndarray,
+    database_labels: np.ndarray,
+    top: int = 1000,
+) -> tuple[Bounds, Bounds]:
     """Returns MAP over the whole ranking by cosine similarity, and the precision of the top items.
 
     Two scores are tied if at most the last bit of their float32 differs. Scores of equal features

@@ -77,20 +77,28 @@ class HashModel(keras.Model):
     Raises:
         UserError: there is no such method, or it needs a feature map that the backbone lacks.
 
+    Example:
+        >>> import numpy as np
+        >>> from dah_tf.model import backbones
+        >>> backbone = backbones.get("compact:widths=8/16/16", channels=1)
+        >>> model = HashModel(backbone, bits=16, num_classes=10, image_size=16)
+        >>> model.encode(np.zeros((3, 16, 16, 1), np.uint8)).shape
+        (3, 2)
+
     References:
         DAH (IEEE Access 2020), Fig. 1.
     """
 
     def __init__(
         self,
-        backbone,
-        bits,
-        num_classes,
-        image_size=32,
-        multi_label=False,
-        method="dah",
-        cutout=0,
-        mirror=False,
+        backbone: keras.Model,
+        bits: int,
+        num_classes: int,
+        image_size: int = 32,
+        multi_label: bool = False,
+        method: str | methods.Method = "dah",
+        cutout: int = 0,
+        mirror: bool = False,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -116,26 +124,26 @@ class HashModel(keras.Model):
         self.built = True
 
     @property
-    def channels(self):
+    def channels(self) -> int:
         return self.backbone.input_shape[-1]
 
     def build(self, input_shape=None):
         self.built = True
 
     @property
-    def span(self):
+    def span(self) -> tuple[float, float]:
         return self.hash_head.span
 
     @property
-    def state(self):
+    def state(self) -> dict:
         return self._extra.state
 
     @property
-    def facts(self):
+    def facts(self) -> methods.Facts | None:
         """The `methods.Facts` of the run, or None before `begin` is called."""
         return self._extra.facts
 
-    def begin(self, facts):
+    def begin(self, facts: methods.Facts) -> None:
         """Makes the method's state for a run.
 
         The state does not belong to `weights`, to the fingerprint, to `.keras` files or to
@@ -151,7 +159,7 @@ class HashModel(keras.Model):
             }
         self._extra.facts = facts
 
-    def call(self, inputs, training=False):
+    def call(self, inputs, training: bool = False) -> dict:
         if not isinstance(inputs, dict):
             return self._outputs(inputs, training)
         images = inputs["images"]
@@ -209,7 +217,7 @@ class HashModel(keras.Model):
             outputs["map"] = ops.stop_gradient(found) if self.backbone_frozen else found
         return outputs
 
-    def terms(self, labels, outputs, step=0):
+    def terms(self, labels, outputs: dict, step=0) -> dict:
         """Computes every term of the loss on a batch of groups.
 
         Args:
@@ -237,7 +245,7 @@ class HashModel(keras.Model):
         return terms["loss"] if self.method.has_classifier else terms["loss"] + terms["probe_loss"]
 
     @property
-    def parts(self):
+    def parts(self) -> tuple[list, ...]:
         """Returns the variables that a pure `train_step` works on, as a tuple of lists.
 
         The lists hold the trainable variables, the variables that are not trainable, those of
@@ -325,8 +333,8 @@ class HashModel(keras.Model):
     def fit(self, *_, **__):
         """Raises a `UserError` that names the function which trains a `HashModel`."""
         raise UserError(
-            "HashModel.fit cannot train, because a loss needs class-balanced groups of images; call "
-            "dah_tf.train(recipe, data)"
+            "HashModel.fit cannot train, because a loss needs class-balanced groups of images; "
+            "call dah_tf.train(recipe, data)"
         )
 
     train_on_batch = fit
@@ -341,7 +349,9 @@ class HashModel(keras.Model):
 
     test_on_batch = evaluate
 
-    def encode(self, images, batch_size=256, mirror=None):
+    def encode(
+        self, images: np.ndarray, batch_size: int = 256, mirror: bool | None = None
+    ) -> np.ndarray:
         """Computes the packed codes of images.
 
         Args:
@@ -357,7 +367,9 @@ class HashModel(keras.Model):
         logits = self.outputs(images, batch_size, mirror)["logits"]
         return codes.pack(codes.binarize(logits))
 
-    def outputs(self, images, batch_size=256, mirror=None):
+    def outputs(
+        self, images: np.ndarray, batch_size: int = 256, mirror: bool | None = None
+    ) -> dict[str, np.ndarray]:
         """Returns the results of `call` for any number of images as NumPy arrays.
 
         The arguments are those of `encode`.
@@ -383,7 +395,7 @@ class HashModel(keras.Model):
             return {k: np.zeros((0, width), np.float32) for k, width in widths.items()}
         return {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
 
-    def of_features(self, features):
+    def of_features(self, features: np.ndarray) -> dict[str, np.ndarray]:
         """Returns what `outputs` returns, for images with known features.
 
         Args:
@@ -400,7 +412,7 @@ class HashModel(keras.Model):
 
     _encoder = None
 
-    def in_float32(self):
+    def in_float32(self) -> "HashModel":
         """Returns this model, or a float32 copy if a part of it computes in fewer bits.
 
         Rounding in fewer bits flips a bit in the codes of some images. In float32 the codes are
@@ -417,7 +429,7 @@ class HashModel(keras.Model):
         copy.set_weights(self.get_weights())
         return copy
 
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """Computes a SHA-256 hash of the model's weights.
 
         The hash covers the name, dtype, shape and little-endian bytes of every weight, in order.
@@ -433,7 +445,7 @@ class HashModel(keras.Model):
             digest.update(value.tobytes())
         return digest.hexdigest()
 
-    def get_config(self):
+    def get_config(self) -> dict:
         names = "bits num_classes image_size multi_label cutout mirror"
         config = {name: getattr(self, name) for name in names.split()}
         config["method"] = str(self.method)
@@ -441,7 +453,7 @@ class HashModel(keras.Model):
         return {**super().get_config(), **config}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict) -> "HashModel":
         config = dict(config)
         config["backbone"] = keras.saving.deserialize_keras_object(config["backbone"])
         before = {name: config.pop(name) for name in BEFORE_METHODS if name in config}

@@ -365,7 +365,7 @@ class Recipe:
         """Returns all settings by their names, in types that JSON can hold."""
         return dataclasses.asdict(self)
 
-    def replace(self, **changes):
+    def replace(self, **changes: typing.Any) -> "Recipe":
         """Returns a recipe with some settings changed."""
         return dataclasses.replace(self, **changes)
 

@@ -8,6 +8,7 @@ checkpoints/  model.keras  evaluation.json  examples.npz  export/1/
 import datetime
 import json
 import pathlib
+import typing
 
 from dah_tf.errors import UserError
 from dah_tf.files import durable
@@ -15,6 +16,12 @@ from dah_tf.runs import recipe as recipes
 from dah_tf.runs.recipe import SETTINGS, Recipe
 
 RECORD = "flags.json"
+
+
+class HasFolder(typing.Protocol):
+    """An object with the folder of a run, such as the one that `dah_tf.train` returns."""
+
+    folder: pathlib.Path
 
 
 def portable(flags):

@@ -75,21 +75,25 @@ class Client:
             which is not installed.
 
     Example:
-        with Client("grpc://localhost:8500/dah") as client:
-            codes = client.encode(["a.jpg", "b.png"]).codes
+        >>> with Client("saved-model:runs/digits/export") as client:
+        ...     answer = client.encode(["photos/cat.png", "photos/owl.png"])
+        >>> answer.codes.shape, answer.valid.tolist()
+        ((2, 2), [True, True])
+
+        `Client("grpc://localhost:8500/dah")` gives the same codes from a server.
     """
 
     def __init__(
         self,
-        address,
+        address: str,
         *,
-        version=None,
-        batch_size=BATCH_SIZE,
-        timeout=30.0,
-        retries=8,
-        root_certificates=None,
-        client_certificate=None,
-        client_key=None,
+        version: int | None = None,
+        batch_size: int = BATCH_SIZE,
+        timeout: float = 30.0,
+        retries: int = 8,
+        root_certificates: str | os.PathLike | None = None,
+        client_certificate: str | os.PathLike | None = None,
+        client_key: str | os.PathLike | None = None,
     ):
         if batch_size < 1 or not timeout > 0 or retries < 0:
             raise UserError(
@@ -111,7 +115,14 @@ class Client:
             transport = Grpc if parsed.scheme.startswith("grpc") else Rest
             self._transport = transport(parsed, version, certificates)
 
-    def encode(self, images, *, probabilities=False, invalid="mark", deadline=None):
+    def encode(
+        self,
+        images: Iterable,
+        *,
+        probabilities: bool = False,
+        invalid: str = "mark",
+        deadline: float | None = None,
+    ) -> Answer:
         """Encodes images.
 
         Args:
@@ -162,7 +173,7 @@ class Client:
             *(self._joined(answers, "probabilities") if probabilities else ()),
         )
 
-    def close(self):
+    def close(self) -> None:
         """Closes the connection, or frees the model. It may be called again."""
         self._closed = True
         self._transport.close()

@@ -2,11 +2,15 @@
 
 import os
 import pathlib
+import typing
 
 from dah_tf import parts, pretrained
 from dah_tf.errors import UserError
 from dah_tf.runs import workspace
 from dah_tf.runs.recipe import Recipe
+
+if typing.TYPE_CHECKING:
+    from dah_tf.model import HashModel
 
 ORDINARY = 512  # pixels; every network accepts images of this side
 
@@ -228,7 +232,7 @@ def written_out(recipe: Recipe) -> Recipe:
     )
 
 
-def load_model(run):
+def load_model(run: str | os.PathLike | workspace.HasFolder) -> "HashModel":
     """Loads the model of a run.
 
     Args:
@@ -242,9 +246,10 @@ def load_model(run):
             version wrote it.
 
     Example:
-        >>> model = load_model("runs/digits-compact-36")
-        >>> model.encode(images).shape
-        (1000, 5)
+        >>> import numpy as np
+        >>> model = load_model("runs/digits")
+        >>> model.encode(np.zeros((3, 16, 16, 1), np.uint8)).shape
+        (3, 2)
     """
     folder = getattr(run, "folder", run)
     return load_run(pretrained.folder(folder))[0]

@@ -3,16 +3,18 @@
 It uses the protocol and the data of the run, or other data and another protocol.
 """
 
+import os
 import pathlib
 
 from dah_tf import pretrained
+from dah_tf.data.dataset import Dataset
 from dah_tf.errors import UserError
 from dah_tf.runs import workspace
 
 
 def evaluate(
-    run,
-    data=None,
+    run: str | os.PathLike | workspace.HasFolder,
+    data: Dataset | None = None,
     *,
     dataset: str | None = None,
     data_dir: str | None = None,
@@ -42,7 +44,8 @@ def evaluate(
             that it started from was trained on some of the queries.
 
     Example:
-        >>> evaluate("runs/digits-compact-36")["map"]["expected"]
+        >>> evaluate("runs/digits")["map"]["expected"] > 0.3
+        True
     """
     return _measured(run, data, dataset, data_dir, protocol, mirror, encoding_time)[0]
 

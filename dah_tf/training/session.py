@@ -11,14 +11,19 @@ import platform
 import textwrap
 import threading
 import time
+import typing
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from dah_tf import pretrained
+from dah_tf.data.dataset import Dataset
 from dah_tf.errors import UserError
 from dah_tf.runs.recipe import Recipe
 from dah_tf.training import fitted, planning
+
+if typing.TYPE_CHECKING:
+    from dah_tf.model import HashModel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +40,7 @@ class TrainedRun:
 
     folder: pathlib.Path
     recipe: Recipe
-    model: object
+    model: "HashModel | None"
     result: dict
 
     @property
@@ -51,7 +56,7 @@ class TrainedRun:
 
 def train(
     recipe: Recipe,
-    data=None,
+    data: Dataset | None = None,
     *,
     watch: Sequence[Callable] = (),
     stop_on_sigterm: bool = False,
@@ -82,9 +87,11 @@ def train(
             setting is at fault, the message begins with its name.
 
     Example:
-        >>> run = train(Recipe(dataset="digits", bits=36, backbone="compact"))
-        >>> run.result["map"]["expected"] > 0.9
-        True
+        >>> small = "compact:widths=8/16/16"
+        >>> recipe = Recipe(dataset="digits", bits=16, backbone=small, epochs=1.0, export=False)
+        >>> run = train(recipe, say=lambda line: None)
+        >>> run.result["map"]["expected"] > 0.3, run.folder.is_dir()
+        (True, True)
     """
     from dah_tf.machine import backend
     from dah_tf.runs import runlog

@@ -18,7 +18,7 @@ NAMES = ["owl", "ant", "owl", "cat"] * 2
 
 @pytest.fixture
 def paths(tmp_path):
-    """The images as files whose order by name is another."""
+    """Writes the images to files whose names sort in another order."""
     found = [tmp_path / f"{(5 * i) % 8}.png" for i in range(8)]
     for path, image in zip(found, X, strict=True):
         Image.fromarray(image).save(path)

@@ -1,4 +1,4 @@
-"""Labelled images by a short name: what is read, in which order, and what is refused."""
+"""Loading labelled images by a short name: which images are read, in which order, and errors."""
 
 import io
 import subprocess
@@ -18,7 +18,7 @@ FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
 
 
 def crop(i, height=32, width=32):
-    """A piece of a photograph, another one for every `i`."""
+    """Returns a piece of a photograph, which differs for every `i`."""
     top, left = 37 * i % 380, 91 * i % 590
     return PHOTOGRAPHS[i % 2][top : top + height, left : left + width]
 
@@ -33,7 +33,7 @@ def by_pil(path):
 
 
 def error(spec, **options):
-    """The one line that `load` refuses `spec` with."""
+    """Returns the message with which `load` refuses `spec`, which has one line."""
     with pytest.raises(UserError) as caught:
         data.load(spec, **options)
     text = str(caught.value)
@@ -43,7 +43,7 @@ def error(spec, **options):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Three classes of 4, 3 and 2 images of every format; names tell nothing of it."""
+    """Makes three classes of 4, 3 and 2 images in all formats, which the names do not show."""
     counts = {"cat": 4, "ant": 3, "Bee": 2}
     number = 0
     for name, count in counts.items():
@@ -96,7 +96,7 @@ def test_hidden_files_are_no_images(folder):
 
 
 def test_sizes_and_channels(tmp_path):
-    # 60 x 40: the middle 40 x 40, then halved by the antialiased triangle filter.
+    # An image of 60 x 40 is cut to its middle 40 x 40, and the antialiased filter halves that.
     for i, name in enumerate("ab"):
         write(tmp_path / name / "x.jpg", crop(i, height=40, width=60), "JPEG")
     dataset = data.load(f"folder:{tmp_path}", image_size=20)
@@ -111,7 +111,7 @@ def test_sizes_and_channels(tmp_path):
 
 
 def halve(rows):
-    """Half as many rows: weights 1/8, 3/8, 3/8, 1/8 on 4 rows, those inside sum to 1."""
+    """Halves the number of rows with the weights 1/8, 3/8, 3/8, 1/8, which sum to 1 everywhere."""
     count = len(rows) // 2
     result = []
     for i in range(count):
@@ -131,7 +131,7 @@ def test_files_beyond_the_cache_are_read_each_time(folder):
     assert cached.fingerprint == uncached.fingerprint
     path = folder / "cat" / "02.dat"
     contents = bytearray(path.read_bytes())
-    contents[-1] ^= 1  # of a BMP, a pixel's
+    contents[-1] ^= 1  # the last byte of a BMP belongs to a pixel
     path.write_bytes(contents)
     changed = [data.load(f"folder:{folder}", cache_gib=gib).fingerprint for gib in (1.0, 1e-9)]
     assert changed[0] == changed[1] != cached.fingerprint
@@ -147,7 +147,7 @@ def test_up_to_a_hundredth_unreadable_is_skipped(tmp_path, gib):
     assert dataset.skipped == [(str(broken), "its content is not an image")]
     assert len(dataset.labels) == len(dataset.images) == len(dataset.ids) == 199
     assert str(broken) not in dataset.ids
-    for i in (50, 51, 198):  # what follows the broken one keeps its own label and pixels
+    for i in (50, 51, 198):  # images after the broken one keep their labels and pixels
         assert np.array_equal(dataset.images.read([i])[0], by_pil(dataset.ids[i]))
         assert dataset.class_names[dataset.labels[i]] == dataset.ids[i].split("/")[-2]
     for name in ("b/300.png", "b/301.png"):
@@ -187,7 +187,7 @@ def table(tmp_path, text):
 
 @pytest.fixture
 def images(tmp_path):
-    """Files a.png to d.png beside the table, their pixels in order."""
+    """Writes a.png to d.png next to the table and returns their pixels in that order."""
     for i, name in enumerate("abcd"):
         write(tmp_path / f"{name}.png", crop(i))
     return np.stack([crop(i) for i in range(4)])
@@ -355,7 +355,7 @@ def test_digits():
     wanted = np.floor(source.images * 255 / 16 + 0.5)
     assert abs(own.images.read(np.arange(1797))[..., 0] - wanted).max() <= 1
     assert sorted([*own.train, *own.test]) == list(range(1797))
-    # A fifth of each class, rounded down, whatever the seed of a run.
+    # A fifth of each class, rounded down, is for testing, whatever the seed of a run is.
     counts = np.bincount(source.target)
     assert np.bincount(own.labels[own.test]).tolist() == (counts // 5).tolist()
     assert np.array_equal(own.test, dataset.test)
@@ -396,7 +396,7 @@ def test_arrays_load_without_tensorflow(tmp_path):
     assert lines[2].startswith("UserError")
 
 
-# === Any ===
+# === All kinds ===
 
 
 @pytest.mark.parametrize("spec", ["", "imagenet", "tfds:", "folder:", "folder", "cifar10:x", "npz"])

@@ -1,4 +1,4 @@
-"""Batches as `tf.data` and as arrays are the plan's, pixel for pixel."""
+"""Batches from `tf.data` and from arrays have exactly the pixels that the plan asks for."""
 
 import io
 
@@ -26,7 +26,9 @@ def files(tmp_path_factory, pixels):
     folder = tmp_path_factory.mktemp("files")
     paths = []
     for i, image in enumerate(pixels):
-        paths.append(folder / f"{i} ä.png")  # lossless, and names that need care
+        paths.append(
+            folder / f"{i} ä.png"
+        )  # PNG is lossless, and these names have a space and an umlaut
         paths[-1].write_bytes(png(image))
     return [str(path) for path in paths]
 
@@ -38,7 +40,7 @@ def png(image):
 
 
 def make_plan(labels=LABELS, **settings):
-    # Images 7 to 39 of the data set, so that places in the plan are no rows of the data.
+    # These are images 7 to 39 of the data set, so that places in the plan differ from its rows.
     settings = {"groups": 2, "seed": 4, "shift": 2, "cutout": 3, "image_size": 8, **settings}
     return GroupPlan(labels, indices=np.arange(7, 40), **settings)
 
@@ -61,7 +63,7 @@ def same(batch, wanted):
 def test_dataset_gives_the_plan(pixels, files, kind, labels):
     images = ArrayImages(pixels) if kind == "array" else FileImages(files, 8, 3)
     plan = make_plan(labels, classes_per_group=2)
-    dataset = feed.dataset(plan, images, 3, 9)  # across epochs of 4 steps
+    dataset = feed.dataset(plan, images, 3, 9)  # steps 3 to 9 cross the end of an epoch of 4 steps
     seen = list(dataset.as_numpy_iterator())
     assert len(seen) == 6
     for step, batch in enumerate(seen, start=3):

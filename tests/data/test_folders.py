@@ -1,4 +1,4 @@
-"""Lists of labelled image files; nothing is decoded here."""
+"""Lists of labelled image files, which are not decoded here."""
 
 import pytest
 
@@ -10,11 +10,11 @@ def touch(root, *names):
     for name in names:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"GIF89a")  # no more of it is looked at
+        path.write_bytes(b"GIF89a")  # only the start of the file is read
 
 
 def listed(root):
-    """Paths below `root`, class and part of each file."""
+    """Returns the path below `root`, the class and the part of each file."""
     return [
         (path[len(str(root)) + 1 :], *labels, part)
         for path, labels, part in folders.from_folder(root).rows
@@ -83,7 +83,7 @@ def table(tmp_path, text, encoding="utf-8"):
 def test_tables_of_other_programs(tmp_path, heading, end, encoding):
     text = f'{heading}a.png,ñandú,test\n"b, c.png"," x ; y "\n\n'.replace("\n", end)
     assert table(tmp_path, text, encoding) == [
-        ("b, c.png", ["x", "y"], "train"),  # training rows first
+        ("b, c.png", ["x", "y"], "train"),  # the training rows come first
         ("a.png", ["ñandú"], "test"),
     ]
 
@@ -105,7 +105,7 @@ def test_absolute_paths_stay(tmp_path):
 
 
 def test_line_numbers_are_the_files(tmp_path):
-    # A quoted cell that holds a line's end makes the third row begin on line 4.
+    # A quoted cell contains a line break, so that the third row begins on line 4.
     with pytest.raises(UserError, match=r"list\.csv:4: the row has no label"):
         table(tmp_path, 'path,label\n"a\n.png",x\nb.png\n')
 

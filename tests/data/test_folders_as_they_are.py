@@ -1,4 +1,4 @@
-"""Folders as people have them: other files, broken ones, phones' formats, the same image twice."""
+"""Folders of real users: other files, broken files, formats of phones, and repeated images."""
 
 import os
 import pathlib
@@ -20,7 +20,7 @@ def write(path, contents):
 
 @pytest.fixture
 def photos(tmp_path):
-    """30 photographs in three classes, in every format that phones and scanners write."""
+    """Writes 30 photographs of three classes in every format that phones and scanners use."""
     forms = ("JPEG", "TIFF", "PNG", "AVIF", "WEBP", "JPEG2000", "MPO", "BMP")
     for number, picture in enumerate(PICTURES[:30]):
         form = forms[number % len(forms)]
@@ -37,7 +37,7 @@ def test_every_format_is_read(photos, gib):
     for row, path in enumerate(dataset.ids):
         number = int(pathlib.Path(path).name[:2])
         error = dataset.images.read([row])[0].astype(int) - np.asarray(PICTURES[number])
-        assert abs(error).mean() < 12, path  # that of the lossy ones
+        assert abs(error).mean() < 12, path  # this is the error of lossy formats
 
 
 def test_other_files_are_ignored_and_counted(photos):
@@ -61,7 +61,7 @@ def test_other_files_are_ignored_and_counted(photos):
 
 
 def test_unreadable_images(photos):
-    """One is always let pass; of more, max_unreadable decides, and 0 lets none."""
+    """One unreadable image is allowed; max_unreadable decides about more, and 0 allows none."""
     write(photos / "a" / "x.jpg", b"<html>not found</html>")
     dataset = data.load(f"folder:{photos}")
     assert dataset.skipped == [(str(photos / "a" / "x.jpg"), "its content is not an image")]

@@ -1,4 +1,4 @@
-"""A data set's outline: as `load` finds it, without decoding images."""
+"""The outline of a data set agrees with `load`, and is found without decoding images."""
 
 import csv
 import dataclasses
@@ -18,7 +18,7 @@ from dah_tf.errors import UserError
 
 @pytest.fixture
 def decoded(monkeypatch):
-    """The calls of what decodes images, while a test runs."""
+    """Records every call that decodes an image during a test."""
     calls = []
 
     def counted(owner, name):
@@ -39,7 +39,7 @@ def decoded(monkeypatch):
 
 @pytest.fixture
 def photos(tmp_path):
-    """A folder of three classes, three images each, and a file that is no image."""
+    """Makes a folder of three classes with three images each, and a file that is not an image."""
     rng = np.random.default_rng(0)
     for number in range(9):
         path = tmp_path / "photos" / "abc"[number % 3] / f"{number}.png"
@@ -51,7 +51,7 @@ def photos(tmp_path):
 
 
 def same(spec, **options):
-    """The outline, which has to be what `load` finds."""
+    """Returns the outline after checking that it agrees with `load`."""
     found = data.outline(spec, **options)
     loaded = data.load(spec, **options)
     assert dataclasses.astuple(found) == (
@@ -97,7 +97,7 @@ def test_pixels_of_arrays_are_not_read(tmp_path, decoded):
     with zipfile.ZipFile(path) as archive:
         place = archive.getinfo("x_train.npy").header_offset + 5000
     content = bytearray(path.read_bytes())
-    content[place] ^= 255  # a pixel: whoever reads the array finds the wrong checksum
+    content[place] ^= 255  # this changes a pixel, so that reading the array fails by its checksum
     path.write_bytes(content)
     with pytest.raises(UserError, match="cannot be read as a .npz file"):
         data.load(f"npz:{path}")

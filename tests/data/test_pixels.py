@@ -1,4 +1,4 @@
-"""From image bytes to pixels: against PIL and against a resampling written out in NumPy."""
+"""Decoding and resizing, compared to PIL and to a resampling in NumPy."""
 
 import io
 import pathlib
@@ -26,7 +26,7 @@ DIGIT = np.round(load_digits().images[5] * (255 / 16)).astype(np.uint8)
 
 
 def through_tf_data(files, channels=3):
-    """Decoded inside `tf.data`, as training does."""
+    """Decodes files inside `tf.data`, as training does."""
     dataset = tf.data.Dataset.from_tensor_slices(files)
     return list(dataset.map(lambda data: pixels.decode(data, channels)).as_numpy_iterator())
 
@@ -48,7 +48,7 @@ def test_jpeg_is_pils_bit_for_bit():
     for contents, decoded in zip(files, through_tf_data(files), strict=True):
         assert decoded.dtype == np.uint8
         assert np.array_equal(decoded, by_pil(contents))
-    # The default transform of the decoder would not be.
+    # The default transform of the decoder would give other pixels.
     fast = [tf.io.decode_jpeg(contents, channels=3).numpy() for contents in files[:100]]
     assert any(not np.array_equal(a, by_pil(b)) for a, b in zip(fast, files, strict=False))
 
@@ -130,7 +130,7 @@ def test_damaged_tags_turn_nothing():
         for place in rng.integers(begin + 6, end, rng.integers(1, 4)):
             damaged[place] = rng.integers(256)
         files.append(bytes(damaged))
-    # The tags' table begins beyond the end, has no entries, or is of no known byte order.
+    # The table of tags begins beyond the end, has no entries, or has an unknown byte order.
     for place, content in ((10, b"\xff\xff\xff\xff"), (14, b"\0\0"), (6, b"XX"), (8, b"\0\0")):
         place += begin
         files.append(whole[:place] + content + whole[place + len(content) :])
@@ -179,7 +179,7 @@ def test_broken_files_are_errors(kind):
 
 
 def large(form, width, height):
-    """A file whose header tells of `width` x `height` pixels and that holds next to none."""
+    """Returns a file whose header promises `width` x `height` pixels, but which has almost none."""
     if form == "png":
         body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
         head = struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body))
@@ -194,7 +194,10 @@ def large(form, width, height):
         at = small.index(b"\xff\xc0") + 5
         return small[:at] + struct.pack(">HH", height, width) + small[at + 4 :]
     at, layout = {
-        "gif": (small.find(b"\x2c\0\0\0\0") + 5, "<HH"),  # the frame's size, not the screen's
+        "gif": (
+            small.find(b"\x2c\0\0\0\0") + 5,
+            "<HH",
+        ),  # the size of the frame, and not that of the screen
         "bmp": (18, "<ii"),
         "webp": (26, "<HH"),
     }[form]
@@ -207,18 +210,20 @@ def test_too_many_pixels_are_refused_by_the_header(form):
     side = 16_000  # 256 million
     with pytest.raises(tf.errors.InvalidArgumentError, match="too many pixels"):
         pixels.decode(large(form, side, side))
-    try:  # a header that tells less is left to the decoder
+    try:  # the decoder handles a header with fewer pixels
         pixels.decode(large(form, 900, 800))
     except tf.errors.InvalidArgumentError as error:
         assert "too many pixels" not in str(error)
 
 
 def test_later_frames_of_a_gif_are_not_unpacked():
-    """100 frames of 25 million pixels, which would take 2.5 GB, and the same as a broken end."""
+    """The later frames would take 2.5 GB. A broken end of the file does no harm."""
     large = encoded(np.zeros((5000, 5000), np.uint8), "GIF")
     small = encoded(np.full((5, 6), 77, np.uint8), "GIF")
     frame = large[large.index(b"\x2c\0\0\0\0") : -1]
-    pathlib.Path("/proc/self/clear_refs").write_text("5")  # sets the peak to what is held now
+    pathlib.Path("/proc/self/clear_refs").write_text(
+        "5"
+    )  # resets the peak to the memory in use now
     before = peak()
     assert np.array_equal(pixels.decode(small[:-1] + frame * 100 + b";"), by_pil(small))
     assert np.array_equal(pixels.decode(small[:-1] + frame[:1000]), by_pil(small))
@@ -226,7 +231,7 @@ def test_later_frames_of_a_gif_are_not_unpacked():
 
 
 def peak():
-    """The most memory that this process held, in KiB."""
+    """Returns the peak memory of this process in KiB."""
     status = pathlib.Path("/proc/self/status").read_text()
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])
 
@@ -244,9 +249,9 @@ def test_bmp_from_the_top_is_measured_too():
 
 
 def triangle(count, size):
-    """Weights `(size, count)` of an antialiased triangle filter, written out."""
+    """Returns the weights `(size, count)` of an antialiased triangle filter by its definition."""
     scale = count / size
-    width = max(scale, 1.0)  # half the triangle's base: no narrower than a source pixel
+    width = max(scale, 1.0)  # half the base of the triangle, which is at least one source pixel
     centres = (np.arange(size) + 0.5) * scale
     distance = np.abs(np.arange(count)[None, :] + 0.5 - centres[:, None]) / width
     weights = np.maximum(0.0, 1.0 - distance)
@@ -267,7 +272,7 @@ def test_resize_is_an_antialiased_triangle_filter(shape, size):
     image = PHOTOGRAPHS[0][100 : 100 + shape[0], 200 : 200 + shape[1]]
     got = pixels.resize(image, size).numpy()
     assert got.shape == (size, size, 3) and got.dtype == np.uint8
-    # Half a level of rounding, and what float32 adds.
+    # The error is half a level from rounding, and a little from float32.
     assert abs(got - resized(image, size)).max() <= 0.5 + 1e-3
 
 
@@ -278,7 +283,7 @@ def test_right_size_is_left_as_it_is():
 
 def test_central_square_is_cut_out():
     image = np.zeros((10, 25, 1), np.uint8)
-    image[:, 7:17] = 255  # of 15 columns too many 7 go left and 8 right
+    image[:, 7:17] = 255  # of 15 surplus columns, 7 are cut on the left and 8 on the right
     assert (pixels.resize(image, 10).numpy() == 255).all()
     assert (pixels.resize(image, 5).numpy() == 255).all()
     tall = image.transpose(1, 0, 2)
@@ -286,7 +291,7 @@ def test_central_square_is_cut_out():
 
 
 def test_halves_are_rounded_up():
-    # Every output pixel is the mean of 2 and 3, weighted alike by the filter's symmetry.
+    # Every output pixel is the mean of 2 and 3, because the filter is symmetric.
     image = np.tile(np.array([[2, 3], [3, 2]], np.uint8), (8, 8))[..., None]
     middle = pixels.resize(image, 8).numpy()[1:-1, 1:-1]
     assert (middle == 3).all()

@@ -1,4 +1,4 @@
-"""The plan of groups, checked by counting what it shows."""
+"""The plan of groups, checked by counting the images that it shows."""
 
 import collections
 import itertools
@@ -8,7 +8,7 @@ import pytest
 
 from dah_tf.data.plan import GroupPlan
 
-EQUAL = np.repeat(np.arange(5), 12)  # 5 classes of 12 images
+EQUAL = np.repeat(np.arange(5), 12)  # These are 5 classes of 12 images.
 
 
 def batches(plan, first, last):
@@ -16,7 +16,7 @@ def batches(plan, first, last):
 
 
 def shown(plan, first, last):
-    """All images of some steps, in the order shown."""
+    """Returns all images of some steps, in the order in which they are shown."""
     return np.concatenate([batch["indices"].ravel() for batch in batches(plan, first, last)])
 
 
@@ -45,7 +45,9 @@ def test_pure_function_of_seed_and_step():
     settings = {"groups": 2, "classes_per_group": 3, "shift": 3, "cutout": 4, "flip": "alternate"}
     forward = batches(GroupPlan(labels, seed=5, **settings), 0, 60)
     plan = GroupPlan(labels, seed=5, **settings)
-    for step in np.random.default_rng(0).permutation(60):  # any order, any start
+    for step in np.random.default_rng(0).permutation(
+        60
+    ):  # a batch does not depend on the batches before it
         again = plan.batch(int(step))
         for name, value in forward[step].items():
             assert np.array_equal(value, again[name]), (step, name)
@@ -53,14 +55,14 @@ def test_pure_function_of_seed_and_step():
     for name in ("indices", "augment"):
         same = [np.array_equal(a[name], b[name]) for a, b in zip(forward, other, strict=True)]
         assert not any(same), name
-    assert len({batch["indices"].tobytes() for batch in forward}) == 60  # reshuffled always
+    assert len({batch["indices"].tobytes() for batch in forward}) == 60  # every batch differs
 
 
 def test_random_streams_are_independent():
     plan, other = (GroupPlan(EQUAL, groups=6, seed=seed, shift=9) for seed in (5, 6))
     augments = [each.batch(step)["augment"] for each in (plan, other) for step in range(4)]
     assert len({augment[..., 1:3].tobytes() for augment in augments}) == 8
-    # Class c has images 12 c to 12 c + 11: each class is in an order of its own.
+    # Class c has images 12 c to 12 c + 11. Each class has an order of its own.
     images = shown(plan, 0, 1)
     assert len({tuple(images[images // 12 == c] % 12) for c in range(5)}) == 5
 
@@ -94,7 +96,7 @@ def test_groups_are_balanced(classes_per_group, images_per_class):
 
 @pytest.mark.parametrize("groups", [1, 2, 3])
 def test_every_image_once_an_epoch(groups):
-    # 60 images, 10 a group: 6 groups an epoch, which 1, 2 and 3 divide.
+    # With 60 images and 10 in a group, an epoch has 6 groups, which 1, 2 and 3 divide.
     plan = GroupPlan(shuffled(EQUAL), groups=groups)
     assert plan.steps_per_epoch == 6 // groups
     orders = []
@@ -106,7 +108,7 @@ def test_every_image_once_an_epoch(groups):
 
 
 def test_what_does_not_fill_a_step_opens_the_next_epoch():
-    # 6 groups an epoch, 4 a step: an epoch is one step; three of them show every image twice.
+    # An epoch has 6 groups and a step has 4, so that 3 steps show every image twice.
     plan = GroupPlan(shuffled(EQUAL), groups=4)
     assert plan.steps_per_epoch == 1
     for first in range(0, 30, 3):
@@ -116,13 +118,13 @@ def test_what_does_not_fill_a_step_opens_the_next_epoch():
 
 
 def test_no_image_falls_behind_when_steps_do_not_divide_an_epoch():
-    # 7 images a class: pairs straddle permutations; 3 classes of 5 a group straddle those too.
+    # A class has 7 images, so that pairs cross permutations. So do groups of 3 of the 5 classes.
     plan = GroupPlan(shuffled(np.repeat(np.arange(5), 7)), groups=2, classes_per_group=3)
     assert plan.steps_per_epoch == 35 // 12
     counts = np.zeros(35, int)
     for batch in batches(plan, 0, 400):
         np.add.at(counts, batch["indices"].ravel(), 1)
-        # At any time a class is at most one turn of 2 images ahead, an image one showing more.
+        # A class is never more than one turn of 2 images ahead, nor an image more than one showing.
         assert counts.max() - counts.min() <= 2
     assert counts.sum() == 400 * 12
 
@@ -135,7 +137,7 @@ def test_more_images_than_an_epoch_holds():
 
 
 def test_smaller_classes_repeat():
-    # 12, 5 and 2 images. An epoch shows the largest class once: 12 * 3 images in groups of 6.
+    # An epoch shows the largest class of 12 images once, which makes 12 * 3 images in groups of 6.
     labels = shuffled(np.repeat([0, 1, 2], [12, 5, 2]))
     plan = GroupPlan(labels)
     assert plan.steps_per_epoch == 6
@@ -174,7 +176,7 @@ def test_fewer_classes_than_asked_for():
 
 
 def test_many_classes_in_turn():
-    # 7 classes, 3 a group: after 7 groups every class has had its 3 turns.
+    # A group has 3 of the 7 classes. After 7 groups every class has been shown 3 times.
     plan = GroupPlan(shuffled(np.repeat(np.arange(7), 6)), classes_per_group=3)
     for first in range(0, 70, 7):
         labels = np.concatenate([b["labels"].ravel() for b in batches(plan, first, first + 7)])
@@ -185,7 +187,7 @@ def test_several_labels():
     rng = np.random.default_rng(3)
     labels = (rng.random((40, 4)) < [0.5, 0.3, 0.2, 0.1]).astype(np.uint8)
     labels[np.arange(4), np.arange(4)] = 1
-    labels[4:6] = 0  # these two carry nothing and are never shown
+    labels[4:6] = 0  # these two images have no label and are never shown
     plan = GroupPlan(labels, groups=3)
     sizes = labels.sum(axis=0)
     assert plan.steps_per_epoch == sizes.max() * 4 // (3 * 8)
@@ -197,7 +199,7 @@ def test_several_labels():
         for group in batch["indices"]:
             pairs = group.reshape(4, 2)
             groups.add(group.tobytes())
-            # The 4 pairs can be given to the 4 classes so that each image carries its pair's.
+            # The 4 pairs can be matched with the 4 classes so that both images have the label.
             common = labels[pairs].all(axis=1)  # (pair, class)
             assert perfect_matching(common)
             assert (pairs[:, 0] != pairs[:, 1]).all()
@@ -206,7 +208,7 @@ def test_several_labels():
 
 
 def perfect_matching(allowed):
-    """Whether each row can have a column of its own (brute force)."""
+    """Says by brute force whether each row can get a column of its own."""
     if not len(allowed):
         return True
     return any(
@@ -243,7 +245,7 @@ def test_augmentation_covers_its_range_evenly():
     uniform(0, 0, 1)
     uniform(1, -2, 2)
     uniform(2, -2, 2)
-    uniform(3, -2, 6)  # from -(5 // 2) below 9 - 5 // 2
+    uniform(3, -2, 6)  # the corner is at least -(5 // 2) and below 9 - 5 // 2
     uniform(4, -2, 6)
     assert abs(np.corrcoef(values.T) - np.eye(5)).max() < 0.05
 
@@ -286,11 +288,13 @@ def test_a_second_view_and_rows(flip):
     for step in (0, 7):
         one, two = plan.batch(step), plan.batch(step, views=2)
         assert set(two) - set(one) == {"second"}
-        for name, value in one.items():  # the first view is the one that there ever was
+        for name, value in one.items():  # the first view is the same as without a second view
             assert np.array_equal(value, two[name]), name
         assert np.array_equal(rows[two["rows"]], two["indices"]) and two["rows"].dtype == np.int32
         first, second = two["augment"], two["second"]
         assert second.dtype == np.int32 and second.shape == first.shape
-        assert np.mean(first[..., 1:3] == second[..., 1:3]) < 0.4  # chance alone: one of 11
+        assert (
+            np.mean(first[..., 1:3] == second[..., 1:3]) < 0.4
+        )  # by chance alone 1 in 11 is equal
         same = first[..., 0] == second[..., 0]
         assert {"none": same.all(), "alternate": not same.any()}.get(flip, 0 < same.mean() < 1)

@@ -1,4 +1,4 @@
-"""Which images train, ask and answer under each protocol; checked by counting."""
+"""Which images are for training, queries and database under each protocol, by counting."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ LABELLED = [name for name in protocols.NAMES if name != "unlabelled"]
 
 
 def make_dataset(labels, train, names=None):
-    """A data set of one-pixel images; its first `train` images are the training part."""
+    """Makes a data set of images of one pixel. The first `train` images are the training part."""
     labels = np.asarray(labels)
     images = ArrayImages(np.zeros((len(labels), 1, 1, 1), np.uint8))
     count = labels.shape[1] if labels.ndim == 2 else labels.max() + 1
@@ -25,7 +25,7 @@ def make_dataset(labels, train, names=None):
 
 @pytest.fixture(scope="module")
 def dataset():
-    """4 classes of 700 training and 50 test images, shuffled."""
+    """Makes 4 classes of 700 training and 50 test images, in random order."""
     rng = np.random.default_rng(0)
     parts = [rng.permutation(np.repeat(np.arange(4), count)) for count in (700, 50)]
     return make_dataset(np.concatenate(parts), train=2800)
@@ -56,7 +56,7 @@ def test_what_always_holds(dataset, name, validation):
     assert not part["train"] & part["validation"]
     assert part["query"] and part["train"] and part["database"]
 
-    # Validation is carved from training and changes nothing else.
+    # The validation images are taken from the training images, and nothing else changes.
     whole = protocols.make(name, dataset, seed=3)
     assert part["train"] | part["validation"] == sets(whole)["train"]
     assert part["query"] == sets(whole)["query"]
@@ -120,7 +120,7 @@ def test_unseen():
 
 
 def test_own_takes_a_tenth_of_each_class():
-    # 100, 30, 4, 2 and 1 images: 10, 3, and at least one while one is left to train on.
+    # Each class gives a tenth, but at least one image as long as one is left for training.
     labels = np.random.default_rng(0).permutation(np.repeat(np.arange(5), [100, 30, 4, 2, 1]))
     dataset = make_dataset(labels, train=len(labels))
     protocol = protocols.make("own", dataset)
@@ -151,13 +151,13 @@ def test_full_does_not_depend_on_the_seed_but_validation_does(dataset):
 def test_validation_takes_equal_shares_of_equal_classes(dataset):
     held = protocols.make("full", dataset, validation=400).validation
     assert per_class(dataset, held) == [100] * 4
-    # 402 do not divide by 4: two classes give one more.
+    # 402 cannot be divided by 4, so that two classes give one image more.
     held = protocols.make("full", dataset, validation=402).validation
     assert sorted(per_class(dataset, held)) == [100, 100, 101, 101]
 
 
 def test_validation_follows_the_classes_sizes():
-    # 20 of 200 images: 15, 4 and 1 of 150, 40 and 10.
+    # 20 of 200 images are a tenth of each class: 15, 4 and 1.
     labels = np.repeat(np.arange(3), [150, 40, 10])
     dataset = make_dataset(labels, train=200)
     whole = protocols.make("own", dataset)
@@ -169,7 +169,7 @@ def test_validation_follows_the_classes_sizes():
 
 
 def test_what_rounding_leaves_goes_to_the_largest_remainder():
-    # 7 of 100: 4.2, 1.75 and 1.05 of 60, 25 and 15.
+    # The exact shares of 60, 25 and 15 images are 4.2, 1.75 and 1.05.
     dataset = make_dataset([*np.repeat(np.arange(3), [60, 25, 15]), 0, 1, 2], train=100)
     held = protocols.make("full", dataset, validation=7).validation
     assert per_class(dataset, held) == [4, 2, 1]
@@ -220,7 +220,7 @@ def test_full_without_test_images():
 
 
 def test_too_few_images_for_1k():
-    # 599 images of one class: 100 queries, 499 to train with.
+    # One class has 599 images: 100 queries leave 499 for training, and 500 are needed.
     dataset = make_dataset(np.repeat([0, 1], [599, 600]), train=1199)
     with pytest.raises(UserError, match="class0.*own") as error:
         protocols.make("1k/5k/59k", dataset)
@@ -270,7 +270,7 @@ def test_class_that_is_nowhere_does_no_harm():
 
 
 def test_validation_that_takes_a_class_last_image():
-    # 9 of 20: 4.5 of class 0 and 0.45 of each class of one image; so some of those lose theirs.
+    # 9 of 20 images are 0.45 of each class of one image, so that some of them lose their image.
     labels = np.repeat(np.arange(11), [10] + [1] * 10)
     dataset = make_dataset(np.concatenate([labels, labels]), train=20)
     with pytest.raises(UserError, match="validation=9 .*no training image of class") as error:

@@ -1,4 +1,4 @@
-"""What is said of a data set. The expected figures are counted by hand."""
+"""The sentences about a data set. The expected figures were counted by hand."""
 
 import time
 
@@ -31,7 +31,7 @@ def test_facts():
 
 def test_small_and_uneven_classes_are_warned_of():
     _, warnings = data.describe(make([10, 200]))
-    assert warnings == []  # 10 images, 20 times as many: just enough
+    assert warnings == []  # 10 images, and a ratio of 20, are just within the limits
     _, warnings = data.describe(make([9, 3, 8, 7, 64], class_names=list("abcde")))
     assert warnings == [
         (
@@ -56,7 +56,7 @@ def test_large_originals_are_warned_of(size, warned):
 def test_leaks_and_clashes_by_content():
     images = PIXELS[:60].copy()
     images[50] = images[3]  # a query that is a training image of the same class
-    images[51] = images[40]  # and one of another
+    images[51] = images[40]  # and one of another class
     labels = np.arange(60) // 30
     labels[50:] = [0, 0, *[1] * 8]
     dataset = data.load(
@@ -73,7 +73,7 @@ def test_leaks_and_clashes_by_content():
             "image 40 (1)."
         ),
     ]
-    # Validation images are learned from too; the database alone is not.
+    # Validation images count as training images, but the database does not.
     rows = np.arange(60)
     split = protocols.Protocol("x", rows[4:50], rows[3:4], rows[50:51], rows[:50], 0, "")
     assert data.describe(dataset, split)[1][0].startswith("1 of 1 queries is also among")
@@ -84,7 +84,7 @@ def test_leaks_and_clashes_by_content():
 def test_several_labels():
     labels = np.array([[1, 0, 1]] * 12 + [[0, 1, 1]] * 12, np.uint8)
     images = PIXELS[:24].copy()
-    images[1] = images[0]  # twice under the same labels: no clash
+    images[1] = images[0]  # the same image twice with the same labels is no contradiction
     dataset = data.load(images=images, labels=labels)
     facts, warnings = data.describe(dataset)
     assert "The smallest class is 0 with 12 images, and the largest is 2 with 24 images." in facts

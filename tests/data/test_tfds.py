@@ -1,4 +1,4 @@
-"""Prepared folders of TensorFlow Datasets: a small `cifar10`, and a data set that is odd."""
+"""Prepared folders of TensorFlow Datasets: a small `cifar10`, and a data set with faults."""
 
 import io
 import socket
@@ -21,7 +21,7 @@ BROKEN = b"no image"
 
 
 def piece(i):
-    """A JPEG file of a piece of either photograph, another one for every `i`."""
+    """Returns a JPEG file of a piece of a photograph, which differs for every `i`."""
     top, left = 37 * i % 380, 91 * i % 590
     buffer = io.BytesIO()
     image = Image.fromarray(PHOTOGRAPHS[i % 2][top : top + 32, left : left + 32])
@@ -30,7 +30,7 @@ def piece(i):
 
 
 def refusal(spec, **options):
-    """The one line that `load` refuses `spec` with."""
+    """Returns the message with which `load` refuses `spec`, which has one line."""
     with pytest.raises(UserError) as caught:
         data.load(spec, **options)
     text = str(caught.value)
@@ -50,7 +50,7 @@ def cifar():
 
 @pytest.fixture(scope="module")
 def odd():
-    """Oblong PNG files without a test part, one of 100 broken: as many as may be."""
+    """Makes 100 oblong PNG files without a test part. One is broken, which is just allowed."""
     rows = [(encoded(i, "PNG", width=40), i % 3) for i in range(100)]
     rows[7] = (BROKEN, 1)
     return {"train": rows}
@@ -96,7 +96,7 @@ def test_many_broken_images_stop(tmp_path, odd):
 
 
 def test_images_without_a_label(tmp_path, odd):
-    """TFDS writes -1 where a contest keeps the labels of its test part."""
+    """TFDS writes -1 if the organisers of a contest keep the labels of the test part secret."""
     known = [row for row in odd["train"] if row[0] != BROKEN]
     secret = [(contents, -1) for contents, _ in known[:5]]
     parts = {"train": known, "test": secret}
@@ -111,7 +111,7 @@ def test_images_without_a_label(tmp_path, odd):
 
 @pytest.mark.slow
 def test_nothing_is_said_while_loading(folder):
-    """None of the library's messages and bars reaches the screen."""
+    """No message and no progress bar of the library reaches the screen."""
     code = f"from dah_tf import data; data.load('cifar10', data_dir={str(folder)!r})"
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -120,7 +120,7 @@ def test_nothing_is_said_while_loading(folder):
         capture_output=True,
         text=True,
     )
-    # What TensorFlow writes from C++ before it reads its log level is the commands' business.
+    # TensorFlow writes some lines before it reads its log level; the commands suppress these.
     start = ("I0000", "W0000", "E0000", "WARNING: All log messages before")
     assert [line for line in done.stderr.splitlines() if not line.startswith(start)] == []
     assert done.stdout == ""
@@ -128,7 +128,7 @@ def test_nothing_is_said_while_loading(folder):
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """A TFDS folder with a small data set, and what its images must decode to."""
+    """Makes a TFDS folder with a small data set, and the pixels that its images must have."""
 
     class Pieces(tfds.core.GeneratorBasedBuilder):
         """Pieces of two photographs."""

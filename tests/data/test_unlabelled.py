@@ -1,4 +1,4 @@
-"""Data whose labels are passed over."""
+"""Data that is used without its labels."""
 
 import numpy as np
 import pytest

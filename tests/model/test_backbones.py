@@ -1,4 +1,4 @@
-"""Backbones: the paper's counts, sizes, channels, the whitened stem, Applications."""
+"""Backbones: parameters, image sizes, channels, the whitened stem, and Keras Applications."""
 
 import json
 
@@ -19,15 +19,15 @@ def trainable(model):
 def test_resnet30_has_the_papers_parameters():
     model = HashModel(backbones.get("resnet30"), bits=12, num_classes=10)
     assert trainable(model) == 3_210_516
-    # Keras Applications' ResNet50 with its 1,000 classes, all parameters.
+    # This counts all parameters of ResNet50 in Keras Applications, with its 1,000 classes.
     resnet50 = keras.applications.ResNet50(weights=None).count_params()
     assert resnet50 == 25_636_712
     assert f"{1 - 3_210_516 / resnet50:.2%}" == "87.48%"
 
 
 def test_attention_is_three_cbams():
-    # Stage outputs of 256, 512, 1,024 channels; reduction 8: an MLP has 2 c^2/8 + c/8 + c
-    # parameters, a spatial convolution 7 * 7 * 2 = 98.
+    # The stages have 256, 512 and 1,024 channels. With reduction 8, an MLP has 2 c^2/8 + c/8 + c
+    # parameters, and a spatial convolution has 7 * 7 * 2 = 98.
     extra = sum(2 * c * c // 8 + c // 8 + c + 98 for c in (256, 512, 1024))
     with_cbam, without = (backbones.get(f"resnet30:attention={a}") for a in (True, False))
     assert trainable(with_cbam) - trainable(without) == extra
@@ -36,7 +36,7 @@ def test_attention_is_three_cbams():
 def test_thirty_weighted_layers():
     backbone = backbones.get("resnet30:attention=false")
     kernels = [w for w in backbone.trainable_weights if w.path.endswith("kernel")]
-    # A separable convolution is one layer with two kernels; shortcuts are not counted.
+    # A separable convolution counts as one layer with two kernels, and shortcuts do not count.
     counted = [w for w in kernels if "shortcut" not in w.path and "depthwise" not in w.path]
     assert len({w.path.rsplit("/", 1)[0] for w in counted}) + 2 == 30
 
@@ -168,7 +168,7 @@ def test_depth_adds_convolutions_inside_a_shortcut():
             layer.set_weights(first.get_layer(layer.name).get_weights())
     images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
     assert np.abs(np.array(deep(images)) - np.array(first(images))).max() > 0.01
-    for layer in deep.layers:  # what is added then adds nothing
+    for layer in deep.layers:  # the added convolutions then have no effect
         if layer.name.endswith(("_2_norm", "_3_norm")):
             layer.gamma.assign(layer.gamma * 0)
     np.testing.assert_allclose(np.array(deep(images)), np.array(first(images)), atol=1e-6)
@@ -185,8 +185,10 @@ def test_weights_file_is_loaded(tmp_path):
 
 def test_multiply_adds_by_hand():
     inputs = keras.Input((None, None, 3))
-    x = keras.layers.Conv2D(5, 3, padding="same")(inputs)  # 8*8*5 outputs of 27 products: 8,640
-    x = keras.layers.DepthwiseConv2D(3, strides=2, padding="same")(x)  # 4*4*5 of 9: 720
+    x = keras.layers.Conv2D(5, 3, padding="same")(inputs)  # 8*8*5 outputs of 27 products are 8,640
+    x = keras.layers.DepthwiseConv2D(3, strides=2, padding="same")(
+        x
+    )  # 4*4*5 outputs of 9 products are 720
     x = keras.layers.GlobalAveragePooling2D()(x)
     x = keras.layers.Dense(7)(x)  # 35
     assert describe.multiply_adds(keras.Model(inputs, x), 8) == 8_640 + 720 + 35
@@ -197,7 +199,7 @@ def test_describe_adds_up():
     result = json.loads(json.dumps(describe.describe(model)))
     assert sum(row["parameters"] for row in result["layers"]) == result["parameters"]
     assert result["trainable_parameters"] == trainable(model)
-    assert 0.44 < result["gmacs"] < 0.46  # 0.45 at 32x32
+    assert 0.44 < result["gmacs"] < 0.46  # it is 0.45 at 32x32 pixels
     assert result["bytes_per_code"] == 5
     assert "0.45" in describe.table(result)
 
@@ -211,7 +213,7 @@ def test_describe_lists_the_layers_of_a_keras_application(name):
     rows = {row["name"]: row for row in result["layers"]}
     assert len(rows) == len(result["layers"]) and rows["pixels"]["output"] == [40, 40, 1]
     network = model.backbone.layers[-1]
-    inner = network.layers[1:]  # without the input
+    inner = network.layers[1:]  # all layers except the input
     every = keras.Model(network.inputs, [layer.output for layer in inner])
     outputs = every([np.zeros((1, 40, 40, 3), "float32")])
     for layer, output in zip(inner, outputs, strict=True):
@@ -229,7 +231,7 @@ def test_describe_lists_the_layers_of_sequences_too():
         [keras.layers.Conv2D(4, 3, name="one"), keras.layers.Conv2D(5, 3, strides=2, name="two")]
     )
     rows = describe.layers_of(keras.Model(inputs, block(inputs)), (1, 12, 12, 3))
-    # 3 * 9 * 4 + 4 and 4 * 9 * 5 + 5 parameters; 12 becomes 10, and (10 - 3) // 2 + 1 = 4.
+    # The parameters are 3 * 9 * 4 + 4 and 4 * 9 * 5 + 5. The side 12 becomes 10, and then 4.
     assert rows == [
         ["pixels", "InputLayer", [12, 12, 3], 0],
         ["one", "Conv2D", [10, 10, 4], 112],
@@ -239,6 +241,6 @@ def test_describe_lists_the_layers_of_sequences_too():
 
 def test_multiply_adds_of_a_published_network():
     # Sandler et al., "MobileNetV2" (2018), Table 4: 300 million multiply-adds at 224x224, of which
-    # 1.28 million are the classifier's, which is left out here.
+    # 1.28 million belong to the classifier, which is left out here.
     found = describe.multiply_adds(backbones.get("mobilenetv2"), 224)
     assert 0.97 * 300e6 < found < 1.03 * 300e6

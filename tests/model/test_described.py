@@ -1,4 +1,4 @@
-"""Hand-made features as backbones, against those of `baselines.features`."""
+"""Backbones with hand-made features, compared to those of `baselines.features`."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""HashModel: augmentation, terms, saving, encoding, precision."""
+"""HashModel: augmentation, loss terms, saving, encoding and precision."""
 
 import inspect
 
@@ -40,7 +40,7 @@ def batch(groups=2, classes=4, size=16, seed=0):
 
 
 def numpy_augment(image, flip, dy, dx, top, left, cutout):
-    """Flips, pads by mirroring, cuts the window out, blanks the box."""
+    """Flips the image, pads it by mirroring, cuts the window out, and blanks the cutout box."""
     size, pad = image.shape[0], 8
     image = image[:, ::-1] if flip else image
     padded = np.pad(image, ((pad, pad), (pad, pad), (0, 0)), mode="reflect")
@@ -86,7 +86,7 @@ def test_loss_is_its_parts():
     model = small(method="dah:phi1=0.5,phi2=2,balance_weight=3")
     x, y = batch()
     terms = {k: float(v) for k, v in model.terms(y, model(x)).items()}
-    # 8 images: 8 similar of 56 ordered pairs.
+    # 8 images have 56 ordered pairs, and 8 of them are similar.
     w1 = (8 * terms["w1_similar"] + 48 * terms["w1_dissimilar"]) / 56
     expected = terms["class_loss"] + 0.5 * w1 + 2.0 * terms["w2"] + 3.0 * terms["balance"]
     np.testing.assert_allclose(terms["loss"], expected, rtol=1e-5)
@@ -128,7 +128,7 @@ def test_encode_packs_the_sign_of_the_logits_for_any_count():
     clear = np.abs(both) > 1e-5
     got = codes.unpack(model.encode(images, mirror=True), 12)
     np.testing.assert_array_equal(got[clear], (both > 0)[clear])
-    # A model that was made for mirror images takes them unless it is told not to.
+    # A model that was made for mirror images uses them unless `mirror` is False.
     again = HashModel.from_config({**model.get_config(), "mirror": True})
     again.set_weights(model.get_weights())
     np.testing.assert_array_equal(again.encode(images), model.encode(images, mirror=True))

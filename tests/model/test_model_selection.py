@@ -1,4 +1,4 @@
-"""Queries take no part in training, in the stem's whitening, or in model selection."""
+"""Queries are not used for training, for the whitening of the stem, or for model selection."""
 
 import types
 

@@ -1,4 +1,4 @@
-"""Stored models and weights that cannot be opened: what is explained, and what is a bug."""
+"""Stored models and weights that cannot be opened. Bugs keep their own error."""
 
 import pathlib
 import re
@@ -18,14 +18,14 @@ def backbone(last=8):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A `.keras` file; tests write changed copies of it."""
+    """Writes a `.keras` file, of which tests make changed copies."""
     path = tmp_path_factory.mktemp("whole") / "model.keras"
     HashModel(backbone(), bits=12, num_classes=3, image_size=16).save(path)
     return path
 
 
 def changed(whole, folder, name, change):
-    """A copy of a file in which `change` was made to one part; None leaves the part out."""
+    """Copies a file and applies `change` to one part of it. None leaves the part out."""
     path = pathlib.Path(folder) / "model.keras"
     with zipfile.ZipFile(whole) as source, zipfile.ZipFile(path, "w") as copy:
         for each in source.namelist():
@@ -101,8 +101,8 @@ def renamed(old, new):
 @pytest.mark.parametrize(
     "old, new",
     [
-        (b"BatchNorm", b"GroupNorm9"),  # ours, and so is its registered name
-        (b'"MaxPooling2D"', b'"MaxPooling9D"'),  # of Keras
+        (b"BatchNorm", b"GroupNorm9"),  # this class and its registered name belong to dah_tf
+        (b'"MaxPooling2D"', b'"MaxPooling9D"'),  # this class belongs to Keras
         (b'"dah_tf.layers.cpu.convolution"', b'"others.layers"'),
     ],
 )
@@ -123,7 +123,7 @@ def test_a_method_that_is_not_here(whole, tmp_path):
 
 
 def test_what_a_newer_version_wrote(whole, tmp_path):
-    """An argument that no class here takes: explained by a newer version, else a bug."""
+    """An unknown argument is explained if a newer version wrote the file, or else it is a bug."""
     argument = renamed(b'"num_classes"', b'"new": 1, "num_classes"')
     path = changed(whole, tmp_path, stored.CONFIG, argument)
     assert "was written by dah_tf 9.1 and" in message(path, versions={"dah_tf": "9.1"})
@@ -171,7 +171,7 @@ def test_weights(tmp_path, recwarn):
 
 
 def test_weights_of_a_keras_application(tmp_path):
-    """They are given to the application inside the backbone."""
+    """The weights are loaded into the application inside the backbone."""
     network = backbones.get("mobilenetv3small").layers[-1]
     network.save_weights(tmp_path / "own.weights.h5")
     again = backbones.get("mobilenetv3small", weights=str(tmp_path / "own.weights.h5"))

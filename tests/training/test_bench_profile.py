@@ -1,4 +1,4 @@
-"""A training step's time by part: which part, how much arithmetic, and that the parts are all."""
+"""The profile of a training step: the part of an operation, its arithmetic, and the sums."""
 
 import importlib.util
 import pathlib
@@ -68,11 +68,11 @@ def test_flops_by_hand():
         tf.matmul(tf.zeros((7, 4)), tf.zeros((7, 6)), transpose_a=True, name="product")
         tf.matmul(tf.zeros((3, 4, 5)), tf.zeros((3, 6, 5)), transpose_b=True, name="products")
     expected = {
-        # 2 flops x 2 images x (outputs: 9 x 9) x 5 channels x (kernel: 3 x 3 x 3).
+        # The factors are 2 flops, 2 images, 9 x 9 outputs, 5 channels, and a kernel of 3 x 3 x 3.
         "SAME1": 2 * 2 * 81 * 5 * 27,
-        "SAME2": 2 * 2 * 25 * 5 * 27,  # ceil(9 / 2) = 5 a side
-        "VALID2": 2 * 2 * 16 * 5 * 27,  # (9 - 3) // 2 + 1 = 4 a side
-        "deep": 2 * 2 * 25 * 6 * 9,  # 3 x 2 channels out, each of one channel in
+        "SAME2": 2 * 2 * 25 * 5 * 27,  # the side is ceil(9 / 2) = 5
+        "VALID2": 2 * 2 * 16 * 5 * 27,  # the side is (9 - 3) // 2 + 1 = 4
+        "deep": 2 * 2 * 25 * 6 * 9,  # each of the 3 x 2 output channels has one input channel
         "product": 2 * 4 * 6 * 7,
         "products": 2 * 3 * 4 * 6 * 5,
     }
@@ -81,7 +81,7 @@ def test_flops_by_hand():
         if operation.type in {*step_profile.CONVOLUTIONS, *step_profile.PRODUCTS}:
             name = operation.name.split("/")[0].removeprefix("g")
             found.setdefault(name, []).append(step_profile.flops(operation))
-    # A convolution, its kernel's and its inputs' gradient cost the same.
+    # A convolution costs as much as the gradient of its kernel or that of its input.
     count = {name: 1 if name.startswith("product") else 3 for name in expected}
     assert found == {name: [each] * count[name] for name, each in expected.items()}
 
@@ -105,8 +105,8 @@ def test_names_of_the_optimised_graph():
 
 
 def test_time_is_divided():
-    # From 0 to 10: a alone in [1, 3), a and b in [3, 5), b alone in [5, 6), nothing in [6, 9), c
-    # in [9, 10); c ends after it, d before it, e is empty.
+    # The step lasts from 0 to 10. a is alone in [1, 3), a and b share [3, 5), b is alone in [5, 6),
+    # nothing runs in [6, 9), and c runs in [9, 10). c ends after the step, d before it; e is empty.
     spans = [(1, 5), (3, 6), (9, 12), (-3, -1), (4, 4)]
     assert step_profile.shared(spans, 0, 10) == ([2 + 1, 1 + 1, 1, 0, 0], 1 + 3)
     assert step_profile.shared([(0, 9)] * 3, 0, 9) == ([3, 3, 3], 0)
@@ -115,7 +115,7 @@ def test_time_is_divided():
 
 @pytest.fixture(scope="module")
 def tiny():
-    """Profile of 12 images of 16 pixels a step, of 3 classes, on a small network."""
+    """Profiles a small network on steps of 12 images of 16 pixels, with 3 classes."""
     from dah_tf import data
     from dah_tf.data import feed, image_sources
     from dah_tf.model import backbones
@@ -141,7 +141,7 @@ def test_parts_sum_to_the_step(tiny):
     missing = {name for name, each in seconds.items() if not each > 0}
     assert missing == {step_profile.DEPTHWISE, step_profile.WINOGRAD}
     lines = step_profile.table(profile, slowest=3).splitlines()
-    # A heading, the parts without the two missing, the step; a blank line, a heading, operations.
+    # The lines are a heading, all parts but two, the step, a blank line, a heading, and operations.
     assert len(lines) == 1 + len(seconds) - 2 + 1 + 2 + 3
     assert lines[len(seconds) - 1].split()[:1] == ["step"] and "100.0%" in lines[len(seconds) - 1]
 
@@ -150,22 +150,24 @@ def test_flops_are_the_networks(tiny):
     from dah_tf.model import describe
 
     backbone, profile = tiny
-    # Multiply-accumulates of an image: outputs' side squared x out x kernel x in. The stem has 2x2
-    # kernels without padding: 15 pixels a side, pooled to 7, 3 and 1 in the stages.
+    # An image needs output side squared x out x kernel x in multiply-adds. The stem has 2x2
+    # kernels without padding, so that its side is 15, which is pooled to 7, 3 and 1 in the stages.
     stem = 15 * 15 * 24 * 2 * 2 * 3
     first = 15 * 15 * 8 * 9 * 24
     others = 49 * 8 * 9 * 8 + 49 * 16 * 9 * 8 + 9 * 16 * 9 * 16 + 9 * 16 * 9 * 16 + 1 * 16 * 9 * 16
     head = 16 * 12 + 12 * 3
     assert stem + first + others == describe.multiply_adds(backbone, 16)
-    # Newton-Schulz, five times for a kernel as a matrix X of sides s <= l: X X' (s s l), the square
-    # of that (s s s), and the result times X (s s l). The stem does not learn.
+    # Newton-Schulz has five steps. For a kernel as a matrix X with sides s <= l, each computes X X'
+    # (s s l), its square (s s s), and the product with X (s s l). The stem is not trained.
     shapes = [(216, 8), (72, 8), (72, 16), (144, 16), (144, 16), (144, 16)]
     muon = sum(5 * (2 * short**2 * long + short**3) for long, short in shapes)
     expected = {
         step_profile.FORWARD: 12 * (stem + first + others),
         step_profile.FILTER: 12 * (first + others),
-        step_profile.INPUT: 12 * others,  # what feeds the first kernel needs no gradient
-        step_profile.PRODUCT: 12 * 3 * head,  # forward, kernel's gradient, inputs' gradient
+        step_profile.INPUT: 12 * others,  # the input of the first kernel needs no gradient
+        step_profile.PRODUCT: 12
+        * 3
+        * head,  # forward, the gradient of the kernel, and that of the input
         step_profile.OPTIMISER_PRODUCT: muon,
     }
     found = {name: count for name, (_, count) in profile.parts.items() if count}

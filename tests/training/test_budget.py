@@ -1,4 +1,4 @@
-"""A run's length from minutes."""
+"""The length of a run that is given in minutes."""
 
 import json
 import os
@@ -25,12 +25,12 @@ COSTS = budget.Costs(
 
 
 def test_costs_add_up():
-    # 3 frozen steps, 5 and 2 of others; each kind is compiled once, though 32 px come twice.
+    # There are 3 frozen steps, and 5 and 2 others. Each kind is compiled once, 32 px too.
     phases = [(0, 3, 24, True), (3, 8, 24, False), (8, 9, 32, False), (9, 10, 32, False)]
     assert COSTS.training(phases) == pytest.approx(3 * 0.5 + 5 + 2 * 2 + 5 + 10 + 20)
-    # A kind without a step is never compiled.
+    # A kind of step that does not occur is not compiled.
     assert COSTS.training([(0, 0, 24, True), (0, 2, 24, False)]) == pytest.approx(2 + 10)
-    # 20 queries, 80 items: 100 images at 0.01 s, 1,600 pairs at 0.1 ms.
+    # 20 queries and 80 items are 100 images at 0.01 s and 1,600 pairs at 0.1 ms.
     assert COSTS.ranking(20, 80) == pytest.approx(1.0 + 0.16)
 
 
@@ -52,7 +52,7 @@ def run_of(epochs, **changes):
 
 
 def test_a_run_costs_what_its_parts_cost():
-    # 7 epochs are 70 steps, half of them at 24 px; validations after 3, 6 and 7 epochs.
+    # 7 epochs are 70 steps, half of them at 24 px. Validations follow epochs 3, 6 and 7.
     training = 35 * 1.0 + 35 * 2.0 + 10 + 20
     validation = 3 * (920 * 0.01 + 20 * 900 * 1e-4)
     evaluation = 1000 * 0.01 + 50 * 950 * 1e-4
@@ -73,13 +73,13 @@ def test_the_longest_run_that_ends_in_time(minutes):
 
 
 def test_too_few_minutes_say_how_many_are_needed():
-    # 97 % of 2 minutes are 116 s; the least run takes 120 s and 60 have passed: 3.1 minutes.
+    # The shortest run takes 120 s, and 60 s have passed. Divided by 0.97, this is 3.1 minutes.
     with pytest.raises(UserError, match=r"minutes=2 is too short: .* takes about 3\.1 minutes"):
         budget.longest(2.0, time.monotonic() - 60, lambda epochs: 120.0)
 
 
 def timed(monkeypatch, durations, window):
-    """Tells a timer of steps that take `durations`; the steps after which the log was written."""
+    """Runs a timer over steps of `durations`. Returns the steps after which it wrote the log."""
     now = [0.0]
     monkeypatch.setattr(budget.time, "monotonic", lambda: now[0])
     timer = budget._Timer(window)
@@ -120,7 +120,7 @@ def test_minutes_and_epochs_exclude_each_other(tmp_path):
 
 @pytest.mark.slow
 def test_a_rehearsal_leaves_no_trace_in_the_run(tmp_path):
-    """Equal weights to those of a run of the epochs that it chose; a resumed run keeps them."""
+    """The losses equal those of a run with the chosen epochs, which a resumed run keeps."""
 
     labels = np.tile(np.arange(2), 60)
     images = np.random.default_rng(0).integers(0, 99, (120, 16, 16, 1)).astype(np.uint8)

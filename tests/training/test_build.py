@@ -1,4 +1,4 @@
-"""What flags stand for: networks that fit their images, weights that are there, averages."""
+"""From flags to networks: images of the right size, and weights that can be downloaded."""
 
 import keras
 import pytest
@@ -39,7 +39,7 @@ def test_a_network_that_takes_no_image_is_a_bug():
 
 def test_weights_that_cannot_be_downloaded(monkeypatch):
     def offline(*_, **__):
-        raise Exception("URL fetch failure on https://there")  # noqa: TRY002 - as Keras does
+        raise Exception("URL fetch failure on https://there")  # noqa: TRY002 - Keras raises this
 
     monkeypatch.setattr(keras.applications, "ResNet50", offline)
     with pytest.raises(UserError, match="ImageNet weights of ResNet50 .*URL fetch failure"):

@@ -1,4 +1,4 @@
-"""Checkpoint files: what is saved comes back, and nothing saved is ever lost."""
+"""Checkpoint files: saved values are restored, and a failure never loses an earlier file."""
 
 import resource
 import subprocess
@@ -47,7 +47,7 @@ def test_a_damaged_file_gives_way_to_the_one_before(tmp_path, damage):
     path = checkpoint.save(tmp_path, 2, variables(2), FACTS)
     content = bytearray(path.read_bytes())
     if damage == "flip":
-        # The kernel's own bytes, somewhere in the archive.
+        # The bytes of the kernel are somewhere in the archive.
         start = content.index(np.asarray(variables(2)[0]).tobytes())
         content[start + 5] ^= 0xFF
     path.write_bytes({"cut": content[: len(content) // 2], "empty": b""}.get(damage, content))

@@ -1,4 +1,4 @@
-"""Two replicas train the weights of one; both back ends train alike, and run the command."""
+"""Two replicas train the same weights as one, and both back ends train alike."""
 
 import os
 import pathlib
@@ -178,7 +178,7 @@ np.savez(
 
 
 def test_jax_and_tensorflow_train_alike(tmp_path):
-    """Frozen steps, two image sizes, weight decay, checkpoints on the way."""
+    """The run has frozen steps, two image sizes, weight decay, and checkpoints."""
     pytest.importorskip("jax", reason="JAX is not installed")
     keras.utils.set_random_seed(0)
     backbone = backbones.get("compact:widths=8/8/8,attention", channels=1)

@@ -1,4 +1,4 @@
-"""Queries on which any run of a chain of starts was trained are refused."""
+"""Queries are refused if the run, or a run that it started from, was trained on them."""
 
 import json
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 
 def write(path, seed):
-    """80 training and 20 test images of four classes; images of two seeds are different."""
+    """Writes 80 training and 20 test images of four classes, which differ for every seed."""
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.repeat(np.arange(4), 25))
     images = rng.integers(0, 256, (100, 16, 16, 1), np.uint8)
@@ -32,7 +32,7 @@ def train(name, dataset, protocol="full", start=None):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Runs `a`, on one data set, `b` from it on another, and `c` from that on the first again."""
+    """Trains `a` on a data set, `b` from `a` on another, and `c` from `b` on the first one."""
     folder = tmp_path_factory.mktemp("chain")
     write(folder / "one.npz", 0)
     write(folder / "two.npz", 1)
@@ -53,14 +53,14 @@ def test_the_chain_is_kept_with_each_run(folder):
 
 
 def test_a_start_two_runs_before_counts(folder, monkeypatch):
-    """Protocol `own` of the first data has queries from what `a` was trained on, and `b` not."""
+    """Protocol `own` of the first data has queries on which `a` was trained, but `b` was not."""
     monkeypatch.chdir(folder)
     with pytest.raises(UserError, match="a was trained on 5 of the 8 queries of protocol=own"):
         train("d", "one.npz", protocol="own", start="b")
     assert not (folder / "d" / "flags.json").exists()
     with pytest.raises(UserError, match="a was trained on 5 of the 8 queries of protocol=own"):
         dah_tf.evaluate("b", dataset="npz:one.npz", protocol="own")
-    # Its test images have trained nothing.
+    # No run was trained on its test images.
     assert dah_tf.evaluate("b", dataset="npz:one.npz", protocol="full")["map"]["expected"] > 0
 
 

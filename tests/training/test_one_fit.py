@@ -52,7 +52,7 @@ def test_a_run_has_the_estimators_codes(tmp_path, method):
     ours = np.unpackbits(dah_tf.load_model(run).encode(images), axis=1)[:, :12]
     theirs = np.unpackbits(estimator.transform(rows), axis=1)[:, :12]
     assert clear.mean() > 0.98 and np.array_equal(ours[clear], theirs[clear])
-    # Chance is 0.25: the probe on the codes names the class of most images.
+    # The accuracy of guessing is 0.25. The probe on the codes names the class of most images.
     assert run.history["accuracy"][-1] > 0.8
     assert run.result["method"]["name"] == methods.get(method).name
 
@@ -76,7 +76,7 @@ def test_a_fitted_run_is_not_fitted_again(tmp_path, monkeypatch):
 
 
 def test_features_of_a_run(tmp_path):
-    """The fit sees the backbone of another run; what that was trained on is kept with it."""
+    """The features come from the backbone of another run, whose training is recorded too."""
     images, labels = data()
     dataset = dah_tf.load_data(images=images, labels=labels)
     deep = Recipe(
@@ -136,7 +136,7 @@ def tree_of_photos(folder):
 
 
 def test_photos_without_labels(tmp_path):
-    """From any tree of images to codes, index and neighbours."""
+    """A tree of images becomes codes, an index and neighbours."""
     images = tree_of_photos(tmp_path / "photos")
     said = []
     asked = Recipe(
@@ -152,7 +152,7 @@ def test_photos_without_labels(tmp_path):
     assert f"The data set folder:{tmp_path / 'photos'} has 61 images without labels." in said
     assert any(line.startswith("1 file is not an image") for line in said)
     assert run.result == {} and "accuracy" not in run.history
-    # The order of the data set is that of the paths; the fit does not depend on it but by rounding.
+    # The data set has the order of the paths, on which the fit depends only by rounding.
     rows = features.extract("pixels", images[:61])
     estimator = baselines.get("itq", 12, 0)
     paths = sorted(map(str, (tmp_path / "photos").rglob("*.png")))
@@ -194,7 +194,7 @@ def test_features_are_computed_once(tmp_path, monkeypatch):
     assert second.result["map"] == first.result["map"]
     assert second.model.fingerprint() == first.model.fingerprint()
     monkeypatch.undo()
-    # A damaged file is written again; other pixels and another backbone have their own.
+    # A damaged file is written again. Other pixels and another backbone have files of their own.
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     file.write_bytes(file.read_bytes()[:100])
     model = first.model

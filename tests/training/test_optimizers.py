@@ -1,4 +1,4 @@
-"""Learning-rate courses, and Muon against NumPy's singular value decomposition."""
+"""Learning-rate schedules, and Muon compared to NumPy's singular value decomposition."""
 
 import inspect
 
@@ -28,7 +28,7 @@ def test_muon_orthogonalises_convolution_kernels():
     optimizer.apply([gradient])
     held = before * np.sqrt(8) / np.linalg.norm(before)
     update = ((held - kernel.numpy()) / 0.5).reshape(36, 8)
-    # Newton's and Schulz' steps bring the singular values near 1: Jordan et al. say 0.7 to 1.2.
+    # The Newton-Schulz steps bring the singular values near 1 (Jordan et al.: 0.7 to 1.2).
     left, values, right = np.linalg.svd(update, full_matrices=False)
     assert 0.6 < values.min() and values.max() < 1.3
     left_of_gradient, _, right_of_gradient = np.linalg.svd(
@@ -56,7 +56,7 @@ def test_other_variables_take_adams_step(shape):
     optimizer = optimizers.get("muon:adam_ratio=0.5,fixed_norm", 0.1)
     optimizer.build([variable])
     optimizer.apply([gradient])
-    # Adam's first step is rate * sign(gradient): 0.1 * 0.5.
+    # The first step of Adam is rate * sign(gradient), and the rate is 0.1 * 0.5.
     expected = before - 0.05 * np.sign(np.asarray(gradient))
     np.testing.assert_allclose(variable.numpy(), expected, rtol=1e-3, atol=1e-3)
 
@@ -94,7 +94,7 @@ def test_options_are_the_optimizers_own(text, reason):
 
 def test_warmup_and_decay_by_hand():
     linear = optimizers.WarmupDecay(1.0, total=12, warmup=2, decay="linear", floor=0.1)
-    # Rises over steps 0 and 1: 1/2, 1; then 10 steps down to a tenth: 1 - 0.09 i.
+    # The factor rises over steps 0 and 1 to 1, and falls in 10 steps to a tenth as 1 - 0.09 i.
     expected = [0.5, 1.0] + [1 - 0.09 * i for i in range(11)]
     np.testing.assert_allclose([float(linear(i)) for i in range(13)], expected, rtol=1e-5)
     cosine = optimizers.WarmupDecay(2.0, total=4, decay="cosine")

@@ -1,4 +1,4 @@
-"""What of a run's end is explained by its disk, and what is not."""
+"""Errors at the end of a run: only those of the disk are explained by the disk."""
 
 import keras
 import pytest
@@ -36,7 +36,7 @@ def test_an_error_of_the_evaluation_is_not_called_a_full_disk(tmp_path, monkeypa
     with pytest.raises(UserError, match="is damaged .*; restore it, or move it away and run"):
         dah_tf.load_model(tmp_path / "run")
     path.unlink()
-    # The advice holds: the same training writes the same model.
+    # The advice is right, because the same training writes the same model.
     again = dah_tf.train(recipe, say=lambda text: None).model
     path.write_bytes(content)
     assert again.fingerprint() == dah_tf.load_model(tmp_path / "run").fingerprint()

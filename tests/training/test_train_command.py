@@ -1,6 +1,6 @@
-"""Training as users run it: the command, its resume after kill -9, its refusals.
+"""Training as users run it: the command, resuming after kill -9, and refused input.
 
-DAH_TF_TRAIN_KILLS=20 kills one training so many times; each is a start of several seconds.
+DAH_TF_TRAIN_KILLS=20 kills a training 20 times. Each kill costs a start of several seconds.
 """
 
 import json
@@ -33,7 +33,7 @@ TINY = (
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """80 noisy images of 4 classes, 20 pixels wide."""
+    """Writes 80 noisy images of 4 classes, which are 20 pixels wide."""
     rng = np.random.default_rng(0)
     y = np.repeat(np.arange(4), 25)
     x = (
@@ -89,7 +89,7 @@ def steps(workdir):
 
 
 def size(path):
-    """Bytes of a file, 0 where there is none yet."""
+    """Returns the size of a file in bytes, or 0 if it does not exist yet."""
     return path.stat().st_size if path.exists() else 0
 
 
@@ -123,7 +123,7 @@ def test_a_run_says_what_it_does_and_leaves_its_results(finished):
     }
     assert 0 <= result["map"]["worst"] <= result["map"]["expected"] <= result["map"]["best"] <= 1
     assert steps(workdir) == list(range(1, last_arrays(workdir)[0]["step"] + 1))
-    # Two groups of two images of each of the four classes that there are.
+    # A step has two groups with two images of each of the four classes.
     assert result["run"]["images_seen"] == 16 * len(steps(workdir))
     assert result["run"]["precision"] == "float32"
 
@@ -176,14 +176,14 @@ def test_other_data_needs_no_validation_images(finished, data, tmp_path):
     )
     assert code == 0, err
     assert json.loads(output.read_text())["protocol"]["counts"]["validation"] == 0
-    # The run's own retrieval examples stay beside its own figures.
+    # The retrieval examples of the run are not replaced either.
     assert (workdir / "examples.npz").read_bytes() == pictures
     assert (workdir / "other.examples.npz").read_bytes() != pictures
 
 
 @pytest.mark.slow
 def test_the_runs_data_by_another_name(finished, data, tmp_path):
-    """What the run was trained on is known by the data's content."""
+    """The content of the data decides on which images the run was trained."""
     other, output = shutil.copy(data, tmp_path / "same.npz"), tmp_path / "same.json"
     arguments = f"--workdir={finished[0]}", f"--dataset=npz:{other}", f"--output={output}"
     code, _, err = run("evaluate", *arguments, "--protocol=own")
@@ -260,7 +260,7 @@ def test_kill_9_at_random_moments_changes_nothing(finished, data, tmp_path):
     for attempt in range(200):
         process = command("train", *arguments)
         if kills < KILLS:
-            # Half of the kills fall on a checkpoint that is being written, half anywhere.
+            # Half of the kills happen while a checkpoint is being written, and half at any time.
             folder = workdir / "checkpoints"
             seen = len(checkpoint.files(folder)) and checkpoint.files(folder)[-1].name
             if attempt % 2:
@@ -279,7 +279,7 @@ def test_kill_9_at_random_moments_changes_nothing(finished, data, tmp_path):
         _, err = process.communicate()
         if process.returncode == 0 and kills == KILLS:
             break
-        if process.returncode == 0:  # it came to its end before a kill: begin once more
+        if process.returncode == 0:  # the run ended before the kill, so it begins again
             shutil.rmtree(workdir)
         else:
             assert process.returncode == -signal.SIGKILL, err
@@ -306,7 +306,7 @@ def test_a_backbone_starts_from_a_runs(finished, data, tmp_path):
     assert ours.bits == 8 and theirs.bits == 12
     for one, other in zip(ours.backbone.weights, theirs.backbone.weights, strict=True):
         np.testing.assert_array_equal(one, other)
-    # Whatever it was trained in, what is kept and evaluated computes in float32.
+    # The model that is stored and evaluated computes in float32, whatever the training used.
     assert ours.in_float32() is ours
 
 
@@ -453,7 +453,7 @@ def test_describe(tmp_path):
 
 @pytest.mark.slow
 def test_describe_a_keras_application_for_a_folder(tmp_path):
-    """Every image is damaged: nothing needs one."""
+    """Every image is damaged, because describing does not need any."""
     for name in ("a/1.png", "b/2.png", "c/3.png"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_bytes(b"\x89PNG\r\n\x1a\n and no more")

@@ -1,7 +1,7 @@
-"""DAH as version 0.2.0 computed it, in which it was no method yet; files written by that version.
+"""DAH computes the same as version 0.2.0, and files of that version can be read.
 
-`golden/dah_terms-0.2.0.npz` has, for each case, weights of a model without a backbone, labels,
-terms and gradients; `golden/model-0.2.0.keras` is a small model, and the `.npz` its outputs.
+For each case, `golden/dah_terms-0.2.0.npz` has the weights of a model without a backbone, labels,
+terms and gradients. `golden/model-0.2.0.keras` is a small model, and the `.npz` has its outputs.
 """
 
 import pathlib
@@ -62,7 +62,7 @@ def test_a_model_file_of_0_2_0_loads():
 
 
 def test_the_golden_case_can_fail():
-    """A weight that is a little off is seen."""
+    """A slightly changed weight makes the comparison fail."""
     golden = np.load(GOLDEN / "dah_terms-0.2.0.npz")
     inputs = keras.Input((7,))
     backbone = keras.Model(inputs, keras.layers.Activation("linear")(inputs))

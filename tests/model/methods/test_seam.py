@@ -1,4 +1,4 @@
-"""What a method may do beyond a loss: state, rows, views, a feature map, work between steps."""
+"""Methods with more than a loss: state, rows, views, a feature map, and work between steps."""
 
 import json
 import os
@@ -22,7 +22,7 @@ TESTS = pathlib.Path(__file__).parents[2]
 
 
 def run_by(backend, tmp_path):
-    """The results of `fake_methods.main` under a back end."""
+    """Returns the results of `fake_methods.main` under a back end."""
     output, folder = tmp_path / f"{backend}.npz", tmp_path / backend
     path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
     environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": path}
@@ -35,7 +35,7 @@ def run_by(backend, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_a_run_that_resumes_is_the_whole_run_bit_for_bit(backend, tmp_path):
-    """It is stopped once before a step that `between` precedes, and once elsewhere."""
+    """The run is stopped once before a step after `between`, and once before another step."""
     pytest.importorskip(backend)
     found = run_by(backend, tmp_path)
     names = found["0.names"].tolist()
@@ -63,7 +63,7 @@ def test_the_state_is_in_checkpoints_and_nowhere_else(tmp_path):
     fingerprint = model.fingerprint()
     model.state["bank"].assign(first)
     assert model.fingerprint() == fingerprint
-    # The weights alone can be had of it, as `evaluate` has them.
+    # The weights can be restored without the state, as `evaluate` does.
     other, *_ = fake_methods.model("dpsh")
     other.compile(optimizer=keras.optimizers.SGD(0.02, momentum=0.9, name="sgd"))
     other.optimizer.build(other.trainable_variables)
@@ -102,11 +102,11 @@ def test_views_rows_and_feature_map():
         for key in ("features", "logits", "hash", "classes", "map"):
             np.testing.assert_allclose(seen[key], alone[key], atol=1e-5)
     assert np.abs(np.array(outputs["hash"]) - np.array(outputs["second"]["hash"])).max() > 1e-3
-    # The map is what the backbone pools its features from.
+    # The backbone pools its features from the map.
     pooled = np.array(outputs["map"]).max(axis=(2, 3))
     assert outputs["map"].shape[:2] == (2, 6) and len(outputs["map"].shape) == 5
     assert pooled.shape[-1] == model.backbone.get_layer(index=-1).input.shape[-1]
-    # Images as they come, to encode them, have no map.
+    # The outputs for encoding have no map.
     assert set(model(images)) == {"features", "logits", "hash", "classes"}
 
 
