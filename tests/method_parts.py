@@ -94,7 +94,10 @@ class Loss:
         for weight in self.classifier.weights:
             weight.assign(rng.normal(size=weight.shape))
         self.first = filled(self.method, facts(name, num_classes, several))
-        self.state = {k: keras.Variable(v, autocast=False) for k, v in self.first.items()}
+        self.state = {
+            key: keras.Variable(value, dtype=self._kind(value), autocast=False)
+            for key, value in self.first.items()
+        }
         self.map = np.maximum(rng.normal(size=(GROUPS, group_size(name), 4, 4, 5)), 0)
 
     def __call__(self, logits, labels, rows=None, second=None, maps=None):
@@ -108,6 +111,11 @@ class Loss:
             every = np.arange(logits.shape[0] * logits.shape[1]).reshape(logits.shape[:2])
             outputs["rows"] = tf.constant(every if rows is None else rows, tf.int32)
         return self.method.terms(labels, outputs, self.state, tf.constant(3))
+
+    def _kind(self, value):
+        """Returns the dtype of a part of the state: that of the logits if it holds floats."""
+        kind = np.asarray(value).dtype
+        return self.dtype if kind.kind == "f" else kind.name
 
     def outputs(self, logits, maps):
         logits = tf.convert_to_tensor(logits, self.dtype)

@@ -1,4 +1,4 @@
-"""Binary codes: bits, packed bytes, Hamming distances, and folders of codes. NumPy only.
+"""Binary codes: bits, packed bytes, Hamming distances, codebooks, folders of codes. NumPy only.
 
 A packed code of k bits has `ceil(k / 8)` bytes. Bit i is in byte `i // 8`, with the most
 significant bit first. Unused low bits of the last byte are 0.

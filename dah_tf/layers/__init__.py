@@ -9,6 +9,7 @@ from dah_tf.layers.cpu.convolution import Conv3x3
 from dah_tf.layers.cpu.fusion import Activation
 from dah_tf.layers.hashing import HashHead, ShiftedTanh, ShrinkSigmoid
 from dah_tf.layers.initializers import PartialIdentity
+from dah_tf.layers.normalised_heads import BatchNormHead, CosineClassifier, LayerNormHead
 from dah_tf.layers.normalization import BatchNorm
 from dah_tf.layers.package import PACKAGE
 from dah_tf.layers.preprocess import PixelTransform
@@ -21,11 +22,14 @@ __all__ = [
     "PACKAGE",
     "Activation",
     "BatchNorm",
+    "BatchNormHead",
     "ChannelAttention",
     "Conv3x3",
+    "CosineClassifier",
     "CosineHash",
     "HashHead",
     "KernelHash",
+    "LayerNormHead",
     "LinearHash",
     "PartialIdentity",
     "PixelTransform",

@@ -75,6 +75,7 @@ class HashHead(keras.layers.Layer):
     Attributes:
         activation: the layer that turns logits into values.
         span: pair of floats, the lowest and the highest value.
+        use_bias: bool, whether the dense layer has offsets.
 
     Call arguments:
         inputs: float tensor of shape `(n, features)`.
@@ -85,6 +86,8 @@ class HashHead(keras.layers.Layer):
     Raises:
         ValueError: `bits` is below 1, or there is no such activation.
     """
+
+    use_bias = True
 
     def __init__(self, bits, activation="shrink_sigmoid", **kwargs):
         kwargs.setdefault("dtype", "float32")
@@ -97,7 +100,9 @@ class HashHead(keras.layers.Layer):
                 f"Received: activation={activation!r}"
             )
         self.bits = bits
-        self.dense = keras.layers.Dense(bits, dtype=self.dtype_policy, name="dense")
+        self.dense = keras.layers.Dense(
+            bits, use_bias=self.use_bias, dtype=self.dtype_policy, name="dense"
+        )
         self.activation = ACTIVATIONS[activation](name=activation)
         self._activation_name = activation
 

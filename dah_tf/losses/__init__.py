@@ -1,5 +1,6 @@
 """Losses: small pure functions of tensors."""
 
+from dah_tf.losses import binarisation, centres
 from dah_tf.losses.classification import accuracy, cross_entropy
 from dah_tf.losses.dah import PairwiseTerms, pairwise, similarity
 from dah_tf.losses.histograms import (
@@ -23,7 +24,9 @@ __all__ = [
     "absolute_quantisation",
     "accuracy",
     "balanced_likelihood",
+    "binarisation",
     "bit_entropy",
+    "centres",
     "contrastive",
     "cross_entropy",
     "distance_histograms",
