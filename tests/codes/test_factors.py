@@ -31,25 +31,38 @@ def test_the_sum_never_rises_and_is_that_over_images(seed):
 
 
 def test_steps_use_the_first_two_derivatives():
-    """A step from a given row is Newton's, by finite differences of the explicit sum."""
-    similar, counts, bits = np.eye(3), np.array([2, 1, 3]), 2
-    h = np.array([[0.2, -0.4], [0.5, 0.3], [-0.6, 0.1]])
-    before = h.copy()
+    """A step is Newton's, by finite differences of the explicit sum, and is made if it helps."""
+    # The last start is one from which Newton's step overshoots: the slope and the curvature of the
+    # first row are both small there.
+    overshoots = np.array([[0.0], [0.75], [-0.7]]), 0, np.eye(3), np.array([1, 1, 1])
+    rng, e, kinds = np.random.default_rng(0), 1e-4, {"inside": 0, "cut off": 0, "not made": 0}
+    for before, row, similar, counts in [*(a_start(rng) for _ in range(60)), overshoots]:
 
-    def moved(step):
-        other = before.copy()
-        other[1, 0] += step
-        return explicit(other, similar, counts, bits)
+        def moved(step, before=before, row=row, similar=similar, counts=counts):
+            other = before.copy()
+            other[row] += step
+            return explicit(other, similar, counts, 1)
 
-    e = 1e-4
-    slope = (moved(e) - moved(-e)) / (2 * e)
-    curvature = (moved(e) - 2 * moved(0) + moved(-e)) / e**2
-    wanted = bits * (2 * similar[1] - 1)
-    # Only the first value: with one column left, the others are constants of the errors.
-    factors._improve(h, 1, wanted, counts.astype(float))
-    expected = -slope / curvature if curvature > 0 else -np.sign(slope) * 9
-    assert h[1, 0] - 0.5 == pytest.approx(np.clip(expected, -1.5, 0.5), rel=1e-4)
-    np.testing.assert_array_equal(h[[0, 2]], before[[0, 2]])
+        slope = (moved(e) - moved(-e)) / (2 * e)
+        curvature = (moved(e) - 2 * moved(0) + moved(-e)) / e**2
+        step = -slope / curvature if curvature > 0 else -9 * np.sign(slope)
+        cut = np.clip(step, -1 - before[row, 0], 1 - before[row, 0])
+        helps = moved(cut) < moved(0)
+        h = before.copy()
+        factors._improve(h, row, 2 * similar[row] - 1, counts.astype(float))
+        expected = before.copy()
+        expected[row] += cut if helps else 0
+        np.testing.assert_allclose(h, expected, rtol=1e-4, atol=1e-5)
+        kinds["not made" if not helps else "inside" if cut == step else "cut off"] += 1
+    assert all(kinds.values()), kinds
+
+
+def a_start(rng):
+    """Rows of one bit, the number of one of them, and similarities and counts of their sets."""
+    sets = rng.integers(1, 4)
+    labels = rng.integers(0, 2, (sets, 2))
+    similar = (labels @ labels.T > 0).astype(float)
+    return rng.uniform(-1, 1, (sets, 1)), rng.integers(sets), similar, rng.integers(1, 6, sets)
 
 
 def test_two_sets_become_opposite_codes():

@@ -38,9 +38,11 @@ PARTS = (np.arange(4) + 0.5) / 4
 @pytest.mark.parametrize(
     "u, similar",
     [
-        # Image 2 has no partner, so its pairs weigh more for itself than for the others.
-        ([[np.log(3)], [0.0], [-np.log(3)]], [[1, 1, 0], [1, 1, 0], [0, 0, 1]]),
-        ([[np.log(3)], [np.log(3)], [0.0]], [[1, 0, 1], [0, 1, 1], [1, 1, 1]]),
+        # The pair of the images 0 and 3 has a weight of 1/2 for image 0, and of 1/3 for image 3.
+        (
+            [[np.log(3)], [0.0], [-np.log(3)], [np.log(3)]],
+            [[1, 1, 1, 0], [1, 1, 1, 0], [1, 1, 1, 0], [0, 0, 0, 1]],
+        ),
         ([[np.log(3), 0.0], [-np.log(3), np.log(3)]], [[1, 0], [0, 1]]),
         ([[0.0, np.log(3)], [-np.log(3), 0.0]], [[1, 1], [1, 1]]),
     ],
@@ -62,6 +64,18 @@ def test_the_mean_of_the_estimates_is_the_exact_gradient(u, similar):
     assert np.abs(exact).max() > 0.05
     rewards = losses.policy_gradient(np.tile(u, (groups, 1, 1)), similar[None], noise)[1]
     np.testing.assert_allclose(rewards, -value, rtol=1e-6)
+
+
+def test_samples_that_are_alike_teach_nothing():
+    """The baseline of a sample is the mean credit of the others, so that equal ones cancel out."""
+    rng = np.random.default_rng(0)
+    u, similar = rng.normal(size=(2, 4, 3)), np.kron(np.eye(2), np.ones((2, 2)))[None]
+    noise = np.tile(rng.random((1, 2, 4, 3)), (3, 1, 1, 1))
+    _, slope = gradient(lambda x: losses.policy_gradient(x, similar, noise)[0], u)
+    np.testing.assert_allclose(slope, 0, atol=1e-12)
+    noise[0] = 1 - noise[0]
+    _, slope = gradient(lambda x: losses.policy_gradient(x, similar, noise)[0], u)
+    assert np.abs(slope).max() > 0.01
 
 
 def test_reward_by_hand():

@@ -27,13 +27,6 @@ METHODS = {
     "dah": "dah_tf.model.methods.dah:DAH",
     "ce": "dah_tf.model.methods.ce:CrossEntropy",
     "dpsh": "dah_tf.model.methods.dpsh:DPSH",
-    "csq": "dah_tf.model.methods.csq:CSQ",
-    "greedyhash": "dah_tf.model.methods.greedyhash:GreedyHash",
-    "orthohash": "dah_tf.model.methods.orthohash:OrthoHash",
-    "relahash": "dah_tf.model.methods.relahash:RelaHash",
-    "mdsh": "dah_tf.model.methods.mdsh:MDSH",
-    "dcwh": "dah_tf.model.methods.dcwh:DCWH",
-    "dhd": "dah_tf.model.methods.dhd:DHD",
     "dsh": "dah_tf.model.methods.dsh:DSH",
     "hashnet": "dah_tf.model.methods.hashnet:HashNet",
     "dtsh": "dah_tf.model.methods.dtsh:DTSH",
@@ -45,6 +38,13 @@ METHODS = {
     "pgdh": "dah_tf.model.methods.pgdh:PGDH",
     "cnnh": "dah_tf.model.methods.cnnh:CNNH",
     "dsdh": "dah_tf.model.methods.dsdh:DSDH",
+    "csq": "dah_tf.model.methods.csq:CSQ",
+    "greedyhash": "dah_tf.model.methods.greedyhash:GreedyHash",
+    "orthohash": "dah_tf.model.methods.orthohash:OrthoHash",
+    "relahash": "dah_tf.model.methods.relahash:RelaHash",
+    "mdsh": "dah_tf.model.methods.mdsh:MDSH",
+    "dcwh": "dah_tf.model.methods.dcwh:DCWH",
+    "dhd": "dah_tf.model.methods.dhd:DHD",
 }
 
 
@@ -78,7 +78,7 @@ def get(text: str) -> Method:
 
     Example:
         >>> str(get("dpsh:eta=0.1"))
-        'dpsh:eta=0.1'
+        'dpsh:eta=0.1,class_weight=0.0'
     """
     if is_shallow(text):
         from dah_tf.model.methods.shallow import Shallow

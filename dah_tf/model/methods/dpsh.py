@@ -1,11 +1,10 @@
 """This module defines DPSH, a method that maximises the likelihood of pairs."""
 
 from dah_tf import losses
-from dah_tf.errors import UserError
-from dah_tf.model.methods.base import Method
+from dah_tf.model.methods.relational import Relational
 
 
-class DPSH(Method):
+class DPSH(Relational):
     """Deep pairwise-supervised hashing with the likelihood of pairs and a quantisation term.
 
     The loss is `losses.pair_likelihood + eta * losses.quantisation` on the logits.
@@ -18,9 +17,10 @@ class DPSH(Method):
 
     Args:
         eta: float, the weight of the quantisation.
+        class_weight: float, the weight of a classification loss that the authors do not have.
 
     Raises:
-        UserError: eta is negative.
+        UserError: a value is negative.
 
     References:
         Li, Wang and Kang, "Feature learning based deep supervised hashing with pairwise labels",
@@ -31,14 +31,12 @@ class DPSH(Method):
     title = "DPSH (2016)"
     source = "code"
 
-    def __init__(self, *, eta: float = 0.01):
-        if not eta >= 0:
-            raise UserError(f"method dpsh: eta={eta} must be at least 0")
-        self.eta = eta
+    def __init__(self, *, eta: float = 0.01, class_weight: float = 0.0):
+        self.keep(eta=eta, class_weight=class_weight)
 
-    def terms(self, labels, outputs, state, step):
+    def compared(self, similar, outputs, state, step):
         """Computes the loss and its two parts."""
-        pairs = losses.pair_likelihood(outputs["logits"], losses.similarity(labels))
+        pairs = losses.pair_likelihood(outputs["logits"], similar)
         quantisation = losses.quantisation(outputs["logits"])
         return {
             "loss": pairs + self.eta * quantisation,

@@ -149,10 +149,12 @@ def test_describe_says_the_method():
     assert description["method"] == {
         "name": "dpsh",
         "title": "DPSH (2016)",
-        "spec": "dpsh:eta=0.5",
+        "spec": "dpsh:eta=0.5,class_weight=0.0",
         "source": "code",
     }
-    assert "DPSH (2016) (source: code), dpsh:eta=0.5" in describe.table(json_copy(description))
+    assert "DPSH (2016) (source: code), dpsh:eta=0.5,class_weight=0.0" in describe.table(
+        json_copy(description)
+    )
 
 
 def json_copy(description):
