@@ -164,7 +164,7 @@ class Recipe:
     method: str | None = _setting(
         None,
         MODEL,
-        "method: the hash layer and its loss, such as dah:t=12.5,balance_weight=30, ce or dpsh. "
+        "method: the hash layer and its loss, such as dah:t=12.5,balance_weight=30 or csq. "
         "By default it is dah, with the constants of the recipe.",
         spec=True,
     )
