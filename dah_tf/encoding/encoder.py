@@ -105,6 +105,25 @@ class Encoder:
             images = pixels.resize(images, size).numpy()
         return {name: value[:n] for name, value in self._run(images).items()}
 
+    def decode(self, contents):
+        """Decodes an image file as `files` does. Several threads may do so at the same time.
+
+        Args:
+            contents: bytes of the file.
+
+        Returns:
+            uint8 array of shape `(image_size, image_size, channels)`, for `__call__`.
+
+        Raises:
+            ImageError: the file is not an image, is damaged, or has too many pixels.
+        """
+        import tensorflow as tf
+
+        try:
+            return self._decode(tf.constant(contents)).numpy()
+        except tf.errors.OpError as error:
+            raise images.ImageError(_reason(contents, error)) from None
+
     def files(self, *paths, labels="auto", batch_size=runtimes.BATCH):
         """Encodes image files into memory. For many images, use `python -m dah_tf.encode`.
 
