@@ -88,8 +88,6 @@ def main():
     settings = Settings(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
     from dah_tf.web import serve
 
-    if settings.images or not settings.encoder:
-        cli.import_quietly()
     serve(settings)
 
 

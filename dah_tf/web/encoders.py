@@ -5,6 +5,7 @@ import typing
 import numpy as np
 
 from dah_tf import images
+from dah_tf.errors import UserError
 from dah_tf.machine import cores
 from dah_tf.web.batching import BATCH
 
@@ -159,6 +160,15 @@ def check(encoder, store):
             "distances between them mean nothing"
         )
     return None
+
+
+def require(encoder, store, settings):
+    """Raises `UserError` if codes of an encoder do not fit an index."""
+    if reason := check(encoder, store):
+        raise UserError(
+            f"{reason}; encode again: python -m dah_tf.search rebuild --index={settings.index} "
+            f"--model={settings.model or 'MODEL'}"
+        )
 
 
 def threads():

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path, Request, Response
 from fastapi import Query as InQuery
 
 from dah_tf.errors import UserError
+from dah_tf.index import WrongModelError
 from dah_tf.web import access, examples, problems, schemas, service
 from dah_tf.web.pictures import NoPicture
 from dah_tf.web.searching import BINARY, parsed
@@ -206,6 +207,8 @@ async def add(
 
 def _added(shared, index, codes, keys, labels, fingerprint, contents):
     """Adds items in the thread that writes, and stores their images before that."""
+    if codes.shape[1] != -(-index.bits // 8):
+        raise WrongModelError("the index has codes of another length now")
     names = shared.uploads.write(contents) if contents is not None else []
     keys = [shared.uploads.key(name) for name in names] or keys
     try:

@@ -5,8 +5,10 @@ import logging
 import signal
 import socket
 import sys
+import types
 
 from dah_tf.errors import UserError
+from dah_tf.terminal import cli
 
 ENDING = (signal.SIGTERM, signal.SIGINT)
 PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "limits")
@@ -30,11 +32,15 @@ def serve(settings, say=None):
     missing = [name for name in PACKAGES if not importlib.util.find_spec(name)]
     if missing:
         raise UserError(f"{missing[0]} is missing: run python -m pip install 'dah_tf[app]'")
+    # What can be wrong is checked before the model is loaded, which takes seconds, and before a
+    # folder is encoded, which may take hours.
+    _check(settings)
+    listening = _listen(settings)
     from dah_tf.web import encoders
     from dah_tf.web.application import create_app
 
-    # The socket comes first, because encoding a folder only to find the port in use is no fun.
-    listening = _listen(settings)
+    if settings.images or not settings.encoder:
+        cli.import_quietly()
     if settings.images:
         from dah_tf.web import folder
 
@@ -42,6 +48,25 @@ def serve(settings, say=None):
     app = create_app(settings, encoders.load(settings, say), say)
     app.state.service.warm_up()
     _run(app, settings, listening, say)
+
+
+def _check(settings):
+    """Refuses a wrong file of keys, model or index."""
+    from dah_tf.encoding import find_model
+    from dah_tf.index import open_index
+    from dah_tf.web import encoders
+    from dah_tf.web.keys import Keys
+
+    if settings.api_key_file:
+        Keys(settings.api_key_file)
+    model = find_model(settings.model)[1] if settings.model else {}
+    if not settings.images:
+        with open_index(settings.index, settings.backend) as store:
+            encoders.require(
+                types.SimpleNamespace(bits=model.get("bits"), fingerprint=model.get("fingerprint")),
+                store,
+                settings,
+            )
 
 
 def _run(app, settings, listening, say):

@@ -6,7 +6,6 @@ import time
 import numpy as np
 
 from dah_tf import codes as packed
-from dah_tf.errors import UserError
 from dah_tf.gallery import answers
 from dah_tf.index import ItemNotFoundError, WrongModelError
 from dah_tf.index.reranking import rerank
@@ -46,11 +45,7 @@ class Service:
         self.catalog = Catalog(settings.index, settings.backend, say)
         store = self.catalog.current
         try:
-            if reason := encoders.check(encoder, store):
-                raise UserError(
-                    f"{reason}; encode again: python -m dah_tf.search rebuild "
-                    f"--index={settings.index} --model={settings.model or 'MODEL'}"
-                )
+            encoders.require(encoder, store, settings)
             start = settings.root or settings.images or store.root
             self.uploads = Uploads(settings.uploads, start) if settings.uploads else None
         except BaseException:
