@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import FileResponse
 from starlette.staticfiles import StaticFiles
 
 from dah_tf import __version__
@@ -69,9 +70,31 @@ def create_app(settings, encoder, say=print):
     app.include_router(items.router, tags=["items"])
     _add_states(app, service)
     if PAGE.is_dir():
-        app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
+        _add_page(app)
     app.openapi = lambda: _document(app, service)
     return app
+
+
+class _Page(StaticFiles):
+    """The files of the page. A browser asks each time whether they have changed."""
+
+    async def get_response(self, path, scope):
+        response = await super().get_response(path, scope)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
+def _add_page(app):
+    """Serves `page/index.html` at `/`, and the folder `page` at `/page`.
+
+    A mount at `/` would answer wrong methods of the API with 404.
+    """
+
+    @app.get("/", include_in_schema=False)
+    async def page():
+        return FileResponse(PAGE / "index.html", headers={"Cache-Control": "no-cache"})
+
+    app.mount("/page", _Page(directory=PAGE), name="page")
 
 
 def _add_states(app, service):

@@ -10,12 +10,13 @@ from dah_tf.errors import UserError
 from dah_tf.index import IndexBusyError, open_index
 from dah_tf.machine import cores
 from dah_tf.web import problems
+from dah_tf.web.pools import Pool
 
 POLL = 0.5
 """The seconds between two looks for changes of other processes."""
 
-WRITERS = 64
-"""The most changes that wait for their turn."""
+READERS, WRITERS = 1024, 64
+"""The most reads that wait or run, and the most changes that wait for their turn."""
 
 PAUSE = 0.05  # seconds between two tries while another process writes
 LABELS_WAIT = 2.0  # seconds that a request waits for the first list of labels
@@ -41,7 +42,7 @@ class Catalog:
 
     def __init__(self, path, backend=None, say=print):
         self.current, self.fault, self._say = open_index(path, backend), None, say
-        self._readers = ThreadPoolExecutor(max(2, cores.cores()), "search")
+        self._readers = Pool(max(2, cores.cores()), "search", READERS)
         self._writer = ThreadPoolExecutor(1, "write")
         self._swapping, self._ended = threading.Lock(), threading.Event()
         self._writing = 0  # changes only on the event loop
@@ -49,10 +50,16 @@ class Catalog:
         self._follower = threading.Thread(target=self._follow, name="follow", daemon=True)
         self._follower.start()
 
-    async def read(self, function, *arguments):
-        """Calls `function(store, *arguments)` in a thread, and returns its result."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._readers, function, self.current, *arguments)
+    async def read(self, end, function, *arguments):
+        """Calls `function(store, *arguments)` in a thread, and returns its result.
+
+        Args:
+            end: float, the time of `time.monotonic` until which the caller waits.
+
+        Raises:
+            Problem: 503 if too many calls wait, and 504 if there is no result in time.
+        """
+        return await self._readers.run(end, function, self.current, *arguments)
 
     async def change(self, function, end):
         """Changes the index when it is this change's turn. It is durable at the return.
@@ -106,7 +113,7 @@ class Catalog:
         self._ended.set()
         self._follower.join()
         self._writer.shutdown()
-        self._readers.shutdown(cancel_futures=True)
+        self._readers.close()
         self.current.close()
 
     def _change(self, function, end):
@@ -138,7 +145,7 @@ class Catalog:
     async def _list(self, store):
         start = time.monotonic()
         loop = asyncio.get_running_loop()
-        self._labels = store, await loop.run_in_executor(self._readers, store.labels)
+        self._labels = store, await loop.run_in_executor(None, store.labels)
         # Where listing takes long, as in Milvus, it is not done again after each change.
         took = time.monotonic() - start
         self._next_listing = time.monotonic() + 10 * took if took > LABELS_WAIT / 2 else 0.0

@@ -69,7 +69,7 @@ async def item(request: Request, _: access.Reader, number: Number):
     """Returns the key, the label and the code of an item."""
     shared = request.app.state.service
     try:
-        return problems.answer(await shared.catalog.read(service.item, number))
+        return problems.answer(await shared.catalog.read(shared.end(), service.item, number))
     except UserError as error:
         raise service.refused(error) from None
 
@@ -107,19 +107,18 @@ async def thumbnail(
 
 async def _picture(request, number, side, enlarge):
     shared, start = request.app.state.service, time.monotonic()
-    known = request.headers.get("if-none-match")
+    end, known = shared.end(), request.headers.get("if-none-match")
 
     def version(store):
         key = service.item(store, number)["key"]
         return key, f'"{shared.pictures.version(key)}-{side}"'
 
     try:
-        key, tag = await shared.catalog.read(version)
+        key, tag = await shared.catalog.read(end, version)
         headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
         if known == tag:
             return Response(status_code=304, headers=headers)
-        end = start + shared.settings.deadline
-        picture = await shared.thumbnails.run(shared.pictures.show, key, side, enlarge, end)
+        picture = await shared.thumbnails.run(end, shared.pictures.show, key, side, enlarge, end)
     except UserError as error:
         raise service.refused(error) from None
     except NoPicture as error:
@@ -159,7 +158,7 @@ async def add(
     shared = request.app.state.service
     fields = {"key": [] if key is None else [key], "label": [] if label is None else [label]}
     async with shared.bodies.read(request, shared.settings.max_items) as body:
-        end = time.monotonic() + shared.settings.deadline
+        end = shared.end()
         if body.json is not None:
             new = parsed(NEW_ITEMS, body.json).items
             bits = shared.catalog.current.bits
@@ -251,7 +250,7 @@ async def remove(request: Request, caller: access.Writer, number: Number):
             shared.uploads.drop([name])
 
     try:
-        await shared.catalog.change(change, start + shared.settings.deadline)
+        await shared.catalog.change(change, shared.end())
     except UserError as error:
         raise service.refused(error) from None
     except OSError as error:

@@ -1,8 +1,6 @@
 """From the bytes of images to codes: decoding in threads, then the batching encoder."""
 
 import asyncio
-import contextlib
-import threading
 import time
 import typing
 from concurrent.futures import ThreadPoolExecutor
@@ -12,79 +10,6 @@ from dah_tf.errors import UserError
 from dah_tf.web import encoders, problems
 from dah_tf.web.batching import Batcher
 from dah_tf.web.encoders import Output
-
-MEMORY = 1 << 30
-"""The bytes of pixels that are decoded at a time. A larger image is decoded alone."""
-
-
-class Budget:
-    """Limits the bytes that threads use at a time. A thread waits until there is enough left.
-
-    Args:
-        total: int, bytes. Whoever needs more gets all of them, alone.
-    """
-
-    def __init__(self, total=MEMORY):
-        self._total = self._left = total
-        self._changed = threading.Condition()
-
-    @contextlib.contextmanager
-    def take(self, count, end):
-        """Holds some bytes. None takes all of them.
-
-        Raises:
-            TimeoutError: they are not free at the time `end` of `time.monotonic`.
-        """
-        count = self._total if count is None else min(count, self._total)
-        with self._changed:
-            free = self._changed.wait_for(
-                lambda: self._left >= count, max(0.0, end - time.monotonic())
-            )
-            if not free:
-                raise TimeoutError
-            self._left -= count
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._left += count
-                self._changed.notify_all()
-
-
-class Pool:
-    """Threads for the work of requests, of which only some may wait.
-
-    Args:
-        threads: int.
-        name: str, the name of the threads.
-        queue: int, the most calls that wait or run at a time.
-    """
-
-    def __init__(self, threads, name, queue):
-        self._threads, self._queue = ThreadPoolExecutor(threads, name), queue
-        self._pending = 0  # changes only on the event loop
-
-    async def run(self, function, *arguments):
-        """Calls a function whose last argument is the end of the time for it.
-
-        Raises:
-            Problem: 503 if too many calls wait, and 504 if there is no result in time.
-        """
-        if self._pending >= self._queue:
-            raise problems.busy("queue_full", "too many images are asked for; try again")
-        self._pending += 1
-        try:
-            async with asyncio.timeout(max(0.0, arguments[-1] - time.monotonic())):
-                loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(self._threads, function, *arguments)
-        except TimeoutError:
-            raise problems.late() from None
-        finally:
-            self._pending -= 1
-
-    def close(self):
-        """Ends the threads, after what they are working on."""
-        self._threads.shutdown(cancel_futures=True)
 
 
 class Encoded(typing.NamedTuple):

@@ -232,6 +232,16 @@ PROBLEMS = {
 }
 
 
+def form_fields(model):
+    """Returns the JSON schemas of a model's fields in a form, which has no null."""
+    fields = {}
+    for name, schema in model.model_json_schema()["properties"].items():
+        kinds = [each for each in schema.get("anyOf", [schema]) if each != {"type": "null"}]
+        about = {key: schema[key] for key in ("title", "description") if key in schema}
+        fields[name] = {**kinds[0], **about}
+    return fields
+
+
 def problems(*statuses):
     """Returns the part of `responses` of a route about its problems."""
     return {

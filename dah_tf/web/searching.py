@@ -38,10 +38,7 @@ SEARCH_BODY = {
                 "required": ["image"],
                 "properties": {
                     "image": BINARY["schema"],
-                    **{
-                        name: {"$ref": f"#/components/schemas/ById/properties/{name}"}
-                        for name in schemas.Options.model_fields
-                    },
+                    **schemas.form_fields(schemas.Options),
                 },
                 "additionalProperties": False,
             },
@@ -89,12 +86,9 @@ async def search(
     An image is the body itself, or the file `image` of a form. The options stand in the query
     string, and can also stand in the form or in the JSON document.
     """
-    shared, start, times, span = request.app.state.service, time.monotonic(), {}, None
-    end = start + shared.settings.deadline
+    shared, times, span, fingerprint = request.app.state.service, {}, None, None
     async with shared.bodies.read(request, 1) as body:
-        start = time.monotonic()
-        end = start + shared.settings.deadline
-        fingerprint = None
+        start, end = time.monotonic(), shared.end()
         if body.json is not None:
             given = parsed(BY_ID_OR_CODE, body.json)
             options = options.model_copy(update=given.model_dump(exclude_unset=True))
@@ -117,7 +111,7 @@ async def search(
             query = {"type": "image", "code": np.asarray(output.code)[None], "values": values}
     try:
         answer, seconds = await shared.catalog.read(
-            service.find, query, options, fingerprint, span, times, start
+            end, service.find, query, options, fingerprint, span, times, start
         )
     except UserError as error:
         raise service.refused(error) from None
@@ -147,7 +141,7 @@ async def index(request: Request, _: access.Reader, credentials: access.Credenti
     shared = request.app.state.service
     settings, store = shared.settings, shared.catalog.current
     labels = await shared.catalog.labels()
-    facts = await shared.catalog.read(lambda newest: newest.stats())
+    facts = await shared.catalog.read(shared.end(), lambda newest: newest.stats())
     return problems.answer(
         {
             "version": __version__,

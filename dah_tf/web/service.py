@@ -14,7 +14,8 @@ from dah_tf.web.catalog import Catalog
 from dah_tf.web.keys import Keys
 from dah_tf.web.metrics import Metrics
 from dah_tf.web.pictures import Pictures
-from dah_tf.web.pipeline import Budget, Pipeline, Pool
+from dah_tf.web.pipeline import Pipeline
+from dah_tf.web.pools import Budget, Pool
 from dah_tf.web.settings import KEY_BYTES, LABEL_BYTES
 from dah_tf.web.uploads import Uploads
 
@@ -66,6 +67,10 @@ class Service:
             "queue_length", "Images that wait or are encoded.", lambda: self.pipeline.length
         )
         self.metrics.gauge("index_items", "Items.", lambda: len(self.catalog.current))
+
+    def end(self):
+        """Returns the end of the time for a request that is complete now."""
+        return time.monotonic() + self.settings.deadline
 
     def close(self):
         """Finishes what runs, and closes everything."""

@@ -11,7 +11,7 @@ from waiting import until
 from dah_tf.index import Index, disk
 from dah_tf.web import problems
 from dah_tf.web.bodies import Bodies
-from dah_tf.web.pipeline import Budget
+from dah_tf.web.pools import Budget, Pool
 
 pytest.importorskip("fastapi", reason="the service needs FastAPI")
 
@@ -159,6 +159,26 @@ def test_many_decodes_share_their_memory():
     assert 0 < most[0] <= 100
     with budget.take(60, 0), pytest.raises(TimeoutError), budget.take(50, 0):
         pass
+
+
+def test_a_pool_is_bounded_and_keeps_to_the_time():
+    async def calls():
+        pool, leave = Pool(1, "test", 2), threading.Event()
+        later = asyncio.get_running_loop().time() + 3600
+        jobs = [asyncio.ensure_future(pool.run(later, leave.wait)) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(problems.Problem) as full:
+            await pool.run(later, leave.wait)
+        leave.set()
+        assert await asyncio.gather(*jobs) == [True, True]
+        leave.clear()
+        with pytest.raises(problems.Problem) as late:
+            await pool.run(0.0, leave.wait)
+        leave.set()
+        pool.close()
+        return full.value.status, late.value.status
+
+    assert asyncio.run(calls()) == (503, 504)
 
 
 class Slow:

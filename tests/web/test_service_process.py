@@ -98,6 +98,19 @@ def test_a_body_that_is_longer_than_it_says(tmp_path):
             assert client.is_ready()
 
 
+@pytest.mark.parametrize("proxy", [True, False])
+def test_the_address_of_a_client_behind_a_proxy(tmp_path, proxy):
+    web.photos(tmp_path)
+    with web.running(tmp_path, f"proxy={proxy}", "rate=1/hour") as (_, address):
+        statuses = []
+        for client in ("10.0.0.1", "10.0.0.2", "10.0.0.1"):
+            asked = connection(address)
+            headers = {"X-Forwarded-For": client, "Content-Type": "application/json"}
+            asked.request("POST", "/v1/search", b'{"id": 1}', headers)
+            statuses.append(asked.getresponse().status)
+        assert statuses == ([200, 200, 429] if proxy else [200, 429, 429])
+
+
 def writes(address, answered, removed):
     """Adds items and removes some until the service dies; records what was answered."""
     rng = random.Random(len(answered))

@@ -189,6 +189,35 @@ def test_every_answer_has_the_headers(served):
         assert "cache-control" in response.headers and "server" not in response.headers
 
 
+def test_the_page_is_served_if_it_is_there(tmp_path, monkeypatch):
+    from dah_tf.web import application
+
+    with web.client(tmp_path) as client:
+        if not application.PAGE.is_dir():
+            web.problem(client.get("/"), 404, "not_found")
+    page = tmp_path / "page"
+    (page / "parts").mkdir(parents=True)
+    (page / "index.html").write_text("<p>the page")
+    (page / "parts" / "a.js").write_text("export {}")
+    (tmp_path / "secret.js").write_text("secret")
+    (page / "link.js").symlink_to(tmp_path / "secret.js")
+    monkeypatch.setattr(application, "PAGE", page)
+    with web.client(tmp_path) as client:
+        for path, kind in (("/", "text/html"), ("/page/parts/a.js", "text/javascript")):
+            response = client.get(path)
+            assert response.status_code == 200 and response.headers["content-type"].startswith(kind)
+            assert response.headers["cache-control"] == "no-cache"
+            assert "default-src 'self'" in response.headers["content-security-policy"]
+        for path in (
+            "/page/nothing",
+            "/page/../secret.js",
+            "/page/%2e%2e/secret.js",
+            "/page/link.js",
+        ):
+            web.problem(client.get(path), 404, "not_found")
+        web.problem(client.get("/v1/search"), 405, "method")
+
+
 def test_a_fault_of_the_service_is_a_problem_too(tmp_path, monkeypatch):
     with web.client(tmp_path) as client:
         monkeypatch.setattr(client.service.pipeline, "encode", None)
