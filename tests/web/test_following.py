@@ -86,3 +86,28 @@ def test_labels_are_counted_as_brute_force_counts_them(tmp_path):
     left = [label for number, label in enumerate(labels) if number % 3 or number >= 300]
     wanted = {label: left.count(label) for label in sorted(set(left)) if label}
     assert index.labels() == wanted and super(Index, index).labels() == wanted
+
+
+@pytest.mark.slow
+def test_an_index_in_milvus(tmp_path, milvus_path):
+    pytest.importorskip("milvus_lite")
+    from dah_tf.index import create_index
+
+    web.photos(tmp_path)
+    codes = np.concatenate([web.code_of(number) for number in range(12)])
+    keys = [f"dog/{number}.png" for number in range(12)]
+    create_index(milvus_path, 20, fingerprint="fake", codes=codes, keys=keys).close()
+    with web.client(
+        tmp_path, index=milvus_path, open=True, root=str(tmp_path / "photos")
+    ) as client:
+        found = web.post(client, web.png(web.picture(4)), k=3).json()["neighbours"]
+        assert (found[0]["id"], found[0]["distance"]) == (4, 0)
+        added = web.post(client, web.png(web.picture(30)), "/v1/items", key="a", label="owl").json()
+        found = web.post(client, web.png(web.picture(30)), k=1).json()["neighbours"][0]
+        assert (found["id"], found["key"]) == (added["ids"][0], "a")
+        assert client.delete("/v1/items/2").status_code == 204
+        web.problem(client.get("/v1/items/2"), 404, "no_item")
+        web.problem(client.delete("/v1/items/2"), 404, "no_item")
+        facts = client.get("/v1/index").json()
+        assert (facts["items"], facts["labels"]) == (12, [{"label": "owl", "items": 1}])
+        assert client.get("/v1/items/4/image").status_code == 200
