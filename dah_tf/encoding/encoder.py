@@ -121,7 +121,7 @@ class Encoder:
 
         try:
             return self._decode(tf.constant(contents)).numpy()
-        except tf.errors.OpError as error:
+        except (tf.errors.OpError, UnicodeDecodeError) as error:
             raise images.ImageError(_reason(contents, error)) from None
 
     def files(self, *paths, labels="auto", batch_size=runtimes.BATCH):
@@ -219,7 +219,7 @@ class Encoder:
             return None, _plain(error.message)
         try:
             image = self._decode(data)
-        except tf.errors.OpError as error:
+        except (tf.errors.OpError, UnicodeDecodeError) as error:
             return None, _reason(data.numpy(), error)
         return self(image[None]), None
 
@@ -238,6 +238,9 @@ def _reason(data, error):
             images.decode(data)
         except images.ImageError as reason:
             return str(reason)
+    if isinstance(error, UnicodeDecodeError):
+        # TensorFlow's message repeats bytes of the file, which need not be text.
+        return f"a damaged {images.kind_of(data[: images.HEAD])} file"
     return _plain(error.message)
 
 

@@ -89,11 +89,16 @@ def test_closing_finishes_what_waits():
 
 def test_a_batch_waits_only_for_what_is_coming():
     # With a window of an hour, only the count of what is coming can start a batch.
-    coming, sizes = [1], []
-    batcher = Batcher(lambda items: items, lambda: coming[0], window=3600.0, seen=sizes.append)
+    counts, asked, sizes = [1], threading.Event(), []
+
+    def coming():
+        asked.set()
+        return counts[0]
+
+    batcher = Batcher(lambda items: items, coming, window=3600.0, seen=sizes.append)
     first = batcher.submit("a")
-    assert not first.done()
-    coming[0] = 0
+    asked.wait()
+    counts[0] = 0
     second = batcher.submit("b")
     assert (first.result().output, second.result().output) == ("a", "b")
     assert sizes == [2]
