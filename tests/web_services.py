@@ -194,7 +194,8 @@ def main(index, *settings):
 
     from dah_tf.web import Settings, encoders, serve, server
 
-    server._check = lambda settings: None
+    # There is no model, and TensorFlow would take most of the time.
+    server._check, server.cli.import_quietly = lambda settings: None, lambda: None
     encoders.load = lambda *_: local()
     pairs = dict(each.split("=", 1) for each in settings)
     values = {}

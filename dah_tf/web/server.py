@@ -106,8 +106,9 @@ def _listen(settings):
     """Returns a socket at the address of the settings."""
     try:
         found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
-        family, _, _, _, address = found[0]
-        listening = socket.socket(family)
+        family, kind, protocol, _, address = found[0]
+        # Without the protocol, asyncio leaves Nagle's algorithm on, which costs 40 ms an answer.
+        listening = socket.socket(family, kind, protocol)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
     except OSError as error:

@@ -208,6 +208,18 @@ def test_one_command_from_a_folder_to_a_service(tmp_path, encoder):
         again.communicate()
 
 
+def test_answers_are_sent_at_once(tmp_path):
+    # With Nagle's algorithm each answer waits 40 ms for the client's acknowledgement.
+    web.photos(tmp_path)
+    with web.running(tmp_path) as (_, address), SearchClient(address) as client:
+        seconds = []
+        for _ in range(30):
+            start = time.monotonic()
+            client.search(id=1)
+            seconds.append(time.monotonic() - start)
+        assert min(seconds) < 0.03
+
+
 def test_wrong_starts_are_one_line(tmp_path):
     web.photos(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as taken:
