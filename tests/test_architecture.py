@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "dah_tf"
 
 # A file at the top of the package is a command; it may import anything of the library.
-COMMANDS = {"train", "evaluate", "encode", "export", "search", "report", "sweep"}
+COMMANDS = {"app", "train", "evaluate", "encode", "export", "search", "report", "sweep"}
 # Commands of a room: `python -m dah_tf.serving`.
 ROOM_COMMANDS = {"serving.__main__"}
 
@@ -47,6 +47,7 @@ ALLOWED = {
     "terminal": {"runs"},
     "training": {"codes", "data", "evaluation", "exporting", "gallery", "layers", "metrics"}
     | {"model", "pretrained", "runs", "terminal"},
+    "web": {"codes", "encoding", "gallery", "images", "index", "runtimes", "serving", "terminal"},
 }
 
 # Modules that never import TensorFlow, nor Keras, which would: searching starts at once.
@@ -201,6 +202,8 @@ def run_python(code, *arguments):
         "index",
         "encoding",
         "serving",
+        "web",
+        "app",
     ],
 )
 def test_starts_without_tensorflow(name):

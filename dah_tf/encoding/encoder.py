@@ -107,6 +107,25 @@ class Encoder:
             images = pixels.resize(images, size).numpy()
         return {name: value[:n] for name, value in self._run(images).items()}
 
+    def decode(self, contents):
+        """Decodes an image file as `files` does. Several threads may do so at the same time.
+
+        Args:
+            contents: bytes of the file.
+
+        Returns:
+            uint8 array of shape `(image_size, image_size, channels)`, for `__call__`.
+
+        Raises:
+            ImageError: the file is not an image, is damaged, or has too many pixels.
+        """
+        import tensorflow as tf
+
+        try:
+            return self._decode(tf.constant(contents)).numpy()
+        except (tf.errors.OpError, UnicodeDecodeError) as error:
+            raise images.ImageError(_reason(contents, error)) from None
+
     def files(
         self, *paths: str | os.PathLike, labels: str = "auto", batch_size: int = runtimes.BATCH
     ) -> Encoded:
@@ -208,7 +227,7 @@ class Encoder:
             return None, _plain(error.message)
         try:
             image = self._decode(data)
-        except tf.errors.OpError as error:
+        except (tf.errors.OpError, UnicodeDecodeError) as error:
             return None, _reason(data.numpy(), error)
         return self(image[None]), None
 
@@ -227,6 +246,9 @@ def _reason(data, error):
             images.decode(data)
         except images.ImageError as reason:
             return str(reason)
+    if isinstance(error, UnicodeDecodeError):
+        # TensorFlow's message repeats bytes of the file, which need not be text.
+        return f"a damaged {images.kind_of(data[: images.HEAD])} file"
     return _plain(error.message)
 
 

@@ -38,10 +38,15 @@ def thumbnail(path, enlarged, reduced):
         raise Unreadable("file not found")
     if not os.path.isfile(path):  # Reading a pipe could block for ever.
         raise Unreadable("not a file")
+    return of_file(path, enlarged, reduced)
+
+
+def of_file(file, enlarged, reduced):
+    """Does the same as `thumbnail` for the path of an existing file, or for a binary file."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # The tile gives the reason.
-            with Image.open(path, formats=FORMATS) as image:
+            with Image.open(file, formats=FORMATS) as image:
                 return _small(image, enlarged, reduced)
     except Unreadable:
         raise

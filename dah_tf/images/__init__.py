@@ -12,6 +12,7 @@ from dah_tf.images.decoding import (
     ImageError,
     decode,
     luma,
+    size_in,
     size_of,
     why_unreadable,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "kind_of",
     "luma",
     "name_kind",
+    "size_in",
     "size_of",
     "why_unreadable",
 ]

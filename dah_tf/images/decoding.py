@@ -102,13 +102,25 @@ def size_of(path) -> tuple[int, int] | None:
     """Returns the height and the width in the header of an image file; None if unreadable."""
     try:
         with open(path, "rb") as file:
-            head = file.read(kinds.HEAD)
-            if kinds.kind_of(head) in ("WebP", "animated WebP"):
-                return _webp_size(head)
-            image, _ = _open(file, checked=False)
-            return image.size[::-1]
+            return _size(file)
     except FAULTS:
         return None
+
+
+def size_in(contents: bytes) -> tuple[int, int] | None:
+    """Does the same as `size_of` for the bytes of a file."""
+    try:
+        return _size(io.BytesIO(contents))
+    except FAULTS:
+        return None
+
+
+def _size(file):
+    head = file.read(kinds.HEAD)
+    if kinds.kind_of(head) in ("WebP", "animated WebP"):
+        return _webp_size(head)
+    image, _ = _open(file, checked=False)
+    return image.size[::-1]
 
 
 def why_unreadable(path) -> str:

@@ -22,6 +22,7 @@ import os
 
 from dah_tf.index.calibration import RecallWarning
 from dah_tf.index.engines import BACKENDS
+from dah_tf.index.failure import IndexBusyError, ItemNotFoundError, WrongModelError
 from dah_tf.index.hits import Neighbours, Within
 from dah_tf.index.index import Index
 from dah_tf.index.store import Store
@@ -29,10 +30,13 @@ from dah_tf.index.store import Store
 __all__ = [
     "BACKENDS",
     "Index",
+    "IndexBusyError",
+    "ItemNotFoundError",
     "Neighbours",
     "RecallWarning",
     "Store",
     "Within",
+    "WrongModelError",
     "at",
     "create_index",
     "open_index",

@@ -21,6 +21,7 @@ import numpy as np
 
 from dah_tf.errors import UserError
 from dah_tf.files import durable, sealed
+from dah_tf.index.failure import IndexBusyError
 
 FORMAT = "dah_tf index"
 VERSION = 1
@@ -142,12 +143,13 @@ def lock(folder):
     """Locks the index for this writer. The lock ends with the process, even by kill -9.
 
     Raises:
-        UserError: another process writes, or the folder cannot be written or locked.
+        IndexBusyError: another process writes.
+        UserError: the folder cannot be written or locked.
     """
     try:
         held = durable.Lock(folder)
     except durable.Busy as busy:
-        raise UserError(
+        raise IndexBusyError(
             f"{folder} is being written by another process (pid {busy.pid}); try again when it has "
             "ended (you can search in the meantime)"
         ) from None

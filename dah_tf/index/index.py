@@ -1,5 +1,6 @@
 """An index in a folder: packed binary codes with ids, which are mapped and not loaded."""
 
+import collections
 import os
 import pathlib
 import typing
@@ -53,9 +54,15 @@ class Index(Store):
             manifest = disk.read_manifest(self.path)
             if manifest == self._facts:
                 return
+            # What a segment has read or prepared for searching stays, if its files did not change.
+            known = {segment.entry["name"]: segment for segment in self._segments}
             try:
                 opened = [
-                    segments.Segment(self.path, entry, manifest["bits"])
+                    known[entry["name"]]
+                    if entry["name"] in known
+                    and known[entry["name"]].entry == entry
+                    and known[entry["name"]].bits == manifest["bits"]
+                    else segments.Segment(self.path, entry, manifest["bits"])
                     for entry in manifest["segments"]
                 ]
             except FileNotFoundError as error:
@@ -91,6 +98,13 @@ class Index(Store):
         for segment in self._segments:
             rows = np.flatnonzero(segment.living())
             yield segment.ids[rows], *(segment.strings(name, rows) for name in ("keys", "labels"))
+
+    def labels(self) -> dict[str, int]:
+        counts = collections.Counter()
+        for segment in self._segments:
+            counts.update(segment.label_counts)
+        counts.pop("", None)
+        return dict(sorted(counts.items()))
 
     def verify(self) -> list[str]:
         while True:

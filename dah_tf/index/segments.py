@@ -208,6 +208,13 @@ class Segment:
         array = self.arrays.get("approximate")
         return None if array is None else approximate.load(array)
 
+    @functools.cached_property
+    def label_counts(self):
+        """How many items that are not removed have each label: a dict of str to int."""
+        column = self.column("labels")
+        rows = np.flatnonzero(self.living())
+        return {"": len(rows)} if column is None else texts.counts(*column, rows)
+
     def find(self, ids):
         """Finds the rows of those `ids` that are in this segment and not removed.
 

@@ -1,6 +1,7 @@
 """The abstract base of all indexes, with what they have in common."""
 
 import abc
+import collections
 import contextlib
 import os
 import pathlib
@@ -10,6 +11,7 @@ import numpy as np
 
 from dah_tf.errors import UserError
 from dah_tf.index import engines, writing
+from dah_tf.index.failure import ItemNotFoundError
 from dah_tf.index.hits import Neighbours, Within
 
 
@@ -210,8 +212,8 @@ class Store(abc.ABC):
             ids: integer array of shape `(n,)`.
 
         Raises:
-            UserError: an id does not exist, another process writes, or the disk is full. Nothing
-                was changed.
+            ItemNotFoundError: an id does not exist. Nothing was changed.
+            UserError: another process writes, or the disk is full. Nothing was changed.
         """
         with self._change() as facts:
             ids = np.unique(writing.checked_ids(ids))
@@ -219,7 +221,9 @@ class Store(abc.ABC):
                 return
             missing = np.setdiff1d(ids, self._there(ids))
             if len(missing):
-                raise UserError(f"{writing.some(missing)} not in the index; nothing removed")
+                raise ItemNotFoundError(
+                    f"{writing.some(missing)} not in the index; nothing removed"
+                )
             self._remove(facts, ids)
 
     def compact(self, backend: str | None = None, recall: float | None = None) -> None:
@@ -389,17 +393,25 @@ class Store(abc.ABC):
             uint8 array of shape `(n, ceil(bits / 8))`.
 
         Raises:
-            UserError: an id does not exist.
+            ItemNotFoundError: an id does not exist.
         """
         wanted, back = np.unique(np.asarray(ids, np.int64), return_inverse=True)
         codes, there = self._codes(wanted)
         if not there.all():
-            raise UserError(f"{writing.some(wanted[~there])} not in the index")
+            raise ItemNotFoundError(f"{writing.some(wanted[~there])} not in the index")
         return codes[back]
 
     @abc.abstractmethod
     def items(self) -> typing.Iterator[tuple[np.ndarray, list[str], list[str]]]:
         """Yields the ids (int64 of shape `(n,)`), keys and labels (lists of n str) of all items."""
+
+    def labels(self) -> dict[str, int]:
+        """Returns how many items have each label, without the items that have none."""
+        counts = collections.Counter()
+        for _, _, labels in self.items():
+            counts.update(labels)
+        counts.pop("", None)
+        return dict(sorted(counts.items()))
 
     def stats(self) -> dict:
         """Returns facts about the index, as a dict that JSON can hold.

@@ -42,6 +42,24 @@ def decode(text, starts, rows):
     ]
 
 
+def counts(text, starts, rows):
+    """Returns how many of some rows have each string: a dict of str to int."""
+    lengths = starts[rows + 1] - starts[rows]
+    found = {}
+    for length in np.unique(lengths).tolist():
+        same = rows[lengths == length]
+        if not length:
+            found[""] = len(same)
+            continue
+        for first in range(0, len(same), BLOCK):
+            begin = starts[same[first : first + BLOCK]]
+            block = text[spans(begin, np.full(len(begin), length))].view(f"V{length}")
+            for each, number in zip(*np.unique(block, return_counts=True), strict=True):
+                string = each.tobytes().decode("utf-8", "surrogateescape")
+                found[string] = found.get(string, 0) + int(number)
+    return found
+
+
 def take(text, starts, rows):
     """Returns the arrays of the strings of some rows, in the order of the rows."""
     lengths = starts[rows + 1] - starts[rows]

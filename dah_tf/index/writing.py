@@ -9,6 +9,7 @@ from dah_tf import codes as packed
 from dah_tf.errors import UserError, shortened
 from dah_tf.files import durable
 from dah_tf.index import approximate, disk, scan, segments, texts
+from dah_tf.index.failure import WrongModelError
 
 # Small additions leave small segments. From this number of segments on, those that fit into
 # `MERGED_BYTES` are written again as one. Searching stays fast, and no addition writes much more
@@ -220,10 +221,10 @@ def check_model(index, fingerprint):
         fingerprint: str, the fingerprint of the model that made the codes. None is not checked.
 
     Raises:
-        UserError: another model made the codes of the index.
+        WrongModelError: another model made the codes of the index.
     """
     if fingerprint and index.fingerprint and fingerprint != index.fingerprint:
-        raise UserError(
+        raise WrongModelError(
             f"the codes are from model {shortened(fingerprint)}, but {index.path} contains codes "
             f"of model {shortened(index.fingerprint)}; distances between them mean nothing"
         )

@@ -1,16 +1,18 @@
 """Images to folders of codes: what is written, in memory and on disk."""
 
+import io
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
-from tiny_model import BITS, encode, pictures
+from tiny_model import BITS, encode, pictures, write_folder
 
 from dah_tf.codes import archive
 from dah_tf.encoding import Codes, Encoder, find_model, listing
 from dah_tf.errors import UserError
+from dah_tf.images import ImageError
 
 
 def served(model, paths):
@@ -174,3 +176,25 @@ def test_damage_is_found(encoder, photos):
     os.remove(manifest)
     with pytest.raises(UserError, match="is not finished; run the same"):
         Codes.open("codes")
+
+
+def test_an_error_that_repeats_bytes_of_the_file(tmp_path, encoder):
+    # TensorFlow's message about the palette contains the first bytes, which are no text.
+    file = io.BytesIO()
+    Image.fromarray(pictures(1)[0]).convert("P").save(file, "BMP")
+    data = bytearray(file.getvalue())
+    data[2:6], data[14:18] = b"\x9e\x9e\x9e\x9e", b"\x28\x00\xff\xff"
+    for _ in range(20):  # The message differs from call to call.
+        with pytest.raises(ImageError, match="BMP|decode"):
+            encoder.decode(bytes(data))
+    (tmp_path / "a.bmp").write_bytes(data)
+    found = encoder.files(str(tmp_path / "a.bmp"))
+    assert not found.keys and len(found.broken) == 1
+
+
+def test_one_image_is_decoded_as_files_are(tmp_path, encoder):
+    (path,) = write_folder(tmp_path, 1)
+    image = encoder.decode(path.read_bytes())
+    assert np.array_equal(encoder(image[None])["codes"], encoder.files(str(path)).codes)
+    with pytest.raises(ImageError):
+        encoder.decode(path.read_bytes()[:50])

@@ -20,6 +20,7 @@ import re
 import numpy as np
 
 from dah_tf.errors import UserError
+from dah_tf.index.failure import IndexBusyError
 from dah_tf.index.milvus import answering, connection, names, storing
 from dah_tf.index.store import Store
 
@@ -173,7 +174,7 @@ class MilvusIndex(Store):
     def _change(self, mending=False):
         self.refresh()
         if self._facts["writing"] and not mending:
-            raise UserError(
+            raise IndexBusyError(
                 f"{self.path} is being written by another process, or a process was killed while "
                 "writing; if none is writing now, compact() deletes what was left behind"
             )
