@@ -13,6 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
 from dah_tf import __version__
+from dah_tf.gallery import palette
 from dah_tf.web import access, guard, items, problems, schemas, searching
 from dah_tf.web.service import Service
 
@@ -68,10 +69,15 @@ def create_app(settings, encoder, say=print):
     app.include_router(searching.router, tags=["search"])
     app.include_router(items.router, tags=["items"])
     _add_states(app, service)
-    if PAGE.is_dir():
-        app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
+    app.add_api_route("/palette.css", _palette, include_in_schema=False)
+    app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
     app.openapi = lambda: _document(app, service)
     return app
+
+
+async def _palette():
+    """The colours of the page, which are those of all pages of the package."""
+    return Response(palette.css(), media_type="text/css")
 
 
 def _add_states(app, service):
