@@ -160,7 +160,7 @@ function showQuery() {
       : query
         ? say.byCode(query.code)
         : "";
-  at("query-about").textContent = name + (about?.label ? ` ${texts.label}: ${about.label}` : "");
+  at("query-about").textContent = name + (about?.label ? ` ${say.queryLabel(about.label)}` : "");
   if (path === null) {
     preview.replaceChildren();
   } else {

@@ -61,6 +61,7 @@ export const say = {
     `${number.format(right)} of ${number.format(n)} have the label ${label} of the query: ` +
     `precision ${((100 * right) / n).toFixed(1)} %.`,
   queryAlt: "the query",
+  queryLabel: (label) => `Its label is ${label}.`,
   rank: (n) => `${n.rank} · distance ${n.distance}`,
   removeItem: (n) => `Remove item ${n.id} from the index`,
   removed: (id) => `Item ${id} is removed.`,
