@@ -169,8 +169,12 @@ def _document(app, service):
         parts[model.__name__] = schema
     for name in ("ByCode", "NewItem"):
         parts[name]["properties"]["code"]["pattern"] = schemas.code_pattern(bits)
+    if service.keys is None:
+        document["components"].pop("securitySchemes")
     for path in document["paths"].values():
         for operation in path.values():
+            if service.keys is None:
+                operation.pop("security", None)
             # FastAPI adds a schema of its own for wrong values, which is not the one that is sent.
             shown = operation["responses"].get("422", {}).get("content", {})
             if "application/json" in shown:

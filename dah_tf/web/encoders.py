@@ -6,6 +6,7 @@ import numpy as np
 
 from dah_tf import images
 from dah_tf.machine import cores
+from dah_tf.web.batching import BATCH
 
 # While a decoder resizes an image, it holds the pixels as bytes and as floats.
 BYTES_OF_A_PIXEL = 3 * (1 + 4)
@@ -56,6 +57,12 @@ class Local:
         found = self._encoder(np.stack(decoded))
         return [Output(*each) for each in zip(found["codes"], found["hash"], strict=True)]
 
+    def warm_up(self):
+        """Encodes images once, so that what is compiled at the first batches is there."""
+        image = np.zeros((self.image_size, self.image_size, self._encoder.channels), np.uint8)
+        for count in (1, 2, BATCH):
+            self.encode([image] * count)
+
     def close(self):
         """Frees what the encoder holds."""
 
@@ -101,6 +108,9 @@ class Remote:
             Output(code, None) if valid else images.ImageError("the image cannot be decoded")
             for code, valid in zip(answer.codes, answer.valid, strict=True)
         ]
+
+    def warm_up(self):
+        """Does nothing: the server warms its model up itself, and may start later."""
 
     def close(self):
         """Closes the connection."""

@@ -32,7 +32,6 @@ PICTURE = {
     },
     304: {"description": "The image has not changed."},
 }
-LIST = {"type": "array", "items": {"type": "string"}}
 NEW_BODY = {
     "required": True,
     "content": {
@@ -47,7 +46,10 @@ NEW_BODY = {
                 "required": ["image"],
                 "properties": {
                     "image": {"type": "array", "items": BINARY["schema"], "minItems": 1},
+                    "key": {"type": "array", "items": {"type": "string", "maxLength": 1024}},
+                    "label": {"type": "array", "items": {"type": "string", "maxLength": 256}},
                 },
+                "additionalProperties": False,
             },
             "encoding": {"image": {"contentType": "image/*"}},
         },

@@ -36,7 +36,14 @@ SEARCH_BODY = {
             "schema": {
                 "type": "object",
                 "required": ["image"],
-                "properties": {"image": BINARY["schema"]},
+                "properties": {
+                    "image": BINARY["schema"],
+                    **{
+                        name: {"$ref": f"#/components/schemas/ById/properties/{name}"}
+                        for name in schemas.Options.model_fields
+                    },
+                },
+                "additionalProperties": False,
             },
             "encoding": {"image": {"contentType": "image/*"}},
         },

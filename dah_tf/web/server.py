@@ -8,6 +8,7 @@ import sys
 
 from dah_tf.errors import UserError
 
+ENDING = (signal.SIGTERM, signal.SIGINT)
 PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "limits")
 
 
@@ -39,6 +40,7 @@ def serve(settings, say=None):
 
         folder.bring_in(settings, say)
     app = create_app(settings, encoders.load(settings, say), say)
+    app.state.service.warm_up()
     _run(app, settings, listening, say)
 
 
@@ -65,9 +67,14 @@ def _run(app, settings, listening, say):
             await super().startup(sockets)
             say(f"http://{shown}:{port}{settings.root_path}")
 
-    with listening:
-        Server(config).run([listening])
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # When it has ended in order, uvicorn sends the signal again to the handlers from before.
+    before = {each: signal.signal(each, lambda *_: None) for each in ENDING}
+    try:
+        with listening:
+            Server(config).run([listening])
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def _listen(settings):

@@ -80,6 +80,12 @@ class Service:
         if self.uploads:
             self.uploads.close()
 
+    def warm_up(self):
+        """Searches once, so that no client waits for what is loaded at the first search."""
+        self.encoder.warm_up()
+        store = self.catalog.current
+        store.search(np.zeros((1, -(-store.bits // 8)), np.uint8), 1)
+
     def not_ready(self):
         """Returns one line that says why the service cannot answer, or None."""
         return self.catalog.fault or encoders.check(self.encoder, self.catalog.current)
