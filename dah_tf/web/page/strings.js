@@ -52,7 +52,6 @@ export const say = {
       t.queue >= 1 ? `Waiting for the encoder ${milliseconds(t.queue)}. ` : "",
       `Searching ${milliseconds(t.search)}, ${milliseconds(t.total)} in all.`,
     ].join(""),
-  neighbour: (n) => `rank ${n.rank}, distance ${n.distance}${n.label ? `, ${n.label}` : ""}`,
   noKey: "This service asks for an API key.",
   noPicture: "no picture",
   notImage: "This is not an image file.",
