@@ -14,6 +14,7 @@ from starlette.responses import FileResponse
 from starlette.staticfiles import StaticFiles
 
 from dah_tf import __version__
+from dah_tf.gallery import palette
 from dah_tf.web import access, guard, items, problems, schemas, searching
 from dah_tf.web.service import Service
 
@@ -69,8 +70,7 @@ def create_app(settings, encoder, say=print):
     app.include_router(searching.router, tags=["search"])
     app.include_router(items.router, tags=["items"])
     _add_states(app, service)
-    if PAGE.is_dir():
-        _add_page(app)
+    _add_page(app)
     app.openapi = lambda: _document(app, service)
     return app
 
@@ -93,6 +93,11 @@ def _add_page(app):
     @app.get("/", include_in_schema=False)
     async def page():
         return FileResponse(PAGE / "index.html", headers={"Cache-Control": "no-cache"})
+
+    @app.get("/page/palette.css", include_in_schema=False)
+    async def colours():
+        # They are those of all pages of the package.
+        return Response(palette.css(), media_type="text/css")
 
     app.mount("/page", _Page(directory=PAGE), name="page")
 
