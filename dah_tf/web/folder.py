@@ -43,7 +43,7 @@ def bring_in(settings, say=print):
     try:
         index, beside = _opened(settings, model, images)
         _encode(settings, images, keys, beside, say)
-        _add(index, images, beside, say)
+        _add(index, images, beside, set(keys))
     except OSError as error:
         raise UserError(f"cannot write beside {settings.index}: {error.strerror}") from error
     say(f"{len(index):,} items of {index.bits} bits in {settings.index}")
@@ -116,8 +116,8 @@ def _encode(settings, images, keys, beside, say):
             return
 
 
-def _add(index, images, beside, say):
-    """Adds the codes to the index that are not in it."""
+def _add(index, images, beside, present):
+    """Adds the codes to the index that are not in it, and whose images are still there."""
     for folder in _complete(beside):
         marker = folder.with_name(f"{folder.name}.added")
         if marker.exists():
@@ -127,7 +127,8 @@ def _add(index, images, beside, say):
         keys = [os.path.relpath(path, base) for path in paths]
         # The process may have ended between the addition and the marker.
         there = {key for _, known, _ in index.items() for key in known}
-        rows = [row for row, key in enumerate(keys) if key not in there]
+        missing = present - there
+        rows = [row for row, key in enumerate(keys) if key in missing]
         index.add(
             codes[rows],
             keys=[keys[row] for row in rows],
