@@ -93,7 +93,7 @@ def test_photos_without_labels(tmp_path):
     The codes have fewer bits, because there are fewer images here than bits in README.
     """
     photos(tmp_path)
-    labelled, unlabelled = blocks()
+    labelled, unlabelled, _ = blocks()
     assert "--features=application:efficientnetv2b0" in unlabelled
     assert "--features=gist" in (ROOT / "README.md").read_text()
     small = unlabelled.replace("application:efficientnetv2b0", "gist").replace("=64", "=32")
