@@ -107,7 +107,7 @@ class Encoder:
             images = pixels.resize(images, size).numpy()
         return {name: value[:n] for name, value in self._run(images).items()}
 
-    def decode(self, contents):
+    def decode(self, contents: bytes) -> np.ndarray:
         """Decodes an image file as `files` does. Several threads may do so at the same time.
 
         Args:

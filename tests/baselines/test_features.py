@@ -240,5 +240,5 @@ def test_what_does_not_fit_is_refused(text, images, match):
 
 
 def test_a_batch_has_at_least_one_image():
-    with pytest.raises(UserError, match="batch=0 is below 1"):
+    with pytest.raises(UserError, match="batch=0 must be at least 1"):
         features.extract("pixels", some_images(), batch=0)
