@@ -195,6 +195,7 @@ def test_signals_are_the_main_threads(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_two_runs_of_one_seed_in_one_process_are_equal(tmp_path):
     made = [
         dah_tf.train(

@@ -57,6 +57,7 @@ def run(commands, folder):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_one_minute_in_python(tmp_path, monkeypatch):
     """The code of the section, with a smaller network and one epoch of training."""
     section = (ROOT / "README.md").read_text().split("## One minute in Python")[1]

@@ -80,7 +80,7 @@ def test_any_code_length(tmp_path, bits, distinct):
 
 
 @pytest.mark.parametrize("backend", EXACT)
-@pytest.mark.parametrize("distinct", [None, 60, 1])
+@pytest.mark.parametrize("distinct", [None, pytest.param(60, marks=pytest.mark.slow), 1])
 def test_a_life_of_changes(tmp_path, backend, distinct, monkeypatch):
     monkeypatch.setattr(segments, "TABLES_FROM", 20)
     rng = np.random.default_rng(7)

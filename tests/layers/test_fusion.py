@@ -74,7 +74,11 @@ def test_gradients_are_taken_again_from_one_forward_pass():
         (lambda: Activation("relu"), [(12, 14)]),
         (lambda: CBAM(), [(12, 14), (32, 32), (5, 7)]),
         (lambda: SeparableBottleneck(16), [(12, 14), (1, 1)]),
-        (lambda: SeparableBottleneck(8, 2, project=True), [(12, 14), (13, 9), (2, 3)]),
+        pytest.param(
+            lambda: SeparableBottleneck(8, 2, project=True),
+            [(12, 14), (13, 9), (2, 3)],
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["gelu", "relu", "cbam", "identity", "stride"],
 )

@@ -29,11 +29,15 @@ def data():
     return noisy.astype(np.uint8), labels.astype(np.int32)
 
 
+def slow(method):
+    return pytest.param(method, marks=pytest.mark.slow)
+
+
 def recipe(tmp_path, method, **changes):
     return Recipe(method=method, bits=12, workdir=str(tmp_path / "run"), export=False, **changes)
 
 
-@pytest.mark.parametrize("method", ["itq", "ksh:anchors=50", "sh"])
+@pytest.mark.parametrize("method", ["itq", slow("ksh:anchors=50"), slow("sh")])
 def test_a_run_has_the_estimators_codes(tmp_path, method):
     images, labels = data()
     dataset = dah_tf.load_data(images=images, labels=labels)
