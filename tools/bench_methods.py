@@ -1,4 +1,4 @@
-"""Times the shallow methods of `dah_tf.baselines` and their features, and states peak memory.
+"""Times the shallow methods and their features, or a training step of each deep method.
 
     python tools/bench_methods.py
     python tools/bench_methods.py --methods ksh sdh:anchors=2000 --items 50000 --rounds=3
@@ -8,6 +8,13 @@ classes, in float32. `fit` and `encode` (`transform` of the same rows) are media
 and all raw values are printed. The memory is what the process held at most, of which `rows` is
 what it held before the fit, Python and its libraries included. Features are timed on random
 images of 32 x 32 pixels.
+
+    python tools/bench_methods.py --deep
+    python tools/bench_methods.py --deep csq dpsh:eta=0.1 --rounds=7 --groups=20
+
+--deep alternates training steps of each method with those of DAH, on the same network and batches,
+and prints the ratio of the times: the median, and the smallest and the largest. The first steps,
+which compile, are left out. So is what a method does between steps, such as renewing its centres.
 """
 
 import argparse
@@ -66,6 +73,54 @@ def run_feature(text, images, rounds):
     return [timed(features.extract, text, pictures) for _ in range(rounds)], before, peak_mib()
 
 
+def step_of(text, groups, backbone):
+    """Makes a function that takes one training step of a deep method on made images."""
+    from dah_tf import data
+    from dah_tf.data import feed, image_sources
+    from dah_tf.model import HashModel, backbones
+    from dah_tf.training import loop, optimizers
+
+    images = np.random.default_rng(0).integers(0, 256, (2_000, 32, 32, 3), np.uint8)
+    labels = np.repeat(np.arange(10), 200).astype(np.int32)
+    plan = data.GroupPlan(labels, groups=groups, shift=2, image_size=32)
+    model = HashModel(backbones.get(backbone), 36, 10, method=text)
+    model.compile(optimizer=optimizers.get("muon", 1e-3))
+    model.optimizer.build(model.trainable_variables)
+    model.begin(loop.method_facts(model, plan, 10**6))
+    needs = model.method.needs
+    source = image_sources.ArrayImages(images)
+    batches = iter(feed.dataset(plan, source, 0, 10**6, rows=needs.rows, views=needs.views))
+    step = loop.compiled_step(model, loop.strategy("one"))
+    return lambda: float(step(next(batches))["loss"])
+
+
+def bench_deep(options):
+    """Prints the time of a step of each deep method as a ratio to that of DAH."""
+    from dah_tf.machine import devices, memory
+    from dah_tf.model import methods
+    from dah_tf.training import session
+
+    memory.keep_freed()  # as the command does
+    precision = session.set_precision("auto")
+    print(
+        f"{devices.hardware()}; {options.backbone}, {precision}, {options.groups * 20} images of "
+        f"32 px in a step, {options.rounds} rounds"
+    )
+    first = step_of("dah", options.groups, options.backbone)
+    for text in options.deep or [name for name in methods.METHODS if name != "dah"]:
+        other = step_of(text, options.groups, options.backbone)
+        for _ in range(2):
+            other(), first()
+        pairs = [(timed(other), timed(first)) for _ in range(options.rounds)]
+        ratios = [a / b for a, b in pairs]
+        seconds = statistics.median(a for a, _ in pairs)
+        print(
+            f"  {text:<12} {statistics.median(ratios):.2f} of DAH's step "
+            f"({min(ratios):.2f} to {max(ratios):.2f}), {1e3 * seconds:,.0f} ms",
+            flush=True,
+        )
+
+
 def apart(function, *arguments):
     """A function's result, from a new process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
@@ -84,8 +139,15 @@ def main():
     parser.add_argument("--images", type=int, default=2_000)
     parser.add_argument("--dims", type=int, default=512)
     parser.add_argument("--bits", type=int, default=36)
-    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=None)
+    parser.add_argument("--deep", nargs="*", help="deep methods; all if none is named")
+    parser.add_argument("--groups", type=int, default=20)
+    parser.add_argument("--backbone", default="compact")
     options = parser.parse_args()
+    options.rounds = options.rounds or (1 if options.deep is None else 5)
+    if options.deep is not None:
+        bench_deep(options)
+        return
     print(
         f"{cores.cores()} cores, {platform.machine()}; Python {platform.python_version()}, "
         f"NumPy {np.__version__}"

@@ -123,6 +123,21 @@ def ablation(folder=ABLATION):
     return markdown(ABLATION_COLUMNS, rows)
 
 
+def leaderboards(folder=RESULTS):
+    """The report's leaderboards of the results in a folder, as Markdown."""
+    from dah_tf.reporting import blocks, collection, leaderboard
+
+    runs, _ = collection.find([folder])
+    parts = []
+    for section in collection.sections(runs):
+        for board in leaderboard.boards(section):
+            # The numbers of runs are those of a report.
+            rows = [row[:-1] for row in board.rows]
+            caption = f"{section.title}. {board.caption}"
+            parts.append(blocks.Table(caption, board.header[:-1], rows))
+    return blocks.to_markdown(parts).split("-->\n\n", 1)[1].rstrip()
+
+
 def settings(result):
     """The settings that may make a difference, and the note, of a result of any version."""
     flags = result["run"]["flags"]
@@ -183,6 +198,7 @@ def with_table(readme, text, name="results"):
 
 def with_tables(readme):
     """README's text with every table in its place."""
+    readme = with_table(readme, leaderboards(), "leaderboards")
     return with_table(with_table(readme, table()), ablation(), "ablation")
 
 
