@@ -45,6 +45,7 @@ METHODS = {
     "pgdh": "dah_tf.model.methods.pgdh:PGDH",
     "cnnh": "dah_tf.model.methods.cnnh:CNNH",
     "dsdh": "dah_tf.model.methods.dsdh:DSDH",
+    "dihn": "dah_tf.model.methods.dihn:DIHN",
 }
 
 
