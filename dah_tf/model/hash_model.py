@@ -28,13 +28,16 @@ class _Extra:
     Attributes:
         facts: `methods.Facts` of the run, or None before a run has begun.
         state: dict of name to Keras variable, the state of the method.
-        network: the backbone with its feature map as a second output, if the method needs it.
+        network: the backbone with its feature map as a second output, if the method or its head
+            needs it.
+        pool: the part of the backbone from its feature map to its output, if the head needs it.
     """
 
     def __init__(self):
         self.facts = None
         self.state = {}
         self.network = None
+        self.pool = None
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -106,13 +109,19 @@ class HashModel(keras.Model):
         # The training loop sets this attribute between compilations.
         self.backbone_frozen = False
         self.train_size = None
-        self.hash_head = self.method.head(bits)
+        self.hash_head = self.method.head_of(bits, num_classes)
         self.classifier = self.method.classifier(num_classes)
-        self.hash_head.build((None, backbone.output_shape[-1]))
+        shape = (None, backbone.output_shape[-1])
+        # What the head does with the feature map, see `Method.head`.
+        self._of_map = getattr(self.hash_head, "takes_map", False)
+        self._has_more = hasattr(self.hash_head, "more")
+        if self.method.needs.feature_map or self._of_map or self._has_more:
+            self._extra.network, self._extra.pool = _with_feature_map(backbone, self.method)
+        if self._of_map:
+            shape = [shape, self._extra.network.output_shape[1]]
+        self.hash_head.build(shape)
         none = ops.zeros((1, bits))
         self.classifier.build((None, self.method.seen(none, none).shape[-1]))
-        if self.method.needs.feature_map:
-            self._extra.network = _with_feature_map(backbone, self.method)
         self.built = True
 
     @property
@@ -189,13 +198,15 @@ class HashModel(keras.Model):
 
     def _outputs(self, pixels, training, with_map=False):
         training, found = training and not self.backbone_frozen, None
-        if with_map and self._extra.network is not None:
+        if self._of_map or (with_map and self._extra.network is not None):
             features, found = self._extra.network(pixels, training=training)
+            found = ops.cast(found, "float32")
         else:
             features = self.backbone(pixels, training=training)
         if self.backbone_frozen:
             features = ops.stop_gradient(features)
-        logits, values = self.hash_head(features)
+            found = None if found is None else ops.stop_gradient(found)
+        logits, values = self.hash_head((features, found) if self._of_map else features)
         outputs = {
             "features": ops.cast(features, "float32"),
             "logits": logits,
@@ -204,9 +215,10 @@ class HashModel(keras.Model):
         }
         if with_map and hasattr(self.hash_head, "bit_weights"):
             outputs["bit_weights"] = ops.broadcast_to(self.hash_head.bit_weights, logits.shape)
-        if found is not None:
-            found = ops.cast(found, "float32")
-            outputs["map"] = ops.stop_gradient(found) if self.backbone_frozen else found
+        if with_map and self._has_more:
+            outputs.update(self.hash_head.more(found, self._extra.pool))
+        if with_map and self.method.needs.feature_map:
+            outputs["map"] = found
         return outputs
 
     def terms(self, labels, outputs, step=0):
@@ -451,7 +463,7 @@ class HashModel(keras.Model):
 
 
 def _with_feature_map(backbone, method):
-    """Makes a backbone that also returns its feature map.
+    """Makes a backbone that also returns its feature map, and the part that follows the map.
 
     The feature map is the last output of a layer that has a height and a width.
 
@@ -465,7 +477,8 @@ def _with_feature_map(backbone, method):
             f"method {method.name} needs a feature map, but no layer of {backbone.name} has a "
             "height and a width; take another backbone"
         )
-    return keras.Model(backbone.inputs, [backbone.output, maps[-1]])
+    whole = keras.Model(backbone.inputs, [backbone.output, maps[-1]])
+    return whole, keras.Model(maps[-1], backbone.output)
 
 
 def _in_float32(config):

@@ -46,6 +46,8 @@ METHODS = {
     "cnnh": "dah_tf.model.methods.cnnh:CNNH",
     "dsdh": "dah_tf.model.methods.dsdh:DSDH",
     "dihn": "dah_tf.model.methods.dihn:DIHN",
+    "doh": "dah_tf.model.methods.doh:DOH",
+    "dsah": "dah_tf.model.methods.dsah:DSaH",
 }
 
 

@@ -23,11 +23,11 @@ class DIHN(Relational):
     pairs divided by that of the others. With the values `h = tanh u`, the network minimises the
     mean over the images i of a group, and over all training images j, of
 
-        (h_i . v_j / bits - S_ij)^2,
+        (h_i . v_j - bits S_ij)^2 / bits,
 
-    plus `gamma / (n bits^2)` times the mean of `|v_i - h_i|^2`, plus `balance` times the mean over
+    plus `gamma / (n bits)` times the mean of `|v_i - h_i|^2`, plus `balance` times the sum over the
     bits of the square of the group's mean value. The first two parts are those of ADSH, divided by
-    `n bits^2`. The third part is our reading of the balance of DIHN, and its weight is ours.
+    `n bits`. The third part is our reading of the balance of DIHN, and its weight is ours.
 
     V begins with the signs of the first logits. Before the first step and then every few epochs,
     the network encodes a sample of the training images. Each bit of V is then set to its best
@@ -147,12 +147,12 @@ class DIHN(Relational):
             ops.cast(state[name], h.dtype) for name in ("products", "wanted", "squares")
         )
         wanted, squares = ops.take(wanted, sets, axis=0), ops.take(squares, sets, axis=0)
-        seen = ops.sum(h * (ops.matmul(h, products) / bits - 2.0 * wanted), axis=-1) / bits
-        pairs = ops.mean(seen + squares)
+        seen = ops.sum(h * (ops.matmul(h, products) / bits - 2.0 * wanted), axis=-1)
+        pairs = ops.mean(seen + bits * squares)
         codes = ops.cast(ops.take(state["codes"], rows, axis=0), h.dtype)
         quantisation = ops.mean(ops.sum(ops.square(h - codes), axis=-1))
-        balance = ops.mean(ops.square(ops.mean(h, axis=1)))
-        pull = self.gamma / (state["codes"].shape[0] * bits**2)
+        balance = ops.mean(ops.sum(ops.square(ops.mean(h, axis=1)), axis=-1))
+        pull = self.gamma / (state["codes"].shape[0] * bits)
         return {
             "loss": pairs + pull * quantisation + self.balance * balance,
             "pairs": pairs,
