@@ -14,6 +14,7 @@ from dah_tf.layers.normalization import BatchNorm
 from dah_tf.layers.ordinal import OrdinalHash
 from dah_tf.layers.package import PACKAGE
 from dah_tf.layers.preprocess import PixelTransform
+from dah_tf.layers.regions import RegionHash
 from dah_tf.layers.saliency import SaliencyHash
 from dah_tf.layers.shallow import CosineHash, KernelHash, LinearHash
 from dah_tf.layers.slices import SlicedHash, thresholded
@@ -36,6 +37,7 @@ __all__ = [
     "OrdinalHash",
     "PartialIdentity",
     "PixelTransform",
+    "RegionHash",
     "SaliencyHash",
     "SeparableBottleneck",
     "ShiftedTanh",

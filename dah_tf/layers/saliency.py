@@ -21,7 +21,11 @@ class SaliencyHash(HashHead):
         bits: int, the code length k.
         activation: as in `HashHead`.
 
-    Call arguments, returns and errors: `HashHead`.
+    Call arguments:
+        inputs: float tensor of shape `(n, features)`.
+        fixed: bool, whether the weights of the bits are constants without a gradient.
+
+    Returns and errors: `HashHead`.
 
     References:
         Jin, Yao, Sun, Zhou, Zhang and Hua, "Deep saliency hashing for fine-grained retrieval", IEEE
@@ -37,6 +41,14 @@ class SaliencyHash(HashHead):
     def build(self, input_shape):
         super().build(input_shape)
         self.attention.build((None, None, None, 2))
+
+    def call(self, inputs, fixed=False):
+        if not fixed:
+            return super().call(inputs)
+        weights = (ops.convert_to_tensor(each) for each in (self.dense.kernel, self.dense.bias))
+        kernel, bias = (ops.stop_gradient(each) for each in weights)
+        logits = ops.matmul(ops.cast(inputs, "float32"), kernel) + bias
+        return logits, self.activation(logits)
 
     def mask(self, found):
         """Returns the mask M of feature maps, a float32 tensor of shape `(n, h, w, 1)`."""
@@ -60,15 +72,9 @@ class SaliencyHash(HashHead):
         fixed = ops.stop_gradient(found)
         mask = self.mask(fixed)
         still = ops.stop_gradient(mask)
-        kernel, bias = (ops.convert_to_tensor(w) for w in (self.dense.kernel, self.dense.bias))
-
-        def logits(part, kernel, bias):
-            return ops.matmul(ops.cast(pool(part), "float32"), kernel) + bias
-
-        for_mask = ops.stop_gradient(kernel), ops.stop_gradient(bias)
         return {
-            "salient": logits(found * still, kernel, bias),
-            "background": logits(found * (1.0 - still), kernel, bias),
-            "salient_mask": logits(fixed * mask, *for_mask),
-            "background_mask": logits(fixed * (1.0 - mask), *for_mask),
+            "salient": self(pool(found * still))[0],
+            "background": self(pool(found * (1.0 - still)))[0],
+            "salient_mask": self(pool(fixed * mask), fixed=True)[0],
+            "background_mask": self(pool(fixed * (1.0 - mask)), fixed=True)[0],
         }

@@ -48,6 +48,7 @@ METHODS = {
     "dihn": "dah_tf.model.methods.dihn:DIHN",
     "doh": "dah_tf.model.methods.doh:DOH",
     "dsah": "dah_tf.model.methods.dsah:DSaH",
+    "iah": "dah_tf.model.methods.iah:IAH",
 }
 
 
