@@ -167,7 +167,7 @@ class HashModel(keras.Model):
         groups, m, *image = images.shape
         images = ops.reshape(images, (groups * m, *image))
         plans = [inputs[name] for name in ("augment", "second") if name in inputs]
-        views = [self._view(images, ops.reshape(plan, (groups * m, 5))) for plan in plans]
+        views = [self.view(images, ops.reshape(plan, (groups * m, 5))) for plan in plans]
         pixels = views[0] if len(views) == 1 else ops.concatenate(views)
         found = self._outputs(pixels, training, with_map=True)
 
@@ -187,8 +187,13 @@ class HashModel(keras.Model):
             outputs["rows"] = inputs["rows"]
         return outputs
 
-    def _view(self, images, plan):
-        """Returns augmented pixels in the image size that this part of the run trains on."""
+    def view(self, images, plan):
+        """Returns augmented pixels in the image size that this part of the run trains on.
+
+        Args:
+            images: uint8 tensor of shape `(n, h, w, channels)`.
+            plan: int32 tensor of shape `(n, 5)`, see `augment`.
+        """
         pixels = augment(images, plan, self.cutout)
         if self.train_size not in (None, pixels.shape[1]):
             pixels = ops.image.resize(
@@ -241,12 +246,19 @@ class HashModel(keras.Model):
             terms["accuracy"] = losses.accuracy(labels, outputs["classes"])
         return terms
 
-    def _minimised(self, terms):
+    def minimised(self, terms):
         """Returns what the optimiser minimises.
 
         The probe's loss has a gradient only with respect to the weights of the probe.
         """
         return terms["loss"] if self.method.has_classifier else terms["loss"] + terms["probe_loss"]
+
+    @property
+    def learning_weights(self):
+        """Lists the weights that learn at present, without the backbone's if it is frozen."""
+        if self.backbone_frozen:
+            return self.hash_head.trainable_weights + self.classifier.trainable_weights
+        return self.trainable_weights
 
     @property
     def parts(self):
@@ -280,11 +292,9 @@ class HashModel(keras.Model):
                 terms = self.terms(labels, outputs, self.optimizer.iterations)
                 # The optimiser sums the gradients of all replicas.
                 replicas = tf.distribute.get_strategy().num_replicas_in_sync
-                loss = self._minimised(terms) / replicas
+                loss = self.minimised(terms) / replicas
                 loss = self.optimizer.scale_loss(loss)
-            weights = self.trainable_weights
-            if self.backbone_frozen:
-                weights = self.hash_head.trainable_weights + self.classifier.trainable_weights
+            weights = self.learning_weights
             gradients = tape.gradient(loss, weights)
             self.optimizer.apply(gradients, weights)
             return terms
@@ -316,7 +326,7 @@ class HashModel(keras.Model):
                 with keras.StatelessScope(state_mapping=mapping) as scope:
                     step = scope.get_current_value(self.optimizer.iterations)
                     terms = self.terms(labels, self(x, training=True), step)
-                    loss = self.optimizer.scale_loss(self._minimised(terms))
+                    loss = self.optimizer.scale_loss(self.minimised(terms))
                 names[:] = terms  # The names are kept here, because JAX sorts a dict.
                 held = [scope.get_current_value(v) for v in kept]
                 return loss, (terms, held)

@@ -49,6 +49,7 @@ METHODS = {
     "doh": "dah_tf.model.methods.doh:DOH",
     "dsah": "dah_tf.model.methods.dsah:DSaH",
     "iah": "dah_tf.model.methods.iah:IAH",
+    "bgan": "dah_tf.model.methods.bgan:BGAN",
 }
 
 
