@@ -46,9 +46,8 @@ def test_the_networks_have_the_images_size(size, channels):
     assert odds.shape == (5, 1) and layer.shape == (5, -(-size // 8), -(-size // 8), 128)
 
 
-@pytest.mark.slow
 def test_the_losses_against_numpy(tmp_path, run):
-    trained(tmp_path, 1)
+    trained(tmp_path, 0)
     (it,) = run
     rng = np.random.default_rng(1)
     outputs = {"logits": rng.normal(size=(2, 3, 6)), "features": rng.normal(size=(2, 3, 8))}
@@ -104,14 +103,11 @@ def test_a_run_that_resumes_is_the_whole_run_bit_for_bit(tmp_path, run):
         np.testing.assert_array_equal(ours, theirs, err_msg=ours.path)
     # beta grew within the run.
     assert [row["beta"] for row in log] == [2, 5, 10, 15, 20]
-
-
-def test_the_networks_are_in_checkpoints_and_not_in_the_model(tmp_path, run):
-    model, _ = trained(tmp_path, 1)
-    assert len(model.weights) == len(parts.small("dsh").weights)
-    _, meta, _ = checkpoint.read(tmp_path / "checkpoints")
+    # The other networks are in checkpoints and not in the model.
+    assert len(resumed.weights) == len(parts.small("dsh").weights)
+    _, meta, _ = checkpoint.read(tmp_path / "parts" / "checkpoints")
     names = [name for name in meta["names"] if name.startswith(f"{methods.STATE}/")]
-    assert len(names) == len(meta["names"]) - len(model.variables + model.optimizer.variables)
+    assert len(names) == len(meta["names"]) - len(resumed.variables + resumed.optimizer.variables)
     for part in ("generator_conv1", "discriminator_dense", "spread", "generator_adam"):
         assert any(part in name.split("/") for name in names), part
     # The model alone can be had of it, as `evaluate` has it.
@@ -120,8 +116,23 @@ def test_the_networks_are_in_checkpoints_and_not_in_the_model(tmp_path, run):
     other.compile(optimizer=keras.optimizers.SGD(0.02, momentum=0.9, name="sgd"))
     other.optimizer.build(other.trainable_variables)
     variables = [*other.variables, *other.optimizer.variables]
-    restored = checkpoint.restore(tmp_path / "checkpoints", variables, {}, without=methods.STATE)
-    assert restored == 1 and other.fingerprint() == model.fingerprint()
+    restored = checkpoint.restore(
+        tmp_path / "parts" / "checkpoints", variables, {}, without=methods.STATE
+    )
+    assert restored == 5 and other.fingerprint() == resumed.fingerprint()
+
+
+def test_the_pixels_are_those_that_the_encoder_sees(tmp_path, run):
+    model, _ = trained(tmp_path, 0)
+    x = {"images": IMAGES[:6].reshape(2, 3, 8, 8, 1), "augment": np.zeros((2, 3, 5), "int32")}
+    x["augment"][1, 2, 0] = 1  # a flip
+    expected = IMAGES[:6].astype("float32") / 127.5 - 1
+    expected[5] = expected[5, :, ::-1]
+    np.testing.assert_allclose(run[0]._pixels(x), expected, atol=1e-6)
+    # If a part of the run trains on smaller images, they are enlarged.
+    model.train_size = 4
+    small = np.array(run[0]._pixels(x))
+    assert small.shape == expected.shape and 0 < np.std(small) < np.std(expected)
 
 
 def test_another_back_end_is_refused(monkeypatch):
