@@ -67,6 +67,13 @@ def encoded(method, known):
     return lambda rows: {key: value[np.asarray(rows)] for key, value in outputs.items()}
 
 
+def given(head, features):
+    """Returns what a head takes: features, and if it asks for a map, one that they are spread over."""
+    if not getattr(head, "takes_map", False):
+        return features
+    return features, np.tile(features[:, None, None], (1, 2, 2, 1))
+
+
 def filled(method, known):
     """Returns the state of a method after its first call of `between`, if there is one."""
     state = dict(method.variables(known))
@@ -99,6 +106,12 @@ class Loss:
             for key, value in self.first.items()
         }
         self.map = np.maximum(rng.normal(size=(GROUPS, group_size(name), 4, 4, 5)), 0)
+        self.head = self.method.head_of(BITS, num_classes)
+        if hasattr(self.head, "more"):
+            shapes = [(None, BITS), (None, 4, 4, 5)]
+            self.head.build(shapes if getattr(self.head, "takes_map", False) else shapes[0])
+            for weight in self.head.weights:
+                weight.assign(rng.normal(size=weight.shape))
 
     def __call__(self, logits, labels, rows=None, second=None, maps=None):
         for name, value in self.first.items():
@@ -128,10 +141,18 @@ class Loss:
             "classes": self.classifier(self.method.seen(flat, values)),
         }
         shape = logits.shape[:2]
+        maps = tf.constant(self.map if maps is None else maps, self.dtype)
+        if hasattr(self.head, "more"):
+            outputs.update(self.head.more(tf.reshape(maps, (-1, *maps.shape[2:])), pooled))
         outputs = {k: tf.reshape(v, (*shape, v.shape[-1])) for k, v in outputs.items()}
         if self.method.needs.feature_map:
-            outputs["map"] = tf.constant(self.map if maps is None else maps, self.dtype)
+            outputs["map"] = maps
         return outputs
+
+
+def pooled(maps):
+    """Makes features of a map, as the end of a backbone does."""
+    return tf.reduce_max(maps, axis=(1, 2))[:, :1] * np.linspace(-1, 1, BITS).astype("float32")
 
 
 def gradient(function, x):

@@ -11,8 +11,11 @@ from dah_tf.layers.hashing import HashHead, ShiftedTanh, ShrinkSigmoid
 from dah_tf.layers.initializers import PartialIdentity
 from dah_tf.layers.normalised_heads import BatchNormHead, CosineClassifier, LayerNormHead
 from dah_tf.layers.normalization import BatchNorm
+from dah_tf.layers.ordinal import OrdinalHash
 from dah_tf.layers.package import PACKAGE
 from dah_tf.layers.preprocess import PixelTransform
+from dah_tf.layers.regions import RegionHash
+from dah_tf.layers.saliency import SaliencyHash
 from dah_tf.layers.shallow import CosineHash, KernelHash, LinearHash
 from dah_tf.layers.slices import SlicedHash, thresholded
 from dah_tf.layers.weighted import WeightedHash
@@ -31,8 +34,11 @@ __all__ = [
     "KernelHash",
     "LayerNormHead",
     "LinearHash",
+    "OrdinalHash",
     "PartialIdentity",
     "PixelTransform",
+    "RegionHash",
+    "SaliencyHash",
     "SeparableBottleneck",
     "ShiftedTanh",
     "ShrinkSigmoid",

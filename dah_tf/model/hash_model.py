@@ -28,13 +28,16 @@ class _Extra:
     Attributes:
         facts: `methods.Facts` of the run, or None before a run has begun.
         state: dict of name to Keras variable, the state of the method.
-        network: the backbone with its feature map as a second output, if the method needs it.
+        network: the backbone with its feature map as a second output, if the method or its head
+            needs it.
+        pool: the part of the backbone from its feature map to its output, if the head needs it.
     """
 
     def __init__(self):
         self.facts = None
         self.state = {}
         self.network = None
+        self.pool = None
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -114,13 +117,19 @@ class HashModel(keras.Model):
         # The training loop sets this attribute between compilations.
         self.backbone_frozen = False
         self.train_size = None
-        self.hash_head = self.method.head(bits)
+        self.hash_head = self.method.head_of(bits, num_classes)
         self.classifier = self.method.classifier(num_classes)
-        self.hash_head.build((None, backbone.output_shape[-1]))
+        shape = (None, backbone.output_shape[-1])
+        # What the head does with the feature map, see `Method.head`.
+        self._of_map = getattr(self.hash_head, "takes_map", False)
+        self._has_more = hasattr(self.hash_head, "more")
+        if self.method.needs.feature_map or self._of_map or self._has_more:
+            self._extra.network, self._extra.pool = _with_feature_map(backbone, self.method)
+        if self._of_map:
+            shape = [shape, self._extra.network.output_shape[1]]
+        self.hash_head.build(shape)
         none = ops.zeros((1, bits))
         self.classifier.build((None, self.method.seen(none, none).shape[-1]))
-        if self.method.needs.feature_map:
-            self._extra.network = _with_feature_map(backbone, self.method)
         self.built = True
 
     @property
@@ -166,7 +175,7 @@ class HashModel(keras.Model):
         groups, m, *image = images.shape
         images = ops.reshape(images, (groups * m, *image))
         plans = [inputs[name] for name in ("augment", "second") if name in inputs]
-        views = [self._view(images, ops.reshape(plan, (groups * m, 5))) for plan in plans]
+        views = [self.view(images, ops.reshape(plan, (groups * m, 5))) for plan in plans]
         pixels = views[0] if len(views) == 1 else ops.concatenate(views)
         found = self._outputs(pixels, training, with_map=True)
 
@@ -186,8 +195,13 @@ class HashModel(keras.Model):
             outputs["rows"] = inputs["rows"]
         return outputs
 
-    def _view(self, images, plan):
-        """Returns augmented pixels in the image size that this part of the run trains on."""
+    def view(self, images, plan):
+        """Returns augmented pixels in the image size that this part of the run trains on.
+
+        Args:
+            images: uint8 tensor of shape `(n, h, w, channels)`.
+            plan: int32 tensor of shape `(n, 5)`, see `augment`.
+        """
         pixels = augment(images, plan, self.cutout)
         if self.train_size not in (None, pixels.shape[1]):
             pixels = ops.image.resize(
@@ -197,13 +211,15 @@ class HashModel(keras.Model):
 
     def _outputs(self, pixels, training, with_map=False):
         training, found = training and not self.backbone_frozen, None
-        if with_map and self._extra.network is not None:
+        if self._of_map or (with_map and self._extra.network is not None):
             features, found = self._extra.network(pixels, training=training)
+            found = ops.cast(found, "float32")
         else:
             features = self.backbone(pixels, training=training)
         if self.backbone_frozen:
             features = ops.stop_gradient(features)
-        logits, values = self.hash_head(features)
+            found = None if found is None else ops.stop_gradient(found)
+        logits, values = self.hash_head((features, found) if self._of_map else features)
         outputs = {
             "features": ops.cast(features, "float32"),
             "logits": logits,
@@ -212,9 +228,10 @@ class HashModel(keras.Model):
         }
         if with_map and hasattr(self.hash_head, "bit_weights"):
             outputs["bit_weights"] = ops.broadcast_to(self.hash_head.bit_weights, logits.shape)
-        if found is not None:
-            found = ops.cast(found, "float32")
-            outputs["map"] = ops.stop_gradient(found) if self.backbone_frozen else found
+        if with_map and self._has_more:
+            outputs.update(self.hash_head.more(found, self._extra.pool))
+        if with_map and self.method.needs.feature_map:
+            outputs["map"] = found
         return outputs
 
     def terms(self, labels, outputs: dict, step=0) -> dict:
@@ -237,12 +254,19 @@ class HashModel(keras.Model):
             terms["accuracy"] = losses.accuracy(labels, outputs["classes"])
         return terms
 
-    def _minimised(self, terms):
+    def minimised(self, terms):
         """Returns what the optimiser minimises.
 
         The probe's loss has a gradient only with respect to the weights of the probe.
         """
         return terms["loss"] if self.method.has_classifier else terms["loss"] + terms["probe_loss"]
+
+    @property
+    def learning_weights(self):
+        """Lists the weights that learn at present, without the backbone's if it is frozen."""
+        if self.backbone_frozen:
+            return self.hash_head.trainable_weights + self.classifier.trainable_weights
+        return self.trainable_weights
 
     @property
     def parts(self) -> tuple[list, ...]:
@@ -276,11 +300,9 @@ class HashModel(keras.Model):
                 terms = self.terms(labels, outputs, self.optimizer.iterations)
                 # The optimiser sums the gradients of all replicas.
                 replicas = tf.distribute.get_strategy().num_replicas_in_sync
-                loss = self._minimised(terms) / replicas
+                loss = self.minimised(terms) / replicas
                 loss = self.optimizer.scale_loss(loss)
-            weights = self.trainable_weights
-            if self.backbone_frozen:
-                weights = self.hash_head.trainable_weights + self.classifier.trainable_weights
+            weights = self.learning_weights
             gradients = tape.gradient(loss, weights)
             self.optimizer.apply(gradients, weights)
             return terms
@@ -312,7 +334,7 @@ class HashModel(keras.Model):
                 with keras.StatelessScope(state_mapping=mapping) as scope:
                     step = scope.get_current_value(self.optimizer.iterations)
                     terms = self.terms(labels, self(x, training=True), step)
-                    loss = self.optimizer.scale_loss(self._minimised(terms))
+                    loss = self.optimizer.scale_loss(self.minimised(terms))
                 names[:] = terms  # The names are kept here, because JAX sorts a dict.
                 held = [scope.get_current_value(v) for v in kept]
                 return loss, (terms, held)
@@ -463,7 +485,7 @@ class HashModel(keras.Model):
 
 
 def _with_feature_map(backbone, method):
-    """Makes a backbone that also returns its feature map.
+    """Makes a backbone that also returns its feature map, and the part that follows the map.
 
     The feature map is the last output of a layer that has a height and a width.
 
@@ -477,7 +499,8 @@ def _with_feature_map(backbone, method):
             f"method {method.name} needs a feature map, but no layer of {backbone.name} has a "
             "height and a width; take another backbone"
         )
-    return keras.Model(backbone.inputs, [backbone.output, maps[-1]])
+    whole = keras.Model(backbone.inputs, [backbone.output, maps[-1]])
+    return whole, keras.Model(maps[-1], backbone.output)
 
 
 def _in_float32(config):

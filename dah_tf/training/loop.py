@@ -190,7 +190,7 @@ class Run:
         if self.strategy is None:
             self._jax_phase(first, last)
             return
-        step_function = compiled_step(self.model, self.strategy)
+        step_function = self._compiled_step()
         batches = feed.dataset(self.plan, self.images, first, last, **self._fed())
         if self.strategy.num_replicas_in_sync > 1:
             batches = self.strategy.experimental_distribute_dataset(batches)
@@ -198,6 +198,10 @@ class Run:
             if self._between_is_due():
                 self._between()
             self.after(step_function(batch))
+
+    def _compiled_step(self):
+        """Returns a function that takes a batch, does one step, and returns the logged terms."""
+        return compiled_step(self.model, self.strategy)
 
     def _fed(self):
         """Returns what the method needs from the feed of batches."""

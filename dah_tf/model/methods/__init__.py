@@ -45,6 +45,11 @@ METHODS = {
     "mdsh": "dah_tf.model.methods.mdsh:MDSH",
     "dcwh": "dah_tf.model.methods.dcwh:DCWH",
     "dhd": "dah_tf.model.methods.dhd:DHD",
+    "dihn": "dah_tf.model.methods.dihn:DIHN",
+    "doh": "dah_tf.model.methods.doh:DOH",
+    "dsah": "dah_tf.model.methods.dsah:DSaH",
+    "iah": "dah_tf.model.methods.iah:IAH",
+    "bgan": "dah_tf.model.methods.bgan:BGAN",
 }
 
 

@@ -178,8 +178,23 @@ class Method:
             logit is above 0. The layer's `activation` turns logits into values. The logits of an
             image and of its mirror image are averaged before the activation. The layer's `span`
             is the pair of the lowest and the highest value.
+
+            If the layer has the attribute `takes_map = True`, it takes a pair of the features and
+            the backbone's feature map, a float32 tensor of shape `(n, h, w, channels)`. Its `build`
+            is then given the shapes of both.
+
+            If the layer has a method `more(map, pool)`, what it returns is added to `outputs` in
+            training. This is a dict of float32 tensors with one entry for each image. `pool` is
+            the part of the backbone that makes features of a map.
         """
         return HashHead(bits, activation=self.activation, name="hash_head")
+
+    def head_of(self, bits: int, num_classes: int) -> keras.layers.Layer:
+        """Makes the `head` of a model for a number of classes.
+
+        A method overrides this function if its head depends on the number of classes.
+        """
+        return self.head(bits)
 
     def classifier(self, num_classes: int) -> keras.layers.Layer:
         """Makes the layer from the result of `seen` to float32 class logits.
@@ -207,7 +222,8 @@ class Method:
             outputs: dict of float32 tensors. It holds `features` of shape `(groups, m, d)`,
                 `logits` and `hash` of shape `(groups, m, bits)`, `classes` (logits) of shape
                 `(groups, m, classes)`, and what `needs` asks for. If the head has an attribute
-                `bit_weights`, it also holds these, repeated to shape `(groups, m, bits)`.
+                `bit_weights`, it also holds these, repeated to shape `(groups, m, bits)`. If the
+                head has a method `more`, it also holds what this returns.
             state: dict of the Keras variables that `variables` describes. A method that does
                 not split may assign to them.
             step: int tensor, the number of optimiser steps done before this one.
