@@ -42,6 +42,8 @@ UNTYPED = {
     "HashModel.call": {"self", "inputs"},
     "HashModel.terms": {"self", "labels", "step"},
     "HashModel.train_step": {"self", "state", "data", "return"},
+    "HashModel.view": {"self", "images", "plan", "return"},
+    "HashModel.minimised": {"self", "return"},
     "HashModel.fit": {"self", "_", "__", "return"},
     "HashModel.evaluate": {"self", "_", "__", "return"},
 }

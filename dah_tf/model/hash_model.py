@@ -254,7 +254,7 @@ class HashModel(keras.Model):
             terms["accuracy"] = losses.accuracy(labels, outputs["classes"])
         return terms
 
-    def minimised(self, terms):
+    def minimised(self, terms: dict):
         """Returns what the optimiser minimises.
 
         The probe's loss has a gradient only with respect to the weights of the probe.
@@ -262,7 +262,7 @@ class HashModel(keras.Model):
         return terms["loss"] if self.method.has_classifier else terms["loss"] + terms["probe_loss"]
 
     @property
-    def learning_weights(self):
+    def learning_weights(self) -> list:
         """Lists the weights that learn at present, without the backbone's if it is frozen."""
         if self.backbone_frozen:
             return self.hash_head.trainable_weights + self.classifier.trainable_weights

@@ -15,11 +15,15 @@ NAMES = [name for name in methods.METHODS if isinstance(methods.get(name), Relat
 every = pytest.mark.parametrize("name", NAMES)
 
 
+def test_by_default_only_dsah_has_it():
+    assert {name for name in NAMES if methods.get(name).class_weight} == {"dsah"}
+
+
 @every
-def test_by_default_the_class_layer_is_a_probe(name):
-    method = methods.get(name)
-    assert method.class_weight == 0 and method.has_classifier is False
-    terms = parts.Loss(name)(parts.logits_of(name), parts.labels_of(name))
+def test_without_it_the_class_layer_is_a_probe(name):
+    text = f"{name}:class_weight=0"
+    assert methods.get(text).has_classifier is False
+    terms = parts.Loss(text)(parts.logits_of(name), parts.labels_of(name))
     assert "class_loss" not in terms and "accuracy" not in terms
 
 
@@ -27,7 +31,7 @@ def test_by_default_the_class_layer_is_a_probe(name):
 def test_above_zero_it_is_part_of_the_method(name):
     assert methods.get(f"{name}:class_weight=2").has_classifier is True
     logits, labels = parts.logits_of(name), parts.labels_of(name)
-    without, with_it = parts.Loss(name), parts.Loss(f"{name}:class_weight=2")
+    without, with_it = parts.Loss(f"{name}:class_weight=0"), parts.Loss(f"{name}:class_weight=2")
     ours, terms = without(logits, labels), with_it(logits, labels)
     assert [*terms] == [*ours, "class_loss", "accuracy"]
     # The same random class layer, on tanh u times 8.
