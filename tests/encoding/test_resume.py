@@ -243,7 +243,7 @@ def test_killed_command_goes_on(encoder, photos):
     assert process.returncode == 0, errors
     assert f"{len(done) * 32:,} of 3,003 images are encoded already; the others follow" in out
     assert "3,000 codes of 12 bits are in codes" in out
-    assert "3 images could not be read: codes/broken.tsv" in out
+    assert "3 images could not be read; they are listed in codes/broken.tsv" in out
     assert "image 3,003/3,003 (100%)" in errors
     after = {n: Path("codes", "shards", archive.shard_name(n)).stat().st_ino for n in done}
     assert after == stamps  # none was encoded twice

@@ -400,7 +400,7 @@ def test_nan_stops_the_run_and_names_the_term(data, tmp_path):
         (["--attention", "false"], "unexpected argument 'false'"),
         (["--dataset=folder:/nowhere"], "/nowhere"),
         (["--dataset=npz:/nowhere.npz"], "/nowhere.npz"),
-        (["--dataset=digits", "--protocol=most"], "unknown --protocol=most"),
+        (["--dataset=digits", "--protocol=most"], "--protocol=most is unknown"),
         (["--dataset=digits", "--backbone=resnet30"], "--image_size=32"),
         (["--dataset=digits", "--backbone=nothing", "--image_size=32"], "there is no backbone"),
         (["--dataset=digits", "--train_sizes=16:0.4"], "--train_sizes"),
