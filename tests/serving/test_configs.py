@@ -1,5 +1,7 @@
 """The settings in configs/serving, as far as they can be tested without TensorFlow Serving."""
 
+import configparser
+import dataclasses
 import re
 import shutil
 import subprocess
@@ -11,6 +13,7 @@ from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
 from dah_tf.serving import client, warmup
+from dah_tf.web.settings import Settings
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "serving"
 
@@ -49,19 +52,69 @@ def test_compose_names_files_that_exist(compose):
     for path in named:
         assert (CONFIGS / Path(path).name).is_file()
     profiles = {name: s.get("profiles") for name, s in compose["services"].items()}
-    assert profiles == {"serving": None, "prometheus": ["metrics"], "milvus": ["milvus"]}
+    assert profiles == {
+        "serving": None,
+        "app": ["app"],
+        "prometheus": ["metrics", "app"],
+        "milvus": ["milvus", "app"],
+    }
     for service in compose["services"].values():
         assert all(port.startswith("127.0.0.1:") for port in service["ports"])
 
 
 def test_metrics_are_where_prometheus_looks(compose):
     yaml = pytest.importorskip("yaml")
-    (job,) = yaml.safe_load((CONFIGS / "prometheus.yaml").read_text())["scrape_configs"]
+    jobs = yaml.safe_load((CONFIGS / "prometheus.yaml").read_text())["scrape_configs"]
+    job, app = jobs
     monitoring = (CONFIGS / "monitoring.config").read_text()
     assert f'path: "{job["metrics_path"]}"' in monitoring and "enable: true" in monitoring
     assert job["static_configs"] == [{"targets": ["serving:8501"]}]
     mount = "./prometheus.yaml:/etc/prometheus/prometheus.yml:ro"
     assert mount in compose["services"]["prometheus"]["volumes"]
+    assert app["static_configs"] == [{"targets": ["app:8000"]}]
+    assert app["authorization"]["credentials_file"].startswith("/keys/")
+
+
+def settings_of(arguments):
+    """The settings of the search service in a list of its flags."""
+    fields = {each.name: each.default for each in dataclasses.fields(Settings)}
+    given = dict(each.removeprefix("--").split("=", 1) for each in arguments if "=" in each)
+    given |= {each.removeprefix("--"): True for each in arguments if "=" not in each}
+    assert given.keys() <= fields.keys()
+    return {n: tuple(v.split(",")) if fields[n] == () else v for n, v in given.items()}
+
+
+def test_the_search_service_in_the_compose_file(compose):
+    app = compose["services"]["app"]
+    found = settings_of(app["command"])
+    assert found["encoder"] == "grpc://serving:8500/dah" and "serving" in app["depends_on"]
+    mounts = {volume.rsplit(":", 2 if volume.endswith(":ro") else 1)[1] for volume in app["volumes"]}
+    assert {found["root"], "/index", "/keys"} == mounts and found["api_key_file"] == "/keys/app.keys"
+    # It is reached as localhost from this machine, and as app by Prometheus.
+    assert set(found["hosts"]) == {"localhost", "app"} and found["host"] == "0.0.0.0"
+    build = app["build"]
+    assert (CONFIGS / build["context"] / build["dockerfile"]).resolve() == CONFIGS / "Dockerfile"
+
+
+def test_the_image_installs_extras_that_exist():
+    text = (CONFIGS / "Dockerfile").read_text()
+    extras = re.search(r"/src\[([\w,]+)\]", text)[1].split(",")
+    setup = configparser.ConfigParser()
+    setup.read(CONFIGS.parents[1] / "setup.cfg")
+    assert set(extras) <= set(setup["options.extras_require"]) and "app" in extras
+    assert 'ENTRYPOINT ["python", "-m", "dah_tf.app"]' in text and "USER app" in text
+
+
+def test_the_unit_and_the_proxy_start_the_service_with_flags_that_exist():
+    unit = (CONFIGS / "app.service").read_text()
+    command = re.search(r"ExecStart=(.*?)\n(?!    )", unit, re.DOTALL)[1].replace("\\\n", " ")
+    found = settings_of(command.split()[3:])
+    assert "LoadCredential=keys:" in unit and found["api_key_file"] == "%d/keys"
+    assert f"ReadWritePaths={found['index']}" in unit
+    proxy = (CONFIGS / "nginx.conf").read_text()
+    shown = [each for each in proxy.replace("\n#", " ").split() if each.startswith("--")]
+    found = settings_of(shown[: shown.index("--hosts=example.org") + 1])
+    assert found["root_path"] == "/search" and found["proxy"] is True
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="the health check runs in bash")
