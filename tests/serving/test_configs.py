@@ -88,8 +88,12 @@ def test_the_search_service_in_the_compose_file(compose):
     app = compose["services"]["app"]
     found = settings_of(app["command"])
     assert found["encoder"] == "grpc://serving:8500/dah" and "serving" in app["depends_on"]
-    mounts = {volume.rsplit(":", 2 if volume.endswith(":ro") else 1)[1] for volume in app["volumes"]}
-    assert {found["root"], "/index", "/keys"} == mounts and found["api_key_file"] == "/keys/app.keys"
+    mounts = {
+        volume.rsplit(":", 2 if volume.endswith(":ro") else 1)[1] for volume in app["volumes"]
+    }
+    assert {found["root"], "/index", "/keys"} == mounts and found[
+        "api_key_file"
+    ] == "/keys/app.keys"
     # It is reached as localhost from this machine, and as app by Prometheus.
     assert set(found["hosts"]) == {"localhost", "app"} and found["host"] == "0.0.0.0"
     build = app["build"]
