@@ -376,6 +376,7 @@ def test_files_that_vanish_end_a_run_in_one_line(data, tmp_path):
     assert len(steps(workdir)) > done
 
 
+@pytest.mark.slow
 def test_other_flags_are_refused_with_the_difference(finished, data):
     workdir, _ = finished
     code, _, err = run("train", *flags(data, workdir, "--phi1=0.25"))
